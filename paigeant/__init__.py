@@ -1,0 +1,60 @@
+"""Durable, asynchronous workflows of AI agents and plain functions, carried by routing slips over any broker."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fast_depends import Depends as Depends
+
+    from paigeant.activity import Activity as Activity
+    from paigeant.app import App as App
+    from paigeant.context import ActivityContext as ActivityContext
+    from paigeant.message import PaigeantMessage as PaigeantMessage
+    from paigeant.retry import RetryPolicy as RetryPolicy
+    from paigeant.slip import ActivitySpec as ActivitySpec
+    from paigeant.slip import RoutingSlip as RoutingSlip
+    from paigeant.store import Store as Store
+    from paigeant.transport import BaseTransport as BaseTransport
+    from paigeant.transports import get_transport as get_transport
+    from paigeant.worker import Worker as Worker
+    from paigeant.workflow import Workflow as Workflow
+
+try:
+    __version__ = version("paigeant")
+except PackageNotFoundError:  # run from a source tree
+    __version__ = "0.0.0"
+
+# App's names first, then the source documents' names. Each is imported when it is first asked for, so that
+# ``paigeant --help`` and a program that only dispatches do not wait for what they never use.
+_HOMES = {
+    "App": "paigeant.app",
+    "Activity": "paigeant.activity",
+    "ActivityContext": "paigeant.context",
+    "Depends": "fast_depends",
+    "RetryPolicy": "paigeant.retry",
+    "Worker": "paigeant.worker",
+    "Workflow": "paigeant.workflow",
+    "Store": "paigeant.store",
+    "ActivitySpec": "paigeant.slip",
+    "RoutingSlip": "paigeant.slip",
+    "PaigeantMessage": "paigeant.message",
+    "BaseTransport": "paigeant.transport",
+    "get_transport": "paigeant.transports",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

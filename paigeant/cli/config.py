@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from paigeant.cli.connect import settings_in_force
+from paigeant.cli.options import Options, as_json, connections
+from paigeant.cli.output import print_json, print_table
+from paigeant.urls import masked
+
+if TYPE_CHECKING:
+    from paigeant.config import Settings
+
+
+@click.command()
+@as_json
+@connections
+def config(as_json: bool) -> None:
+    """Print the settings in force and where each comes from, passwords left out.
+
+    With -A they are those of the App, what it says in its code included.
+    """
+    outside = settings_in_force()
+    inside = _of_the_app() if Options.current().app else outside
+    found = [
+        {"setting": name, "value": _shown(value), "source": _source(name, value, outside)}
+        for name, value in inside.model_copy(update={"app": outside.app})
+    ]
+    if as_json:
+        print_json(found)
+    else:
+        print_table(("setting", "value", "source"), [tuple(one.values()) for one in found], none="no settings")
+
+
+def _of_the_app() -> Settings:
+    from paigeant.cli.connect import app_or_urls
+
+    return app_or_urls().settings
+
+
+def _shown(value: Any) -> Any:
+    return masked(value) if isinstance(value, str) else value
+
+
+def _source(name: str, value: Any, outside: Settings) -> str:
+    """Where a setting comes from: the first place, in the order of precedence, that has it."""
+    said = {"app": Options.current().app, "broker_url": Options.current().broker, "store_url": Options.current().store}
+    if said.get(name):
+        return "command line"
+    if value != getattr(outside, name):
+        return "App(...)"
+    return next((place for place, settings in _places().items() if name in settings), "default")
+
+
+def _places() -> dict[str, dict[str, Any]]:
+    from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, PyprojectTomlConfigSettingsSource
+
+    from paigeant.config import Settings
+
+    return {
+        "environment": EnvSettingsSource(Settings)(),
+        ".env": DotEnvSettingsSource(Settings)(),
+        "pyproject.toml": PyprojectTomlConfigSettingsSource(Settings)(),
+    }

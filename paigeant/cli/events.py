@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_of
+from paigeant.cli.options import as_json, connections
+from paigeant.cli.output import as_data, brief, iso
+from paigeant.cli.text import one_line
+from paigeant.store import EventRecord, Store
+
+if TYPE_CHECKING:
+    from paigeant.app import App
+
+
+@click.command()
+@click.argument("id")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the workflow ends.")
+@click.option("--after", default=0, metavar="OFFSET", help="Only those after this offset.")
+@as_json
+@connections
+def events(id: str, follow: bool, after: int, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
+    """Print what has happened in a workflow, one event a line."""
+
+    async def read(app: App) -> None:
+        store = store_of(app)
+        correlation_id = await full_id(store, id)
+        found = app.workflow(correlation_id).events(after) if follow else _so_far(store, correlation_id, after)
+        async for event in found:
+            print_event(event, as_json=as_json)
+
+    ask(for_reading(app_or_urls()), read)
+
+
+async def _so_far(store: Store, correlation_id: str, after: int) -> AsyncIterator[EventRecord]:
+    while batch := await store.events(correlation_id, after):
+        for event in batch:
+            yield event
+        after = batch[-1].offset
+
+
+def print_event(event: EventRecord, *, as_json: bool) -> None:
+    """One event on one line."""
+    if as_json:
+        click.echo(json.dumps(as_data(event), ensure_ascii=False))
+        return
+    data = event.data
+    words = [str(data.get("activity") or data.get("name") or "")]
+    if data.get("attempt", 1) > 1:
+        words.append(f"attempt {data['attempt']}")
+    words.extend(_details(data))
+    click.echo(one_line(f"{iso(event.at)}  {event.type:<21}  {'  '.join(filter(None, words))}".rstrip()))
+
+
+def _details(data: dict[str, Any]) -> list[str]:
+    if isinstance(error := data.get("error"), dict):
+        return [f"{error['type']}: {error['message']}"]
+    return [brief(data["value"])] if "value" in data else [str(data.get("reason", ""))]

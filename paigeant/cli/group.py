@@ -1,0 +1,78 @@
+"""The group of commands: names and summaries are known at once, a command's module is imported when it is called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import click
+
+from paigeant.cli.errors import explain
+from paigeant.cli.options import common
+
+READER_GONE = 128 + 13
+"""What other programs exit with when the reader of their output goes away: 128 + SIGPIPE."""
+
+
+class LazyGroup(click.Group):
+    """Commands by sections: ``{"Run": {"worker": "Run the steps of an App."}}``. Errors become exit codes here."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sections = sections
+        self.params = [*common(), *self.params]
+
+    # --- commands --------------------------------------------------------------------------------------------
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in self.sections.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands and cmd_name in self.list_commands(ctx):
+            command: click.Command = getattr(import_module(f"paigeant.cli.{cmd_name}"), cmd_name)
+            command.params += common()
+            self.add_command(command, cmd_name)
+        return self.commands.get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
+            near = get_close_matches(args[0], known, n=1)
+            more = f": did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"there is no command {args[0]!r}{more}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, commands in self.sections.items():
+            with formatter.section(title):
+                formatter.write_dl([*commands.items()])
+
+    # --- errors ----------------------------------------------------------------------------------------------
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command; in stand-alone mode every error becomes a few lines and an exit code."""
+        given = sys.argv[1:] if args is None else list(args)
+        run: Callable[..., Any] = partial(super().main, given, *rest, **extra)
+        if not standalone_mode:
+            return run(standalone_mode=False)
+        try:
+            code = run(standalone_mode=False)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the edge of the program
+            code = explain(error, traceback="--traceback" in given)
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            done = super().invoke(ctx)
+            sys.stdout.flush()
+            return done
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            ctx.exit(READER_GONE)

@@ -1,0 +1,222 @@
+"""Finding an App from what is said with ``-A``: ``module``, ``module:attr``, ``package`` or ``path/file.py``."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from paigeant.errors import AppNotFound, PaigeantError
+
+if TYPE_CHECKING:
+    from paigeant.app import App
+
+
+def load(target: str) -> App:
+    """The App that is meant.
+
+    Raises:
+        AppNotFound: saying what is wrong and what would be right.
+        PaigeantError: as the module itself raised it.
+    """
+    where, _, attribute = target.partition(":")
+    if not where:
+        raise AppNotFound(f"{target!r} names no module", hint="for example: -A onboarding, or -A onboarding:app")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    module = _from_file(Path(where)) if _is_path(where) else _from_name(where)
+    return _named(module, where, attribute) if attribute else _only(module, where)
+
+
+def candidates() -> list[str]:
+    """Modules in the working directory that seem to have an App."""
+    made = re.compile(r"^\w+\s*(:[^=\n]+)?=\s*(paigeant\.)?App\(", re.MULTILINE)
+    files = sorted(Path.cwd().glob("*.py"))[:200]
+    return [path.stem for path in files if made.search(path.read_text(errors="replace"))]
+
+
+# --- the module ------------------------------------------------------------------------------------------------------
+
+
+def _is_path(where: str) -> bool:
+    return where.endswith(".py") or os.sep in where
+
+
+def _from_name(name: str) -> ModuleType:
+    try:
+        return _imported(name, name)
+    except ModuleNotFoundError as error:
+        raise AppNotFound(
+            f"cannot load the App from {name!r}: there is no module {error.name!r} in {Path.cwd()} or on sys.path",
+            hint=_instead(name),
+        ) from error
+
+
+def _instead(name: str) -> str:
+    module, _, attribute = name.rpartition(".")
+    if module and _exists(module):
+        return f"if {attribute!r} is the App in it: -A {module}:{attribute}"
+    found = candidates()
+    if near := get_close_matches(name, found, n=1):
+        return f"did you mean: -A {near[0]}"
+    if found:
+        return f"here is one: -A {found[0]}"
+    return "go to the folder the module is in, or give the file: -A path/to/file.py"
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Import a file under the name it has in its package, so that its own imports work."""
+    if path.is_dir():
+        path = path / "__init__.py"
+    if not path.is_file():
+        text = f"cannot load the App from {str(path)!r}: there is no such file"
+        raise AppNotFound(text, hint=f"you are in {Path.cwd()}")
+    path = path.resolve()
+    root = path.parent
+    parts = [] if path.stem == "__init__" else [path.stem]
+    while (root / "__init__.py").exists():
+        parts.insert(0, root.name)
+        root = root.parent
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    name = ".".join(parts)
+    found = sys.modules.get(name)
+    if "." not in path.stem and (found is None or getattr(found, "__file__", None) == str(path)):
+        module = _imported(name, str(path))
+        if Path(module.__file__ or "").resolve() == path:
+            return module
+    return _executed(path)
+
+
+def _executed(path: Path) -> ModuleType:
+    """A file whose name another module has, or that no module can have."""
+    name = f"paigeant_app_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise AppNotFound(f"cannot load the App from {str(path)!r}: it is not a Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    loader = spec.loader
+    with _OwnFailures(name, str(path)):
+        loader.exec_module(module)
+    return module
+
+
+def _imported(name: str, said: str) -> ModuleType:
+    with _OwnFailures(name, said):
+        return import_module(name)
+
+
+class _OwnFailures:
+    """Tells a module that does not exist from one whose own code fails."""
+
+    def __init__(self, name: str, said: str) -> None:
+        self.name, self.said = name, said
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _place: object) -> None:
+        if error is None or isinstance(error, PaigeantError | KeyboardInterrupt | GeneratorExit):
+            return
+        if isinstance(error, ModuleNotFoundError) and self._is_missing(error.name):
+            return
+        text = error.msg if isinstance(error, SyntaxError) else "".join(str(error).splitlines()[:1])
+        raise AppNotFound(
+            f"cannot load the App from {self.said!r}: {type(error).__name__}{_place_of(error)}: {text}".rstrip(": "),
+            hint=f"see where: python -c 'import {self.name}'" if self.said == self.name else "see where: --traceback",
+        ) from error
+
+    def _is_missing(self, module: str | None) -> bool:
+        return module is not None and (self.name == module or self.name.startswith(f"{module}."))
+
+
+def _place_of(error: BaseException) -> str:
+    """Where in the user's code it happened."""
+    if isinstance(error, SyntaxError):
+        return f" in {_short(error.filename or '?')}, line {error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
+    return f" in {_short(frames[-1].filename)}, line {frames[-1].lineno}" if frames else ""
+
+
+def _is_users(filename: str) -> bool:
+    ours, standard = str(Path(__file__).parents[1]), sysconfig.get_path("stdlib")
+    return not filename.startswith(("<", ours, standard)) and "site-packages" not in filename
+
+
+def _short(filename: str) -> str:
+    path = Path(filename)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename
+
+
+# --- the App in it ---------------------------------------------------------------------------------------------------
+
+
+def _apps(module: ModuleType) -> dict[str, App]:
+    """The Apps of a module by name; one with two names is one."""
+    from paigeant.app import App
+
+    found: dict[str, App] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, App) and value not in found.values():
+            found[name] = value
+    return found
+
+
+def _named(module: ModuleType, where: str, attribute: str) -> App:
+    from paigeant.app import App
+
+    value: object = module
+    for part in attribute.split("."):
+        value = getattr(value, part, None)
+    if isinstance(value, App):
+        return value
+    found = f"{attribute!r} is a {type(value).__name__}, not an App"
+    problem = found if value is not None else f"it has no {attribute!r}"
+    raise AppNotFound(f"cannot load the App from {where!r}: {problem}", hint=_choices(where, _apps(module)))
+
+
+def _only(module: ModuleType, where: str) -> App:
+    from paigeant.app import App
+
+    if isinstance(app := getattr(module, "app", None), App):
+        return app
+    for apps in _places(module):
+        if len(apps) == 1:
+            return next(iter(apps.values()))
+        if apps:
+            text = f"{where!r} has {len(apps)} Apps: {', '.join(apps)}"
+            raise AppNotFound(text, hint=_choices(where, apps))
+    raise AppNotFound(
+        f"there is no App in {where!r}: nothing in it is a paigeant.App",
+        hint=_choices(where, {}),
+    )
+
+
+def _places(module: ModuleType) -> Iterator[dict[str, App]]:
+    """The module itself; for a package also its module ``app``."""
+    yield _apps(module)
+    if hasattr(module, "__path__") and _exists(f"{module.__name__}.app"):
+        yield _apps(_imported(f"{module.__name__}.app", f"{module.__name__}.app"))
+
+
+def _choices(where: str, apps: dict[str, App]) -> str:
+    if not apps:
+        return 'make one in it: app = paigeant.App("name")'
+    return "say which: " + " or ".join(f"-A {where}:{name}" for name in apps)

@@ -1,0 +1,71 @@
+"""Options that several commands have, and what was said with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Options:
+    """What was said before or after the command; the last word counts."""
+
+    app: str | None = None
+    broker: str | None = None
+    store: str | None = None
+    traceback: bool = False
+
+    @classmethod
+    def current(cls) -> Options:
+        """The options of the command that runs."""
+        return click.get_current_context().find_root().ensure_object(cls)
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value:
+        setattr(context.find_root().ensure_object(Options), parameter.name or "", value)
+
+
+def common() -> list[click.Parameter]:
+    """The options that every command takes, and that may stand before it as well."""
+    return [
+        click.Option(
+            ["-A", "--app"],
+            metavar="APP",
+            expose_value=False,
+            callback=_remember,
+            help="Where the App is: module, module:attr, package or path/file.py. Default: PAIGEANT_APP, "
+            "[tool.paigeant] app.",
+        ),
+        click.Option(
+            ["--traceback"], is_flag=True, expose_value=False, callback=_remember, help="Show the whole of an error."
+        ),
+    ]
+
+
+def connections(command: F) -> F:
+    """``-b/--broker`` and ``--store``, for commands that need no code of an App."""
+    store = click.option(
+        "--store", metavar="URL", expose_value=False, callback=_remember, help="Read this store instead of the App's."
+    )
+    broker = click.option(
+        "-b", "--broker", metavar="URL", expose_value=False, callback=_remember, help="Ask this broker, not the App's."
+    )
+    return broker(store(command))
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def ask_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print the version and leave."""
+    if value and not context.resilient_parsing:
+        from paigeant import __version__
+
+        click.echo(f"paigeant {__version__}")
+        context.exit()

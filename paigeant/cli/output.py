@@ -1,0 +1,125 @@
+"""What commands print on standard output: tables for people, aligned text for pipes, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from paigeant.cli.text import one_line
+from paigeant.events import ErrorInfo
+from paigeant.store import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
+
+_TIMES = {"at", "created_at", "updated_at", "finished_at", "started_at", "seen_at"}
+_COLOURS = {"completed": "green", "failed": "red", "retried": "yellow", "started": "cyan", "running": "cyan"}
+
+
+def is_terminal() -> bool:
+    """Whether somebody reads standard output as it comes."""
+    return sys.stdout.isatty()
+
+
+# --- values --------------------------------------------------------------------------------------------------------
+
+
+def iso(seconds: float | None) -> str | None:
+    """Epoch seconds as ISO 8601 in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def readable(seconds: float | None) -> str:
+    """Epoch seconds as people read them; UTC."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds is not None else ""
+
+
+def took(started: float | None, finished: float | None) -> str:
+    """A duration."""
+    if started is None or finished is None:
+        return ""
+    return f"{finished - started:.3f} s"
+
+
+def brief(value: Any, limit: int = 120) -> str:
+    """A value as one short line of JSON."""
+    return one_line(json.dumps(value, ensure_ascii=False), limit)
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+Record = WorkflowRecord | StepRecord | EventRecord | WorkerRecord
+
+
+def as_data(record: Record, *, without: Sequence[str] = ()) -> dict[str, Any]:
+    """A record as JSON types, its times as ISO 8601."""
+    names = [field.name for field in fields(record) if field.name not in without]
+    return {name: _written(name, getattr(record, name)) for name in names}
+
+
+def _written(name: str, value: Any) -> Any:
+    match value:
+        case ErrorInfo():
+            return asdict(value)
+        case tuple() if name == "steps":
+            return [as_data(step) for step in value]
+        case float() | int() if name in _TIMES:
+            return iso(value)
+        case dict() if name == "data" and "started_at" in value:
+            return value | {"started_at": iso(value["started_at"])}
+        case _:
+            return value
+
+
+def print_json(value: Any) -> None:
+    """One JSON document: indented for people, on one line for programs."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None))
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], *, none: str) -> None:
+    """A table; with no rows, ``none`` on standard error. The first column is never shortened."""
+    cells = [[one_line("" if cell is None else cell) for cell in row] for row in rows]
+    if not cells:
+        click.echo(none, err=True)
+    elif is_terminal():
+        _print_rich(headers, cells)
+    else:
+        _print_plain(headers, cells)
+
+
+def _print_plain(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = [[header.upper().replace(" ", "_") for header in headers], *([cell or "-" for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for number, header in enumerate(headers):
+        table.add_column(header, no_wrap=number == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console().print(table)
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Names with a value each, one a line; what has no value is left out."""
+    shown = {name: one_line(value) for name, value in facts.items() if value not in (None, "")}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        label = click.style(name.ljust(width), bold=True)
+        click.echo(f"{label}  {click.style(value, fg=_COLOURS.get(value))}")

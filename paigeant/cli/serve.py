@@ -1,0 +1,56 @@
+"""One worker in this process, from the first line to the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import NoReturn
+
+from paigeant.cli.errors import DONE, explain
+from paigeant.cli.stopping import Stopping, end_now
+from paigeant.io_thread import call_in
+from paigeant.worker import Worker
+
+_TIDYING = 2.0
+"""Seconds that tasks which activities left behind get to end."""
+
+
+def serve(make: Callable[[], Worker], stopping: Stopping, *, traceback: bool = False) -> NoReturn:
+    """Run the worker until it ends or is told to stop, then end the process.
+
+    The process never waits for threads: a plain function that still runs was handed back, and another worker has it.
+    What programs register with :mod:`atexit` is run.
+    """
+    try:
+        asyncio.Runner().run(_run(make, stopping))
+        code = DONE
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the edge of the program
+        code = explain(error, traceback=traceback)
+    # The runner is not closed: closing it waits for threads.
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+    logging.shutdown()
+    end_now(code)
+
+
+async def _run(make: Callable[[], Worker], stopping: Stopping) -> None:
+    worker = make()
+    loop = asyncio.get_running_loop()
+    stopping.attach(partial(call_in, loop, worker.stop))
+    try:
+        await worker.run(stopping.say_ready)
+    finally:
+        await _tidy()
+
+
+async def _tidy() -> None:
+    """End what activities left running."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_TIDYING)

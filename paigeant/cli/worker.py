@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from paigeant.cli.connect import named_app, settings_in_force, unknown
+from paigeant.cli.options import Options
+
+if TYPE_CHECKING:
+    from paigeant.app import App
+    from paigeant.config import Settings
+    from paigeant.worker import Worker
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_LEVELS = ("debug", "info", "warning", "error")
+_FORMATS = ("auto", "console", "json")
+
+
+def worker_options(command: F) -> F:
+    """What `worker` and `execute` have in common."""
+    for option in reversed(
+        (
+            click.option(
+                "-c", "--concurrency", type=click.IntRange(1), metavar="N", help="Steps a process runs at once."
+            ),
+            click.option(
+                "-w",
+                "--processes",
+                type=click.IntRange(1),
+                default=1,
+                show_default=True,
+                metavar="N",
+                help="Processes.",
+            ),
+            click.option(
+                "--prefetch", type=click.IntRange(1), metavar="N", help="Messages held at once; default: as many."
+            ),
+            click.option("-Q", "--queues", multiple=True, metavar="QUEUE", help="Serve these queues only; repeatable."),
+            click.option("--burst", is_flag=True, help="End when nothing is left to do."),
+            click.option("--reload", is_flag=True, help="Start again when a .py file here changes (for development)."),
+            click.option(
+                "--shutdown-timeout",
+                type=click.FloatRange(0),
+                metavar="SECONDS",
+                help="How long running steps may go on after the first SIGTERM or Ctrl-C.",
+            ),
+            click.option("--log-level", type=click.Choice(_LEVELS), help="Least level logged."),
+            click.option("--log-format", type=click.Choice(_FORMATS), help="auto: console on a terminal, else JSON."),
+            click.option("--lifeline", type=int, hidden=True),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option("--only", multiple=True, metavar="ACTIVITY", help="Run this activity only; repeatable.")
+@worker_options
+def worker(only: tuple[str, ...], **options: Any) -> None:
+    """Run the steps of an App until told to stop.
+
+    The first SIGTERM or Ctrl-C finishes what runs, within --shutdown-timeout, and hands back the rest; the second hands
+    everything back at once.
+    """
+    run(only, **options)
+
+
+def run(
+    only: Sequence[str], *, log_level: str | None, log_format: str | None, lifeline: int | None, **options: Any
+) -> NoReturn:
+    """Run a worker here, or a supervisor with workers of its own."""
+    settings = settings_in_force(log_level, log_format)
+    processes, reload = options.pop("processes"), options.pop("reload")
+    if options["shutdown_timeout"] is not None:
+        settings = settings.model_copy(update={"shutdown_timeout": options["shutdown_timeout"]})
+    if lifeline is None and (processes > 1 or reload):
+        _supervise(settings, processes, reload, burst=options["burst"])
+    _serve(settings, only, lifeline, **options)
+
+
+def _supervise(settings: Settings, processes: int, reload: bool, *, burst: bool) -> NoReturn:
+    from paigeant.cli.supervisor import Supervisor, missing_watchfiles
+
+    if reload and importlib.util.find_spec("watchfiles") is None:
+        raise missing_watchfiles()
+    supervisor = Supervisor(
+        command=[sys.executable, "-m", "paigeant", *sys.argv[1:]],
+        processes=processes,
+        shutdown_timeout=settings.shutdown_timeout,
+        burst=burst,
+        watch=Path.cwd() if reload else None,
+    )
+    sys.exit(asyncio.run(supervisor.run()))
+
+
+def _serve(
+    settings: Settings, only: Sequence[str], lifeline: int | None, *, queues: Sequence[str], **options: Any
+) -> NoReturn:
+    from paigeant.cli.serve import serve
+    from paigeant.cli.stopping import Stopping
+
+    stopping = Stopping(settings.shutdown_timeout, lifeline)
+    stopping.listen()
+    app = named_app(settings)
+    if missing := [name for name in only if name not in app.activities]:
+        raise unknown("activity", missing[0], list(app.activities))
+
+    def make() -> Worker:
+        from paigeant.worker import Worker
+
+        worker = Worker(app, only=only, queues=_full(app, queues), **options)
+        stopping.shutdown_timeout = worker.shutdown_timeout
+        return worker
+
+    serve(make, stopping, traceback=Options.current().traceback)
+
+
+def _full(app: App, queues: Sequence[str]) -> list[str]:
+    """The queues' full names: what is said may leave out the App's prefix."""
+    from paigeant.dispatch import queue_name
+
+    names = [name for said in queues for name in said.split(",") if name]
+    known = {app.queue_of(activity) for activity in app.activities.values()}
+    return [full if (full := queue_name(app.prefix, name)) in known else name for name in names]

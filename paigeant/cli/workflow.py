@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import click
+
+from paigeant.cli.connect import ask_store, full_id
+from paigeant.cli.options import as_json, connections
+from paigeant.cli.output import as_data, brief, print_facts, print_json, print_table, readable, took
+from paigeant.errors import WorkflowNotFound
+from paigeant.store import StepRecord, Store, WorkflowRecord
+
+
+@click.command()
+@click.argument("id")
+@as_json
+@connections
+def workflow(id: str, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
+    """Show a workflow and its steps. The beginning of the ID is enough if no other begins so."""
+    found = ask_store(lambda store: _read(store, id))
+    if as_json:
+        print_json(as_data(found))
+    else:
+        _print(found)
+
+
+async def _read(store: Store, beginning: str) -> WorkflowRecord:
+    correlation_id = await full_id(store, beginning)
+    found = await store.workflow(correlation_id)
+    if found is None:
+        raise WorkflowNotFound(f"no workflow {correlation_id!r}", correlation_id=correlation_id)
+    return found
+
+
+def _print(found: WorkflowRecord) -> None:
+    print_facts(
+        {
+            "workflow": found.correlation_id,
+            "name": found.name,
+            "status": found.status,
+            "created": f"{readable(found.created_at)} UTC",
+            "took": took(found.created_at, found.finished_at),
+            "variables": brief(found.variables) if found.variables else None,
+            "output": brief(found.output) if found.output is not None else None,
+            "error": found.error,
+        }
+    )
+    click.echo()
+    rows = [_row(step) for step in found.steps]
+    headers = ("step", "activity", "status", "attempt", "started (UTC)", "took", "worker", "output")
+    print_table(headers, rows, none="no steps")
+
+
+def _row(step: StepRecord) -> tuple[object, ...]:
+    said = step.error or (brief(step.output, 60) if step.output is not None else None)
+    began = step.status != "pending"
+    return (
+        step.id,
+        step.activity,
+        step.status,
+        step.attempt if began else None,
+        readable(step.started_at),
+        took(step.started_at, step.finished_at),
+        step.worker,
+        said,
+    )

@@ -1,0 +1,83 @@
+"""Settings, in this order: arguments, ``PAIGEANT_*`` variables, ``.env``, ``[tool.paigeant]`` in pyproject.toml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    PyprojectTomlConfigSettingsSource,
+    SettingsConfigDict,
+)
+
+from paigeant.errors import ConfigurationError
+
+DEFAULT_URL = "sqlite:///paigeant.db"
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What can be set from outside the program. Times are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PAIGEANT_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        pyproject_toml_table_header=("tool", "paigeant"),
+    )
+
+    app: str | None = Field(None, description="where the App is: module, module:attr, package or path/file.py")
+    broker_url: str = Field(DEFAULT_URL, description="what carries the messages")
+    store_url: str | None = Field(
+        None, description="what remembers workflows; 'none' for none; default: the broker's database, if it is one"
+    )
+    queue_prefix: str | None = Field(None, description="first part of every queue name; default: the App's name")
+    lease_seconds: Seconds = Field(30.0, description="how long a dead worker keeps its messages")
+    max_deliveries: Annotated[int, Field(ge=1)] = Field(
+        5, description="deliveries after which a message that kills its worker is set aside"
+    )
+    recovery_grace: Seconds = Field(
+        60.0, description="how long a message may be overdue before it counts as lost by the broker"
+    )
+    message_limit: Annotated[int, Field(ge=1024)] = Field(1_048_576, description="largest message")
+    concurrency: Annotated[int, Field(ge=1)] = Field(100, description="steps a worker process runs at once")
+    shutdown_timeout: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="how long running steps may go on after the first SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, dotenv_settings, PyprojectTomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(**arguments: Any) -> Settings:
+    """The settings, with arguments that are not None first.
+
+    Raises:
+        ConfigurationError: naming each setting that is wrong and where it can come from.
+    """
+    given = {name: value for name, value in arguments.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(
+            f"bad settings: {wrong}", hint="correct the argument, the PAIGEANT_* variable, .env or [tool.paigeant]"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"the settings cannot be read: {error}", hint="is there a mistake in .env or pyproject.toml?"
+        ) from error

@@ -1,0 +1,122 @@
+"""Everything paigeant raises, in one tree split by who has to act.
+
+* the developer: :class:`ConfigurationError` and its children,
+* the sender of a message: :class:`MessageError` (never retried, set aside with a reason),
+* the operator: :class:`TransportError`, :class:`StoreError` (retried),
+* the caller waiting for a workflow: :class:`WorkflowError` and its children.
+
+An activity's own exceptions are not in this tree: they become an outcome.
+"""
+
+from __future__ import annotations
+
+
+class PaigeantError(Exception):
+    """Base of every error paigeant raises on its own account.
+
+    The first argument says what happened; ``hint`` says what to do about it.
+    """
+
+    def __init__(self, *args: object, hint: str | None = None) -> None:
+        super().__init__(*(args or (_first_line(type(self).__doc__),)))
+        self.hint = hint
+
+
+def _first_line(doc: str | None) -> str:
+    return (doc or "").strip().partition("\n")[0]
+
+
+# --- the developer -----------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(PaigeantError):
+    """The program or its settings are wrong; nothing was sent."""
+
+
+class AppNotFound(ConfigurationError):
+    """No App could be loaded from the given module."""
+
+
+class DuplicateActivity(ConfigurationError):
+    """Two activities of one App have the same name."""
+
+
+class InvalidArguments(ConfigurationError):
+    """The arguments do not fit the activity's signature."""
+
+
+class NotSerializable(ConfigurationError):
+    """A value cannot be written as JSON; the message names its path."""
+
+
+class StoreRequired(ConfigurationError):
+    """This operation reads the store, and the App has none."""
+
+
+# --- the sender of a message -------------------------------------------------------------------------------------
+
+
+class MessageError(PaigeantError):
+    """A message cannot be accepted. It is set aside with this reason and never retried."""
+
+
+class MalformedMessage(MessageError):
+    """The bytes are not a paigeant message."""
+
+
+class UnsupportedVersion(MessageError):
+    """The message has a ``spec_version`` this release does not know."""
+
+
+class MessageTooLarge(MessageError):
+    """The message is larger than the configured limit."""
+
+
+class InvalidInput(MessageError):
+    """The values that reached an activity do not fit its parameters; retrying cannot help."""
+
+
+# --- the operator ------------------------------------------------------------------------------------------------
+
+
+class TransportError(PaigeantError):
+    """The broker cannot be reached or refused the operation."""
+
+
+class StoreError(PaigeantError):
+    """The store cannot be reached or refused the operation."""
+
+
+class StoreRefused(StoreError):
+    """The store cannot take a value, now or later."""
+
+
+class SchemaTooNew(StoreError):
+    """The database was migrated by a newer release of paigeant."""
+
+
+class Superseded(PaigeantError):
+    """Another worker owns this delivery now: its lease ran out and this worker's result was refused."""
+
+
+# --- the caller --------------------------------------------------------------------------------------------------
+
+
+class WorkflowError(PaigeantError):
+    """Base of what a caller of :meth:`Workflow.result` may get instead of a result."""
+
+    def __init__(self, message: str, *, correlation_id: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.correlation_id = correlation_id
+
+
+class WorkflowNotFound(WorkflowError):
+    """The store knows no workflow with this id."""
+
+
+class WorkflowFailed(WorkflowError):
+    """The workflow ended as ``failed``."""
+
+
+class WorkflowTimeout(WorkflowError, TimeoutError):
+    """The workflow did not end in the time the caller gave it; it goes on."""

@@ -1,0 +1,26 @@
+"""Identifiers: correlation ids are time-ordered, message ids are derived from what they identify."""
+
+from __future__ import annotations
+
+import os
+import time
+from hashlib import blake2b
+from uuid import UUID
+
+
+def new_correlation_id() -> str:
+    """A new workflow id: UUID version 7 (RFC 9562, section 5.7), so that ids sort by the time of dispatch."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0b11 << 62) | 0b10 << 62
+    return str(UUID(int=value))
+
+
+def derive_message_id(correlation_id: str, step_id: str, heading: str, attempt: int, epoch: int = 0) -> str:
+    """The id of the message that carries this attempt of this step: 32 hex digits.
+
+    The same step sent twice is one message, so receivers and brokers can drop the copy.
+    """
+    parts = (correlation_id, step_id, heading, str(attempt), str(epoch))
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()

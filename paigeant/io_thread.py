@@ -1,0 +1,120 @@
+"""A thread that owns a resource, and how the rest of the program asks it for things.
+
+Broker connections and database connections belong to one thread each. Callers on any event loop, or on none, hand
+work over and get a future back; results of a whole batch wake a loop once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+AnyFuture = asyncio.Future[Any] | Future[Any]
+"""A future of the running event loop, or of none."""
+
+
+def new_future() -> AnyFuture:
+    """A future that fits the caller: asyncio's under a running loop, else a thread's."""
+    try:
+        return asyncio.get_running_loop().create_future()
+    except RuntimeError:
+        return Future()
+
+
+Answer = tuple[AnyFuture, Any, BaseException | None]
+"""A future with what it is to be given: a value, or an error."""
+
+
+def answer(answers: Iterable[Answer]) -> None:
+    """Complete futures from outside their loops; each loop is woken once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Answer]] = {}
+    for item in answers:
+        future = item[0]
+        if isinstance(future, asyncio.Future):
+            by_loop.setdefault(future.get_loop(), []).append(item)
+        elif future.set_running_or_notify_cancel():
+            _complete(item)
+    for loop, items in by_loop.items():
+        call_in(loop, _complete_all, items)
+
+
+def call_in(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *arguments: Any) -> None:
+    """Call the function in the loop's thread; nothing happens when the loop has been closed."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function, *arguments)
+
+
+def _complete_all(items: list[Answer]) -> None:
+    for item in items:
+        if not item[0].done():
+            _complete(item)
+
+
+def _complete(item: Answer) -> None:
+    future, value, error = item
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
+
+
+class IOThread:
+    """Runs calls one after another in a thread of its own, started by the first call.
+
+    ``idle`` is called between calls; it says how many seconds the thread may then sleep (None: until the next call).
+    """
+
+    def __init__(self, name: str, idle: Callable[[], float | None] | None = None) -> None:
+        self._name = name
+        self._idle = idle
+        self._calls: SimpleQueue[tuple[Callable[[], Any], AnyFuture] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, call: Callable[[], Any]) -> AnyFuture:
+        """Run the call in the thread; the future fits the caller."""
+        future = new_future()
+        self._start()
+        self._calls.put((call, future))
+        return future
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run the call in the thread and wait for its value."""
+        future = self.submit(call)
+        result: T = await (future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future))
+        return result
+
+    def stop(self) -> None:
+        """Finish the calls already made, then end the thread."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._calls.put(None)
+            thread.join()
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
+                self._thread.start()
+
+    def _loop(self) -> None:
+        while True:
+            try:
+                item = self._calls.get(timeout=self._idle() if self._idle else None)
+            except Empty:
+                continue
+            if item is None:
+                return
+            call, future = item
+            try:
+                answer([(future, call(), None)])
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+                answer([(future, None, error)])

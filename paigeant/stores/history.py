@@ -1,0 +1,207 @@
+"""How events become rows. Everything here runs inside somebody's transaction, for a whole batch of events at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from functools import cache, lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from paigeant.events import (
+    ErrorInfo,
+    Event,
+    MessageDeadLettered,
+    StepCompleted,
+    StepEnded,
+    StepStarted,
+    WorkflowCompleted,
+    WorkflowDispatched,
+    WorkflowFailed,
+)
+from paigeant.store import Status
+from paigeant.stores.tables import dead_letters, events, steps, workflows
+
+Row = dict[str, Any]
+
+_ASIDE = {"correlation_id", "at", "output", "body", "itinerary", "variables"}
+"""Fields an event's row leaves out: they have columns of their own, here or in the workflow or step they change."""
+
+ENDED = ("completed", "retried", "failed")
+"""The statuses of a step that is done with its message."""
+
+
+class SqlLedger:
+    """Writes history on a connection it is given, so that a transport in the same database can do it in passing."""
+
+    def __init__(self, database_url: str) -> None:
+        self.database_url = database_url
+
+    def write(self, connection: Connection, batch: Sequence[Event]) -> None:
+        """Record the events."""
+        if ended := [_step_row(event) for event in batch if isinstance(event, StepEnded)]:
+            connection.execute(_replace_started(connection.dialect.name), ended)
+        self.note(connection, batch)
+
+    def end(self, connection: Connection, batch: Sequence[StepEnded]) -> set[str]:
+        """Record the ends of attempts; the ids of the messages that nobody had ended before.
+
+        Two who end the same message at the same time wait for each other here, and the later one is told.
+        """
+        rows = {event.message_id: _step_row(event) for event in reversed(batch)}
+        if not rows:
+            return set()
+        insert = _replace_started(connection.dialect.name).returning(steps.c.message_id)
+        return set(connection.execute(insert, list(rows.values())).scalars())
+
+    def note(self, connection: Connection, batch: Sequence[Event]) -> None:
+        """Record everything but the ends of attempts."""
+        insert = _insert_for(connection.dialect.name)
+        if begun := [_workflow_row(event) for event in batch if isinstance(event, WorkflowDispatched)]:
+            new = connection.execute(insert(workflows).returning(workflows.c.correlation_id), begun).scalars()
+            batch = _without_repetitions(batch, set(new))
+        if not batch:
+            return
+        for table, rows in _inserts(batch).items():
+            connection.execute(insert(table), rows)
+        if started := [_step_row(event) for event in batch if isinstance(event, StepStarted)]:
+            connection.execute(_replace_earlier_start(connection.dialect.name), started)
+        for statement, rows in _updates(batch):
+            connection.execute(statement, rows)
+
+    def finished(self, connection: Connection, message_ids: Sequence[str]) -> Mapping[str, str]:
+        """Which of these messages are done with, and by which worker."""
+        rows = connection.execute(_FINISHED, {"ids": list(message_ids)})
+        return {row.message_id: row.worker for row in rows}
+
+
+_FINISHED = select(steps.c.message_id, steps.c.worker).where(
+    steps.c.message_id.in_(bindparam("ids", expanding=True)), steps.c.status.in_(ENDED)
+)
+
+_change = update(workflows).where(workflows.c.correlation_id == bindparam("id"))
+_END = _change.where(workflows.c.status == Status.RUNNING.value).values(
+    {name: bindparam(f"new_{name}") for name in ("status", "updated_at", "finished_at", "variables", "output", "error")}
+)
+_CARRY = _change.values(variables=bindparam("new_variables"), updated_at=bindparam("new_updated_at"))
+
+
+@lru_cache
+def _insert_for(dialect: str) -> Callable[[Table], Any]:
+    """Insert that leaves alone what is there already: recording a fact twice changes nothing."""
+    module = sqlite if dialect == "sqlite" else postgresql
+    return lru_cache(lambda table: module.insert(table).on_conflict_do_nothing())
+
+
+@lru_cache
+def _replace_started(dialect: str) -> Any:
+    """Insert an ended attempt, or complete the row that its start left; an ended one never changes."""
+    insert = (sqlite if dialect == "sqlite" else postgresql).insert(steps)
+    changed = {column.name: insert.excluded[column.name] for column in steps.columns if column.name != "message_id"}
+    return insert.on_conflict_do_update(
+        index_elements=[steps.c.message_id], set_=changed, where=steps.c.status == "started"
+    )
+
+
+@lru_cache
+def _replace_earlier_start(dialect: str) -> Any:
+    """Insert a started attempt, or put it in the place of the start by a worker that died of it or lost it."""
+    insert = (sqlite if dialect == "sqlite" else postgresql).insert(steps)
+    changed = {name: insert.excluded[name] for name in ("worker", "deliveries", "started_at")}
+    is_later = and_(steps.c.status == "started", steps.c.deliveries < insert.excluded.deliveries)
+    return insert.on_conflict_do_update(index_elements=[steps.c.message_id], set_=changed, where=is_later)
+
+
+def _without_repetitions(batch: Sequence[Event], new: set[str]) -> list[Event]:
+    """The events without the beginnings of workflows that had begun before."""
+    kept = []
+    for event in batch:
+        if isinstance(event, WorkflowDispatched):
+            if event.correlation_id not in new:
+                continue
+            new.remove(event.correlation_id)
+        kept.append(event)
+    return kept
+
+
+def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
+    rows: dict[Table, list[Row]] = {events: [_event_row(event) for event in batch]}
+    for event in batch:
+        match event:
+            case MessageDeadLettered():
+                rows.setdefault(dead_letters, []).append(_columns(event, dead_letters))
+    return rows
+
+
+def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
+    carried: list[Row] = []
+    ended: list[Row] = []
+    for event in batch:
+        match event:
+            case StepCompleted(variables=dict() as variables):
+                carried.append({"id": event.correlation_id, "new_variables": variables, "new_updated_at": event.at})
+            case WorkflowCompleted():
+                ended.append(_end_row(event, Status.COMPLETED, event.output, None))
+            case WorkflowFailed():
+                ended.append(_end_row(event, Status.FAILED, None, event.error))
+    return [(statement, rows) for statement, rows in ((_CARRY, carried), (_END, ended)) if rows]
+
+
+def _end_row(event: WorkflowCompleted | WorkflowFailed, status: Status, output: Any, error: ErrorInfo | None) -> Row:
+    return {
+        "id": event.correlation_id,
+        "new_status": status.value,
+        "new_updated_at": event.at,
+        "new_finished_at": event.at,
+        "new_variables": event.variables,
+        "new_output": output,
+        "new_error": asdict(error) if error else None,
+    }
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.name not in _ASIDE)
+
+
+def _event_row(event: Event) -> Row:
+    kind: Any = type(event)
+    data = {name: getattr(event, name) for name in _names(kind)}
+    return {"correlation_id": event.correlation_id, "type": event.type, "at": event.at, "data": data}
+
+
+def _columns(event: Event, table: Table) -> Row:
+    return {column.name: getattr(event, column.name) for column in table.columns if column.name != "id"}
+
+
+def _workflow_row(event: WorkflowDispatched) -> Row:
+    return {
+        "correlation_id": event.correlation_id,
+        "name": event.name,
+        "app": event.app,
+        "status": Status.RUNNING.value,
+        "created_at": event.at,
+        "updated_at": event.at,
+        "itinerary": event.itinerary,
+        "variables": event.variables,
+    }
+
+
+def _step_row(event: StepStarted | StepEnded) -> Row:
+    error: ErrorInfo | None = getattr(event, "error", None)
+    return {
+        "message_id": event.message_id,
+        "correlation_id": event.correlation_id,
+        "step_id": event.step_id,
+        "activity": event.activity,
+        "attempt": event.attempt,
+        "deliveries": event.deliveries,
+        "status": event.status if isinstance(event, StepEnded) else "started",
+        "worker": event.worker,
+        "started_at": event.started_at if isinstance(event, StepEnded) else event.at,
+        "finished_at": event.at if isinstance(event, StepEnded) else None,
+        "output": getattr(event, "output", None),
+        "error": asdict(error) if error else None,
+    }

@@ -1,0 +1,398 @@
+"""The store in a SQL database: SQLite or PostgreSQL, by the same statements."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Row, collate, delete, exists, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from paigeant.clock import Clock
+from paigeant.database import Database, retrying, unreachable_as
+from paigeant.errors import StoreError, StoreRefused
+from paigeant.events import ErrorInfo, Event, StepEnded
+from paigeant.io_thread import IOThread, answer
+from paigeant.store import (
+    WORKER_ANNOUNCES_EVERY,
+    DeadLetter,
+    EventRecord,
+    Status,
+    StepRecord,
+    Store,
+    WorkerRecord,
+    WorkflowRecord,
+)
+from paigeant.stores.history import SqlLedger
+from paigeant.stores.tables import dead_letters, events, outbox, steps, workers, workflows
+from paigeant.stores.watch import Wait, Watch
+from paigeant.transport import Ledger, Outgoing
+from paigeant.urls import masked
+
+T = TypeVar("T")
+
+_POLL = 0.005
+_SILENCE = 4 * WORKER_ANNOUNCES_EVERY
+_POLL_SERVER = 0.02
+
+
+class SqlStore(Store):
+    """History, inbox and outbox in one database. One thread owns its connections; writes that meet share a commit."""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        self.url = url
+        self._database = Database(url, clock)
+        self._ledger = SqlLedger(url)
+        self._thread = IOThread("paigeant-store", self._look)
+        self._waiting: SimpleQueue[tuple[_Write | _Question, asyncio.Future[Any]]] = SimpleQueue()
+        self._migrated = False
+        self._watch = Watch(lambda: self._database.version_of(self._reader))
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _writer(self) -> Connection:
+        return self._database.writer()
+
+    @cached_property
+    def _reader(self) -> Connection:
+        return self._database.reader()
+
+    async def connect(self) -> None:
+        if not self._migrated:
+            await self._run(lambda: None)
+
+    async def close(self) -> None:
+        await self._thread.run(self._disconnect)
+        await asyncio.to_thread(self._thread.stop)
+        self._database.dispose()
+        self._migrated = False  # what was in memory is gone
+
+    def ledger(self) -> Ledger | None:
+        return None if self._database.in_memory else self._ledger
+
+    def _disconnect(self) -> None:
+        for name in ("_writer", "_reader"):
+            connection = self.__dict__.pop(name, None)
+            if connection is not None:
+                connection.close()
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        return await self._thread.run(lambda: self._guarded(call))
+
+    def _guarded(self, call: Callable[[], T]) -> T:
+        """Run the call in the thread; over a connection that turns out to be broken, once more over a new one."""
+        with unreachable_as(StoreError, f"cannot use the store {masked(self.url)}"):
+            try:
+                return self._connected(call)
+            except (DataError, IntegrityError) as error:
+                raise StoreRefused(f"the store {masked(self.url)} cannot take this: {error.orig}") from error
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+            return self._connected(call)
+
+    def _connected(self, call: Callable[[], T]) -> T:
+        try:
+            if not self._migrated:
+                self._database.migrate("stores")
+                self._migrated = True
+            return call()
+        except Exception:
+            self._disconnect()
+            raise
+
+    # --- writing ---------------------------------------------------------------------------------------------
+
+    async def record(self, events: Sequence[Event], outbox: Sequence[Outgoing] = (), cause: str | None = None) -> bool:
+        accepted: bool = await self._together(_Write(events, outbox, cause))
+        return accepted
+
+    async def successors(self, message_id: str) -> Sequence[Outgoing] | None:
+        found: Sequence[Outgoing] | None = await self._together(_Question(message_id))
+        return found
+
+    async def _together(self, request: _Write | _Question) -> Any:
+        """What is asked at the same time is answered by the same few statements."""
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.put((request, future))
+        self._thread.submit(self._flush)
+        return await future
+
+    def _flush(self) -> None:
+        """Everything that waits; a later call for the same batch finds nothing to do."""
+        batch = [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+        self._answer([(one, future) for one, future in batch if isinstance(one, _Question)], self._successors)
+        self._answer([(one, future) for one, future in batch if isinstance(one, _Write)], self._write)
+
+    def _answer(self, batch: Sequence[tuple[T, asyncio.Future[Any]]], handle: Callable[[list[T]], list[Any]]) -> None:
+        if not batch:
+            return
+        requests = [request for request, _ in batch]
+        try:
+            values = self._guarded(lambda: retrying(lambda: handle(requests)))
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            if isinstance(error, StoreRefused) and len(batch) > 1:
+                for one in batch:  # what cannot be written must not hold up the others
+                    self._answer([one], handle)
+                return
+            answer((future, None, error) for _, future in batch)
+        else:
+            answer((future, value, None) for (_, future), value in zip(batch, values, strict=True))
+
+    def _write(self, writes: Sequence[_Write]) -> list[bool]:
+        """All of it in one transaction. Whoever records the end of a message first is accepted, the others are not."""
+        with self._writer.begin():
+            ended = [event for write in writes for event in write.events if isinstance(event, StepEnded)]
+            first = self._ledger.end(self._writer, ended)
+            accepted = [_take_turn(write, first) for write in writes]
+            standing = [write for write, ok in zip(writes, accepted, strict=True) if ok]
+            self._ledger.note(self._writer, [event for write in standing for event in write.events])
+            self._post([(one, write.cause) for write in standing for one in write.outbox])
+            if finished := [write.cause for write in standing if write.cause]:
+                self._writer.execute(delete(outbox).where(outbox.c.message_id.in_(finished)))
+            return accepted
+
+    def _post(self, outgoing: Sequence[tuple[Outgoing, str | None]]) -> None:
+        now = self._database.now()
+        rows = [
+            {
+                "message_id": one.id,
+                "cause_id": cause,
+                "queue": one.queue,
+                "body": one.body,
+                "headers": dict(one.headers),
+                "priority": one.priority,
+                "due_at": now + one.delay,
+            }
+            for one, cause in outgoing
+        ]
+        if rows:
+            insert = (sqlite if self._database.is_sqlite else postgresql).insert(outbox)
+            self._writer.execute(insert.on_conflict_do_nothing(), rows)
+
+    def _successors(self, questions: Sequence[_Question]) -> list[Sequence[Outgoing] | None]:
+        done = self._ledger.finished(self._reader, [question.message_id for question in questions])
+        followed: dict[str, list[Outgoing]] = {message_id: [] for message_id in done}
+        if done:
+            now = self._database.now()
+            for row in self._reader.execute(select(outbox).where(outbox.c.cause_id.in_(done))):
+                followed[row.cause_id].append(_stored(row, now))
+        return [followed.get(question.message_id) for question in questions]
+
+    async def waiting_queues(self) -> Sequence[str]:
+        query = select(outbox.c.queue).distinct().order_by(outbox.c.queue)
+        return await self._run(lambda: self._reader.execute(query).scalars().all())
+
+    async def take_overdue(self, queues: Sequence[str], grace: float) -> Sequence[Outgoing]:
+        return await self._run(lambda: retrying(lambda: self._take_overdue(queues, grace)))
+
+    def _take_overdue(self, queues: Sequence[str], grace: float) -> Sequence[Outgoing]:
+        now = self._database.now()
+        is_run = (
+            exists()
+            .where(steps.c.message_id == outbox.c.message_id, steps.c.status == "started")
+            .where(workers.c.id == steps.c.worker, workers.c.seen_at >= now - _SILENCE)
+        )
+        overdue = update(outbox).where(outbox.c.queue.in_(queues), outbox.c.due_at < now - grace, ~is_run)
+        with self._writer.begin():
+            rows = self._writer.execute(overdue.values(due_at=now).returning(outbox)).all()
+        return [_stored(row, now) for row in rows]
+
+    # --- reading ---------------------------------------------------------------------------------------------
+
+    async def workflow(self, correlation_id: str) -> WorkflowRecord | None:
+        return await self._run(lambda: self._workflow(correlation_id))
+
+    def _workflow(self, correlation_id: str) -> WorkflowRecord | None:
+        row = self._reader.execute(select(workflows).where(workflows.c.correlation_id == correlation_id)).first()
+        if row is None:
+            return None
+        ran = select(steps).where(steps.c.correlation_id == correlation_id)
+        ran = ran.order_by(steps.c.started_at, steps.c.attempt)
+        attempts = [_step_record(one) for one in self._reader.execute(ran)]
+        return replace(_workflow_record(row), steps=(*attempts, *_ahead(row, attempts)))
+
+    async def find(self, prefix: str) -> Sequence[str]:
+        ids: Any = workflows.c.correlation_id
+        if not self._database.is_sqlite:
+            ids = collate(ids, "C")  # other orders do not keep the ids with one prefix together
+        query = select(ids).where(ids >= prefix, ids < prefix + "\U0010ffff").order_by(ids).limit(10)
+        return await self._run(lambda: self._reader.execute(query).scalars().all())
+
+    async def workflows(
+        self, *, status: str | None = None, name: str | None = None, app: str | None = None, limit: int = 20
+    ) -> Sequence[WorkflowRecord]:
+        wanted = {workflows.c.status: status, workflows.c.name: name, workflows.c.app: app}
+        conditions = [column == value for column, value in wanted.items() if value is not None]
+        query = select(workflows).where(*conditions).order_by(workflows.c.created_at.desc()).limit(limit)
+        return await self._run(lambda: [_workflow_record(row) for row in self._reader.execute(query)])
+
+    async def counts(self) -> dict[str, int]:
+        query = select(workflows.c.status, func.count()).group_by(workflows.c.status)
+        return await self._run(lambda: {row[0]: row[1] for row in self._reader.execute(query)})
+
+    async def events(self, correlation_id: str, after: int = 0, limit: int = 1000) -> Sequence[EventRecord]:
+        query = select(events).where(events.c.correlation_id == correlation_id, events.c.id > after)
+        query = query.order_by(events.c.id).limit(limit)
+        return await self._run(lambda: [_event_record(row) for row in self._reader.execute(query)])
+
+    async def await_end(self, correlation_id: str) -> None:
+        await self._wait_for(correlation_id, None)
+
+    async def await_event(self, correlation_id: str, after: int) -> None:
+        await self._wait_for(correlation_id, after)
+
+    async def _wait_for(self, correlation_id: str, after: int | None) -> None:
+        wait = Wait(correlation_id, asyncio.get_running_loop().create_future(), after)
+        try:
+            await self._run(lambda: self._watch.add(wait))
+            await wait.future
+        finally:
+            wait.future.cancel()  # whoever has gone is no longer looked after
+
+    def _look(self) -> float | None:
+        """Between two calls, the thread looks for those who wait; how long it may then sleep."""
+        if not self._watch:
+            return None
+        try:
+            self._guarded(lambda: self._watch.look(self._reader))
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            self._watch.fail(error)
+        return _POLL if self._database.is_sqlite else _POLL_SERVER
+
+    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
+        query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+        return await self._run(lambda: [DeadLetter(**row._mapping) for row in self._reader.execute(query)])
+
+    # --- workers ---------------------------------------------------------------------------------------------
+
+    async def announce(self, worker: WorkerRecord) -> None:
+        await self._run(lambda: retrying(lambda: self._announce(worker)))
+
+    def _announce(self, worker: WorkerRecord) -> None:
+        now = self._database.now()
+        row = {column.name: getattr(worker, column.name) for column in workers.columns} | {"seen_at": now}
+        insert = (sqlite if self._database.is_sqlite else postgresql).insert(workers).values(row)
+        with self._writer.begin():
+            self._writer.execute(delete(workers).where(workers.c.seen_at < now - 24 * 3600))
+            self._writer.execute(insert.on_conflict_do_update(index_elements=[workers.c.id], set_=row))
+
+    async def withdraw(self, worker_id: str) -> None:
+        await self._run(lambda: retrying(lambda: self._withdraw(worker_id)))
+
+    def _withdraw(self, worker_id: str) -> None:
+        with self._writer.begin():
+            self._writer.execute(delete(workers).where(workers.c.id == worker_id))
+
+    async def workers(self) -> Sequence[WorkerRecord]:
+        return await self._run(self._workers)
+
+    def _workers(self) -> Sequence[WorkerRecord]:
+        rows = self._reader.execute(select(workers).order_by(workers.c.started_at.desc())).all()
+        alive_since = self._database.now() - _SILENCE
+        return [_worker_record(row, row.seen_at >= alive_since) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A call of :meth:`SqlStore.record` waiting for its transaction."""
+
+    events: Sequence[Event]
+    outbox: Sequence[Outgoing]
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A call of :meth:`SqlStore.successors` waiting for its answer."""
+
+    message_id: str
+
+
+def _take_turn(write: _Write, first: set[str]) -> bool:
+    """Whether the write stands: it ends no message, or is the first to end it, in this batch too."""
+    ended = {event.message_id for event in write.events if isinstance(event, StepEnded)}
+    stands = ended <= first
+    first -= ended
+    return stands
+
+
+def _stored(row: Row[Any], now: float) -> Outgoing:
+    return Outgoing(
+        queue=row.queue,
+        body=row.body,
+        id=row.message_id,
+        headers=row.headers,
+        priority=row.priority,
+        delay=max(0.0, row.due_at - now),
+    )
+
+
+def _error(data: dict[str, Any] | None) -> ErrorInfo | None:
+    return ErrorInfo(**data) if data else None
+
+
+def _workflow_record(row: Row[Any]) -> WorkflowRecord:
+    return WorkflowRecord(
+        correlation_id=row.correlation_id,
+        name=row.name,
+        app=row.app,
+        status=Status(row.status),
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        finished_at=row.finished_at,
+        variables=row.variables,
+        output=row.output,
+        error=_error(row.error),
+    )
+
+
+def _step_record(row: Row[Any]) -> StepRecord:
+    return StepRecord(
+        id=row.step_id,
+        activity=row.activity,
+        status=row.status,
+        attempt=row.attempt,
+        deliveries=row.deliveries,
+        output=row.output,
+        error=_error(row.error),
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        worker=row.worker,
+        message_id=row.message_id,
+    )
+
+
+def _ahead(row: Row[Any], attempts: Sequence[StepRecord]) -> list[StepRecord]:
+    """The steps of the itinerary that no worker has begun."""
+    begun = {attempt.id for attempt in attempts}
+    return [
+        StepRecord(id=step["id"], activity=step["name"], status="pending")
+        for step in row.itinerary
+        if step["id"] not in begun
+    ]
+
+
+def _event_record(row: Row[Any]) -> EventRecord:
+    return EventRecord(offset=row.id, type=row.type, correlation_id=row.correlation_id, at=row.at, data=row.data)
+
+
+def _worker_record(row: Row[Any], alive: bool) -> WorkerRecord:
+    return WorkerRecord(
+        id=row.id,
+        app=row.app,
+        host=row.host,
+        pid=row.pid,
+        activities=tuple(row.activities),
+        queues=tuple(row.queues),
+        concurrency=row.concurrency,
+        started_at=row.started_at,
+        seen_at=row.seen_at,
+        alive=alive,
+    )

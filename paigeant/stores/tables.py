@@ -1,0 +1,104 @@
+"""The store's tables as SQLAlchemy sees them; ``migrations/`` creates them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import from_json, to_json
+from sqlalchemy import BigInteger, Column, Double, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy.types import TypeDecorator
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON types in a text column, the same on every database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: object) -> str | None:
+        return None if value is None else to_json(value, inf_nan_mode="strings").decode()
+
+    def process_result_value(self, value: Any, dialect: object) -> Any:
+        return None if value is None else from_json(value)
+
+
+metadata = MetaData()
+_SERIAL = BigInteger().with_variant(Integer, "sqlite")
+
+workflows = Table(
+    "paigeant_workflow",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("name", Text),
+    Column("app", Text),
+    Column("status", Text),
+    Column("created_at", Double),
+    Column("updated_at", Double),
+    Column("finished_at", Double),
+    Column("itinerary", JsonText),
+    Column("variables", JsonText),
+    Column("output", JsonText),
+    Column("error", JsonText),
+)
+steps = Table(
+    "paigeant_step",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("correlation_id", Text),
+    Column("step_id", Text),
+    Column("activity", Text),
+    Column("attempt", Integer),
+    Column("deliveries", Integer),
+    Column("status", Text),
+    Column("worker", Text),
+    Column("started_at", Double),
+    Column("finished_at", Double),
+    Column("output", JsonText),
+    Column("error", JsonText),
+)
+events = Table(
+    "paigeant_event",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("correlation_id", Text),
+    Column("type", Text),
+    Column("at", Double),
+    Column("data", JsonText),
+)
+outbox = Table(
+    "paigeant_outbox",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("cause_id", Text),
+    Column("queue", Text),
+    Column("body", LargeBinary),
+    Column("headers", JsonText),
+    Column("priority", Integer),
+    Column("due_at", Double),
+)
+dead_letters = Table(
+    "paigeant_dead_letter",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("correlation_id", Text),
+    Column("message_id", Text),
+    Column("queue", Text),
+    Column("reason", Text),
+    Column("body", LargeBinary),
+    Column("worker", Text),
+    Column("deliveries", Integer),
+    Column("at", Double),
+)
+workers = Table(
+    "paigeant_worker",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("app", Text),
+    Column("host", Text),
+    Column("pid", Integer),
+    Column("activities", JsonText),
+    Column("queues", JsonText),
+    Column("concurrency", Integer),
+    Column("started_at", Double),
+    Column("seen_at", Double),
+)

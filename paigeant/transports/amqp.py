@@ -1,0 +1,312 @@
+"""The pump for RabbitMQ: confirmed publishes in one round, then grouped acknowledgements, on one connection.
+
+What py-amqp leaves to its caller is done here: publishing with ``mandatory`` (an unroutable message is confirmed
+otherwise), matching confirms to publishes by delivery tag (py-amqp credits a late confirm to the next publish),
+a time limit on confirms, and heartbeats that do not depend on user code. Any doubt ends the connection.
+
+Queues are quorum queues because those count deliveries. A delay is a queue whose messages expire into the real one;
+RabbitMQ deletes it when it has not been used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import select
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import amqp
+from kombu import Connection
+
+from paigeant.errors import TransportError
+from paigeant.transport import Delivery, Ledger, Outgoing
+from paigeant.transports.settlement import Settlement
+
+CONFIRM_TIMEOUT = 5.0
+"""Seconds in which RabbitMQ must confirm a batch of publishes."""
+
+_FRAME_TIMEOUT = 5.0
+_DEAF_AFTER = 15.0
+_PERSISTENT = 2
+_QUORUM = {"x-queue-type": "quorum"}
+_generations = itertools.count(1)  # delivery tags begin anew with every connection
+_DELIVERED_BEFORE = "paigeant-deliveries"
+"""The header in which a message that was given back, as a copy, keeps the count of the deliveries before."""
+
+_DELAY_QUEUE_SPARE = 60_000
+"""Milliseconds a delay queue outlives the last message that was put into it."""
+
+
+class AmqpPump:
+    """One AMQP connection with a channel to publish on and one to consume on."""
+
+    keeps_leases = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._declared: set[str] = set()
+        self._unconfirmed: set[int] = set()
+        self._refused: str | None = None
+        self._published = 0
+        self._consumer_tags: list[str] = []
+        self._arrived: list[Delivery] = []
+        self._held: dict[int, Delivery] = {}
+        self._generation = next(_generations)
+        self._heartbeat_at = 0.0
+        self._consumed: Sequence[str] = ()
+        self._listen_until = 0.0
+        self._suspicions = 0
+
+    # --- life ------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the channels."""
+        self._connection.ensure_connection(max_retries=1, interval_start=0)
+        self._amqp: amqp.Connection = self._connection.connection
+        self._out = self._amqp.channel()
+        self._out.confirm_select()
+        self._out.events["basic_ack"].add(self._on_confirm)
+        self._out.events["basic_nack"].add(self._on_refuse)
+        self._out.events["basic_return"].add(self._on_return)
+        self._in = self._amqp.channel()
+
+    def disconnect(self) -> None:
+        """Every delivery of this connection is lost: RabbitMQ hands it out again."""
+        for delivery in self._held.values():
+            delivery.lease.lost = True
+        self._held.clear()
+        self._arrived.clear()
+
+    def close(self) -> None:
+        """Give back what is held, uncounted; the connection is closed by the bridge."""
+        try:
+            self.subscribe((), 0)  # or the copies would come back to ourselves, and count when the connection goes
+            self.exchange([Settlement(delivery=one, release_after=0.0) for one in list(self._held.values())], 0)
+        finally:
+            self.disconnect()
+
+    @property
+    def patience(self) -> float | None:
+        """Long enough to be idle, short enough for heartbeats."""
+        return min(self._amqp.heartbeat / 3, 5.0) if self._amqp.heartbeat else 5.0
+
+    def fileno(self) -> int | None:
+        return int(self._amqp.sock.fileno())
+
+    def is_recoverable(self, error: BaseException) -> bool:
+        if isinstance(error, amqp.PreconditionFailed | amqp.AccessRefused | amqp.NotAllowed | amqp.ResourceLocked):
+            return False
+        kinds = (*self._connection.connection_errors, *self._connection.channel_errors, OSError, TransportError)
+        return isinstance(error, (*kinds, AttributeError))  # py-amqp uses attributes of a lost connection
+
+    def enlist(self, ledger: Ledger) -> None:
+        raise TransportError("RabbitMQ has no transaction that a store could join")
+
+    def renew(self) -> None:
+        """The connection is the lease: hear whether it is still there."""
+        self._beat(force=True)
+
+    # --- queues ----------------------------------------------------------------------------------------------
+
+    def declare(self, names: Sequence[str]) -> None:
+        for name in set(names) - self._declared:
+            self._in.queue_declare(name, durable=True, auto_delete=False, arguments=_QUORUM)
+            self._declared.add(name)
+
+    def purge(self, name: str) -> int:
+        self.declare([name])
+        return int(self._in.queue_purge(name) or 0)
+
+    def depth(self, name: str) -> int:
+        return int(self._in.queue_declare(name, durable=True, auto_delete=False, arguments=_QUORUM).message_count)
+
+    def depths(self) -> Mapping[str, int]:
+        """AMQP cannot list queues; those used on this connection are known."""
+        return {name: self.depth(name) for name in sorted(self._declared)}
+
+    def _delay_queue(self, target: str, milliseconds: int) -> str:
+        """A queue whose messages move to the target after the delay. Declaring it again keeps it alive."""
+        name = f"{target}.delay.{milliseconds}"
+        arguments = {
+            "x-message-ttl": milliseconds,
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": target,
+            "x-expires": milliseconds + _DELAY_QUEUE_SPARE,
+        }
+        self._in.queue_declare(name, durable=True, auto_delete=False, arguments=arguments)
+        return name
+
+    def subscribe(self, names: Sequence[str], prefetch: int) -> None:
+        for tag in self._consumer_tags:
+            self._in.basic_cancel(tag)
+        self._consumer_tags.clear()
+        self._consumed = tuple(names)
+        self._listen_until = time.monotonic() + _DEAF_AFTER
+        if not names:
+            return
+        self.declare(names)
+        self._in.basic_qos(0, prefetch, False)
+        for name in names:
+            self._consumer_tags.append(self._in.basic_consume(name, callback=self._receiver(name)))
+
+    # --- the hop ---------------------------------------------------------------------------------------------
+
+    def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
+        """Publish everything, await the confirms, acknowledge everything, then take what has arrived."""
+        accepted = [s.delivery is None or self._holds(s.delivery) for s in settlements]
+        standing = [s for s, ok in zip(settlements, accepted, strict=True) if ok]
+        self._publish([one for s in standing for one in _what_follows(s)])
+        self._acknowledge([s.delivery.token for s in standing if s.delivery is not None])
+        self._read()
+        self._beat()
+        self._check_hearing(limit)
+        room = limit if self._consumer_tags else len(self._arrived)  # the bridge gives back what nobody waits for
+        taken, self._arrived = self._arrived[:room], self._arrived[room:]
+        known = [ok or s.release_after is not None for s, ok in zip(settlements, accepted, strict=True)]
+        return known, taken
+
+    def _holds(self, delivery: Delivery) -> bool:
+        return self._held.get(delivery.token) is delivery
+
+    def _publish(self, outgoing: Sequence[Outgoing]) -> None:
+        if not outgoing:
+            return
+        self.declare([one.queue for one in outgoing])
+        self._unconfirmed.clear()
+        self._refused = None
+        for one in outgoing:
+            self._published += 1
+            self._unconfirmed.add(self._published)
+            queue = self._delay_queue(one.queue, _rounded(one.delay)) if one.delay > 0 else one.queue
+            self._out.basic_publish(_amqp_message(one), exchange="", routing_key=queue, mandatory=True)
+        self._await_confirms(time.monotonic() + CONFIRM_TIMEOUT)
+
+    def _await_confirms(self, deadline: float) -> None:
+        while self._unconfirmed and self._refused is None:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TransportError(f"RabbitMQ did not confirm {len(self._unconfirmed)} messages in time")
+            self._amqp.drain_events(timeout=left)
+        if self._refused is not None:
+            self._declared.clear()
+            raise TransportError(f"RabbitMQ refused a message: {self._refused}")
+
+    def _acknowledge(self, tags: Sequence[int]) -> None:
+        """One frame for each run of tags below which everything is settled, one for each of the others."""
+        if not tags:
+            return
+        for tag in tags:
+            del self._held[tag]
+        lowest = min(self._held, default=max(tags) + 1)
+        below = [tag for tag in tags if tag < lowest]
+        if below:
+            self._in.basic_ack(max(below), multiple=True)
+        for tag in tags:
+            if tag > lowest:
+                self._in.basic_ack(tag)
+
+    def _read(self) -> None:
+        """Take every frame that is there, without waiting for more."""
+        transport = self._amqp.transport
+        while _is_readable(transport.sock):
+            self._amqp.drain_events(timeout=_FRAME_TIMEOUT)
+
+    def _beat(self, *, force: bool = False) -> None:
+        heartbeat = self._amqp.heartbeat
+        if heartbeat and (force or time.monotonic() >= self._heartbeat_at):
+            self._heartbeat_at = time.monotonic() + heartbeat / 3
+            self._amqp.heartbeat_tick(rate=2)
+
+    def _check_hearing(self, limit: int) -> None:
+        """A consumer that hears nothing while messages wait and it could take them is deaf: begin anew."""
+        now = time.monotonic()
+        if self._arrived or self._held or not self._consumer_tags or limit <= 0:
+            self._listen_until = now + _DEAF_AFTER
+        elif now >= self._listen_until:
+            self._listen_until = now + _DEAF_AFTER
+            waiting = [name for name in self._consumed if self.depth(name) > 0]
+            self._suspicions = self._suspicions + 1 if waiting and not self._arrived else 0
+            if self._suspicions > 1:
+                raise TransportError(f"RabbitMQ has messages in {waiting[0]!r} and delivers none")
+
+    # --- what RabbitMQ says ----------------------------------------------------------------------------------
+
+    def _on_confirm(self, tag: int, multiple: bool) -> None:
+        if multiple:
+            self._unconfirmed = {one for one in self._unconfirmed if one > tag}
+        else:
+            self._unconfirmed.discard(tag)
+
+    def _on_refuse(self, tag: int, multiple: bool) -> None:
+        self._refused = "negative confirm (is the broker out of memory or disk?)"
+
+    def _on_return(self, reason: Any, exchange: str, routing_key: str, message: Any) -> None:
+        self._refused = f"no queue {routing_key!r}"
+
+    def _receiver(self, queue: str) -> Any:
+        return lambda message: self._on_message(queue, message)
+
+    def _on_message(self, queue: str, message: Any) -> None:
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        headers = message.properties.get("application_headers") or {}
+        delivery = Delivery(
+            queue=queue,
+            body=body,
+            tag=(self._generation, message.delivery_tag),
+            token=message.delivery_tag,
+            id=message.properties.get("message_id"),
+            headers=headers,
+            deliveries=_deliveries(message, headers),
+        )
+        self._held[delivery.token] = delivery
+        self._arrived.append(delivery)
+
+
+def _what_follows(settlement: Settlement) -> Sequence[Outgoing]:
+    """What to publish before the acknowledgement. Giving back publishes a copy: a requeue would count as a crash."""
+    delivery = settlement.delivery
+    if delivery is None or settlement.release_after is None:
+        return settlement.outgoing
+    headers = {name: str(value) for name, value in delivery.headers.items() if not name.startswith("x-")}
+    headers[_DELIVERED_BEFORE] = str(delivery.deliveries - 1)
+    copy = Outgoing(
+        queue=delivery.queue, body=delivery.body, id=delivery.id, headers=headers, delay=settlement.release_after
+    )
+    return [copy]
+
+
+def _amqp_message(one: Outgoing) -> Any:
+    properties: dict[str, Any] = {
+        "delivery_mode": _PERSISTENT,
+        "content_type": "application/json",
+        "application_headers": dict(one.headers),
+    }
+    if one.id is not None:
+        properties["message_id"] = one.id
+    return amqp.basic_message.Message(one.body, **properties)
+
+
+def _rounded(seconds: float) -> int:
+    """The delay in milliseconds, rounded up to two digits, so that few delay queues serve many delays."""
+    milliseconds = max(1, int(seconds * 1000))
+    unit = 10 ** max(0, len(str(milliseconds)) - 2)
+    return int(-(-milliseconds // unit) * unit)
+
+
+def _deliveries(message: Any, headers: Mapping[str, Any]) -> int:
+    """Quorum queues count; of a classic queue only the redelivered flag is known."""
+    before = str(headers.get(_DELIVERED_BEFORE, ""))
+    earlier = int(before) if before.isdecimal() and len(before) < 5 else 0
+    counted = headers.get("x-delivery-count")
+    if isinstance(counted, int):
+        return earlier + counted + 1
+    return earlier + (2 if message.delivery_info.get("redelivered") else 1)
+
+
+def _is_readable(sock: Any) -> bool:
+    pending = getattr(sock, "pending", None)
+    if pending is not None and pending():
+        return True
+    readable, _, _ = select.select([sock], [], [], 0)
+    return bool(readable)

@@ -1,0 +1,162 @@
+"""The pump for any kombu channel: publish, then acknowledge, then drain, one after another.
+
+Nothing here is atomic: between the publish and the acknowledgement a crash leaves two copies with one message id.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from queue import Empty
+from typing import Any
+
+from kombu import Connection, Consumer, Producer, Queue
+
+from paigeant.transport import Delivery, Ledger
+from paigeant.transports.settlement import Settlement
+
+_CONFIRM_TIMEOUT = 5.0
+_tags = itertools.count(1)
+
+
+class ChannelPump:
+    """One connection, one channel for both ways; used by the I/O thread alone."""
+
+    keeps_leases = False
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._channel: Any = connection.default_channel
+        self._producer = Producer(self._channel, auto_declare=False)
+        self._consumer: Consumer | None = None
+        self._declared: set[str] = set()
+        self._arrived: list[Delivery] = []
+        self._held: dict[int, tuple[Delivery, Any]] = {}
+
+    @property
+    def patience(self) -> float | None:
+        """Brokers kombu can only poll are asked a hundred times a second."""
+        return 0.01 if self._consumer is not None else None
+
+    def fileno(self) -> int | None:
+        return None
+
+    def open(self) -> None:
+        """The connection was made by the channel already."""
+
+    def disconnect(self) -> None:
+        """Every delivery of this connection is lost: the broker will hand it out again."""
+        for delivery, _ in self._held.values():
+            delivery.lease.lost = True
+        self._held.clear()
+
+    def close(self) -> None:
+        """Give back what is held; the connection is released by the bridge."""
+        for _, message in self._held.values():
+            message.requeue()
+        self.disconnect()
+
+    def enlist(self, ledger: Ledger) -> None:
+        raise NotImplementedError("this channel has no transactions to join")
+
+    def renew(self) -> None:
+        """The connection is the lease."""
+
+    def is_recoverable(self, error: BaseException) -> bool:
+        kinds = (*self._connection.connection_errors, *self._connection.channel_errors, OSError, TimeoutError)
+        return isinstance(error, kinds)
+
+    def declare(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self._declared:
+                self._queue(name).declare()
+                self._declared.add(name)
+
+    def purge(self, name: str) -> int:
+        self.declare([name])
+        return self._queue(name).purge() or 0
+
+    def depth(self, name: str) -> int:
+        return int(self._queue(name).queue_declare(passive=False).message_count)
+
+    def depths(self) -> Mapping[str, int]:
+        """kombu cannot list the queues of a broker; those used here are known."""
+        return {name: self.depth(name) for name in sorted(self._declared)}
+
+    def subscribe(self, names: Sequence[str], prefetch: int) -> None:
+        if self._consumer is not None:
+            self._consumer.cancel()
+            self._consumer = None
+        if names:
+            self.declare(names)
+            queues = [self._queue(name) for name in names]
+            self._consumer = Consumer(
+                self._channel, queues, on_message=self._on_message, auto_declare=False, prefetch_count=prefetch
+            )
+            self._consumer.consume()
+
+    def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
+        accepted = [self._settle(settlement) for settlement in settlements]
+        if self._consumer is not None and limit > 0:
+            self._drain(limit)
+        taken, self._arrived = self._arrived, []
+        return accepted, taken
+
+    def _settle(self, settlement: Settlement) -> bool:
+        delivery = settlement.delivery
+        if delivery is not None and delivery.tag not in self._held:
+            return settlement.release_after is not None
+        for one in settlement.outgoing:
+            self.declare([one.queue])
+            self._producer.publish(
+                one.body,
+                routing_key=one.queue,
+                exchange="",
+                content_type="application/json",
+                content_encoding="utf-8",
+                delivery_mode=2,
+                priority=one.priority,
+                headers=dict(one.headers),
+                message_id=one.id,
+                confirm_timeout=_CONFIRM_TIMEOUT,
+            )
+        if delivery is not None:
+            _, message = self._held.pop(delivery.tag)
+            if settlement.release_after is None:
+                message.ack()
+            else:
+                message.requeue()
+        return True
+
+    def _drain(self, limit: int) -> None:
+        try:
+            while len(self._arrived) < limit:
+                self._connection.drain_events(timeout=0.001)
+        except (TimeoutError, Empty):
+            pass
+
+    def _on_message(self, message: Any) -> None:
+        tag = next(_tags)
+        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+        delivery = Delivery(
+            queue=message.delivery_info.get("routing_key") or "",
+            body=body,
+            tag=tag,
+            id=message.properties.get("message_id"),
+            headers=message.headers or {},
+            deliveries=_deliveries(message),
+        )
+        self._held[tag] = (delivery, message)
+        self._arrived.append(delivery)
+
+    def _queue(self, name: str) -> Any:
+        return Queue(name, routing_key=name, durable=True, channel=self._channel)
+
+
+def _deliveries(message: Any) -> int:
+    """The broker's count where it keeps one (RabbitMQ quorum queues), else what the redelivered flag tells."""
+    counted = (message.headers or {}).get("x-delivery-count")
+    if isinstance(counted, int):
+        return counted + 1
+    redelivered = message.delivery_info.get("redelivered") or getattr(message, "redelivered", False)
+    return 2 if redelivered else 1

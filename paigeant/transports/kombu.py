@@ -1,0 +1,127 @@
+"""Every kombu URL as a transport of paigeant. The work is done by :mod:`paigeant.transports.bridge`'s thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from kombu import Connection
+
+from paigeant.errors import Superseded
+from paigeant.events import Event
+from paigeant.io_thread import AnyFuture, new_future
+from paigeant.transport import BaseTransport, Delivery, Features, Ledger, Outgoing
+from paigeant.transports.bridge import Bridge, Consumer, Pump, Request
+from paigeant.transports.settlement import Settlement
+
+T = TypeVar("T")
+
+
+class KombuTransport(BaseTransport):
+    """Every kombu URL as a :class:`BaseTransport`."""
+
+    def __init__(
+        self,
+        url: str,
+        features: Features,
+        connection: Callable[[], Connection],
+        *,
+        send_timeout: float = 15.0,
+    ) -> None:
+        self.url = url
+        self.features = features
+        self._new_connection = connection
+        self._send_timeout = send_timeout
+        self._starting = threading.Lock()
+        self._bridge: Bridge | None = None
+        self._ledger: Ledger | None = None
+
+    # --- what callers see, on any loop ------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        await self._call(lambda pump: None)
+
+    async def close(self) -> None:
+        with self._starting:
+            bridge, self._bridge = self._bridge, None
+        if bridge is not None:
+            await asyncio.to_thread(bridge.stop)
+
+    async def declare(self, *queues: str) -> None:
+        await self._call(lambda pump: pump.declare(queues))
+
+    async def purge(self, queue: str) -> int:
+        return await self._call(lambda pump: pump.purge(queue))
+
+    async def depth(self, queue: str) -> int:
+        return await self._call(lambda pump: pump.depth(queue))
+
+    async def queues(self) -> Mapping[str, int]:
+        return await self._call(lambda pump: pump.depths())
+
+    def enlist(self, ledger: Ledger) -> bool:
+        if self.features.joins_store and ledger.database_url == self.url:
+            with self._starting:
+                self._ledger = ledger
+                if self._bridge is not None:
+                    self._bridge.enlist(ledger)
+            return True
+        return False
+
+    async def send(self, outgoing: Sequence[Outgoing], record: Sequence[Event] = ()) -> None:
+        await _async(self.submit(Settlement(outgoing=outgoing, record=record), self._send_timeout))
+
+    async def settle(self, delivery: Delivery, outgoing: Sequence[Outgoing] = (), record: Sequence[Event] = ()) -> None:
+        await _async(self.submit(Settlement(delivery=delivery, outgoing=outgoing, record=record)))
+
+    async def release(self, delivery: Delivery, delay: float = 0.0) -> None:
+        await _async(self.submit(Settlement(delivery=delivery, release_after=delay)))
+
+    async def extend(self, delivery: Delivery) -> None:
+        await self._call(lambda pump: pump.renew())
+        if delivery.lease.lost:
+            raise Superseded()
+
+    def submit(self, settlement: Settlement, patience: float | None = None) -> AnyFuture:
+        """Hand a settlement to the thread; with ``patience``, give up on an unreachable broker after these seconds."""
+        give_up_at = None if patience is None else time.monotonic() + patience
+        request = Request(settlement, new_future(), give_up_at)
+        self._running().put(request)
+        return request.future
+
+    async def consume(self, queues: Sequence[str], prefetch: int) -> AsyncGenerator[Sequence[Delivery], None]:
+        consumer = Consumer(tuple(queues), prefetch, asyncio.get_running_loop())
+        bridge = self._running()
+        await self._call(lambda pump: bridge.add(consumer))
+        try:
+            while True:
+                yield await consumer.arrivals.get()
+        finally:
+            await self._call(lambda pump: bridge.remove(consumer))
+            while not consumer.arrivals.empty():
+                for delivery in consumer.arrivals.get_nowait():
+                    await self.release(delivery)
+
+    async def _call(self, function: Callable[[Pump], T]) -> T:
+        result: T = await _async(self.call_in_thread(function))
+        return result
+
+    def call_in_thread(self, function: Callable[[Pump], T]) -> AnyFuture:
+        """Have the I/O thread call this between two exchanges."""
+        future = new_future()
+        self._running().put((function, future))
+        return future
+
+    def _running(self) -> Bridge:
+        with self._starting:
+            if self._bridge is None:
+                self._bridge = Bridge(self.url, self.features, self._new_connection, self._ledger)
+                self._bridge.start()
+            return self._bridge
+
+
+async def _async(future: AnyFuture) -> Any:
+    return await (future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future))

@@ -1,0 +1,692 @@
+"""Queues in two tables of a SQL database: what our kombu transport over SQL does underneath.
+
+A message is a row. Claiming it writes the holder's name and a new fencing token into the row; settling deletes the row
+only where name and token still match. One heartbeat row per holder keeps all its leases: when the row expires, anyone
+deletes it, and what is owned by a holder without a row is free again. Everything one :meth:`SqlQueue.exchange` does is
+one transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import structlog
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Double,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
+
+from paigeant.database import Database, retrying
+from paigeant.errors import TransportError
+from paigeant.transport import Delivery, Ledger
+from paigeant.transports import sql_routes
+from paigeant.transports.settlement import Settlement
+
+T = TypeVar("T")
+
+log = structlog.stdlib.get_logger("paigeant.transport")
+
+metadata = MetaData()
+
+messages = Table(
+    "paigeant_message",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("queue", Text),
+    Column("message_id", Text),
+    Column("priority", Integer),
+    Column("enqueued_at", Double),
+    Column("available_at", Double),
+    Column("expires_at", Double),
+    Column("owner", Text),
+    Column("token", BigInteger),
+    Column("deliveries", Integer),
+    Column("headers", Text),
+    Column("body", LargeBinary),
+)
+holders = Table(
+    "paigeant_holder",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("expires_at", Double),
+)
+
+_MOST_HEADS = 100
+_PART = 500
+"""Rows named in one statement: SQLite takes 32,766 values, PostgreSQL 65,535."""
+
+# The statements of a hop, built once so that SQLAlchemy compiles them once. SKIP LOCKED, which SQLite neither has nor
+# needs, keeps workers that tidy up at the same time from waiting for each other crosswise.
+_free = messages.c.owner.is_(None)
+_ready = and_(
+    _free,
+    messages.c.available_at.is_(None),
+    or_(messages.c.expires_at.is_(None), messages.c.expires_at > bindparam("now")),
+)
+_still_mine = (
+    delete(messages)
+    .where(messages.c.owner == bindparam("me"), messages.c.token == bindparam("claim"))
+    .where(messages.c.id.in_(bindparam("rows", expanding=True)))
+    .returning(messages.c.id)
+)
+_mine = select(messages.c.id, messages.c.token).where(messages.c.owner == bindparam("me"))
+_given_back = {"owner": None, "deliveries": messages.c.deliveries - 1}
+_give_back = (
+    update(messages)
+    .where(messages.c.owner == bindparam("me"))
+    .where(messages.c.id == bindparam("row"), messages.c.token == bindparam("claim"))
+    .values(**_given_back, available_at=bindparam("due"))
+)
+_give_all_back = update(messages).where(messages.c.owner == bindparam("me")).values(**_given_back)
+_renew = update(holders).where(holders.c.id == bindparam("me")).values(expires_at=bindparam("until"))
+_resign = delete(holders).where(holders.c.id == bindparam("me"))
+
+_dead = select(holders.c.id).where(holders.c.expires_at < bindparam("now"))
+_bury = delete(holders).where(holders.c.id.in_(_dead.with_for_update(skip_locked=True)))
+_stray = select(messages.c.owner).where(messages.c.owner.is_not(None), messages.c.owner.not_in(select(holders.c.id)))
+_of_strays = select(messages.c.id).where(messages.c.owner.in_(bindparam("strays", expanding=True)))
+_free_strays = (
+    update(messages).where(messages.c.id.in_(_of_strays.with_for_update(skip_locked=True))).values(owner=None)
+)
+_due = select(messages.c.id).where(messages.c.available_at <= bindparam("now"))
+_promote = update(messages).where(messages.c.id.in_(_due.with_for_update(skip_locked=True))).values(available_at=None)
+_next_due = select(func.min(messages.c.available_at)).where(messages.c.available_at.is_not(None)).scalar_subquery()
+
+_DELIVERED = tuple(
+    messages.c[name] for name in ("id", "queue", "message_id", "priority", "body", "headers", "token", "deliveries")
+)
+_one_of_mine = (
+    select(*_DELIVERED)
+    .where(messages.c.owner == bindparam("me"), messages.c.token == bindparam("claim"))
+    .where(messages.c.id == bindparam("row"))
+)
+_is_overdue = and_(messages.c.expires_at <= bindparam("now"), _free)
+_overdue = select(messages.c.id).where(_is_overdue, messages.c.queue.not_in(bindparam("passing_on", expanding=True)))
+_drop_overdue = delete(messages).where(messages.c.id.in_(_overdue.with_for_update(skip_locked=True)))
+_overdue_in = (
+    select(*_DELIVERED)
+    .where(_is_overdue, messages.c.queue == bindparam("name"))
+    .limit(_PART)
+    .with_for_update(skip_locked=True)
+)
+_untidy = select(or_(exists(_dead), exists(_stray), select(messages.c.id).where(_is_overdue).exists()))
+
+Tag = tuple[int, int]
+"""A delivery: the message's row and the fencing token of this claim."""
+
+
+@dataclass(slots=True)
+class Holder:
+    """This process as an owner of deliveries; a new name every time its lease was lost."""
+
+    lease_seconds: float
+    id: str = ""
+    renewed_at: float = float("-inf")
+    is_unsure: bool = False
+    """Whether a transaction broke, so that it is unknown what it renewed, claimed or settled."""
+    held: dict[Tag, Delivery] = field(default_factory=dict)
+
+    def is_due(self, now: float) -> bool:
+        """Renewing at a third of the lease keeps a live holder's row from ever being found expired."""
+        return self.is_unsure or not 0 <= now - self.renewed_at < self.lease_seconds / 3
+
+    def lose_all(self) -> None:
+        for delivery in self.held.values():
+            delivery.lease.lost = True
+        self.held.clear()
+        self.id = ""
+
+
+class SqlQueue:
+    """The queues of one database as one thread of one process uses them.
+
+    ``poll`` is how often an idle worker looks for messages, in seconds: while there was work within the last second,
+    and later. It is what idling costs against how soon a message is noticed.
+    """
+
+    keeps_leases = True
+    """Whether what is out stays ours over :meth:`disconnect`."""
+
+    def __init__(self, database: Database, lease_seconds: float = 30.0, ledger: Ledger | None = None) -> None:
+        self.database = database
+        self.ledger = ledger
+        self.holder = Holder(lease_seconds)
+        self.poll = (0.005, 0.02) if database.is_sqlite else (0.02, 0.05)
+        self._subscription: tuple[str, ...] = ()
+        self._limits: dict[str, int] | None = None
+        self._tidy_at = 0.0
+        self._due_at: float | None = None
+        self._look_at = 0.0
+        self._seen = -1
+        self._may_have_more = True
+        self._declared: set[str] = set()
+        self._busy_at = 0.0
+
+    # --- connections -----------------------------------------------------------------------------------------
+
+    @cached_property
+    def _writer(self) -> Connection:
+        return self.database.writer()
+
+    @cached_property
+    def _reader(self) -> Connection:
+        return self.database.reader()
+
+    def open(self) -> None:
+        """Connect and bring the tables up to date."""
+        self.database.migrate("transports")
+
+    def disconnect(self) -> None:
+        """Drop the connections; they are opened again when needed. Leases stay."""
+        self._discard("_writer")
+        self._discard("_reader")
+        self._look_again()
+
+    def _discard(self, name: str) -> None:
+        connection: Connection | None = self.__dict__.pop(name, None)
+        if connection is not None:
+            if not self.database.in_memory:
+                connection.invalidate()
+            connection.close()
+
+    def close(self) -> None:
+        """Give back every delivery at once and disconnect."""
+        try:
+            if self.holder.id:
+                self.write(self._give_all_back)
+        finally:
+            self.holder.lose_all()
+            self.disconnect()
+
+    def _give_all_back(self, writer: Connection) -> None:
+        writer.execute(_give_all_back, {"me": self.holder.id})
+        writer.execute(_resign, {"me": self.holder.id})
+
+    def enlist(self, ledger: Ledger) -> None:
+        """From now on record the events of a settlement in its transaction."""
+        self.ledger = ledger
+
+    def renew(self) -> None:
+        """Renew the leases now rather than when they are due."""
+        self.holder.renewed_at = float("-inf")
+        self._exchange([], (), 0)
+
+    def beat(self) -> None:
+        """Renew the leases from another thread. Whether they were lost, the queue's own thread will find out."""
+        with self.database.writer() as connection, connection.begin():
+            until = self.database.now() + self.holder.lease_seconds
+            connection.execute(_renew, {"me": self.holder.id, "until": until})
+
+    def is_recoverable(self, error: BaseException) -> bool:
+        """Whether connecting again and trying again can help."""
+        return isinstance(error, OperationalError | InterfaceError | PendingRollbackError | TimeoutError)
+
+    def write(self, call: Callable[[Connection], T]) -> T:
+        """Make the call in a transaction; again, while the database only asks for another try."""
+
+        def transact() -> T:
+            try:
+                with self._writer.begin():
+                    return call(self._writer)
+            except BaseException:
+                self.holder.is_unsure = True
+                self._declared.clear()
+                self._look_again()
+                self._discard("_writer")  # SQLAlchemy does not roll back after a COMMIT that failed
+                raise
+
+        return retrying(transact)
+
+    def read(self, call: Callable[[Connection], T]) -> T:
+        """Make the call; each of its statements sees the latest commit."""
+        return call(self._reader)
+
+    # --- queues ----------------------------------------------------------------------------------------------
+
+    def declare(self, names: Iterable[str], arguments: Mapping[str, Any] | None = None) -> None:
+        """Note the queues. Publishing to a queue does so too: a message waits there whoever comes first.
+
+        Raises:
+            TransportError: a queue was declared with other arguments.
+        """
+        names = list(names)
+        if arguments or sql_routes.undeclared(self._reader, names):
+            self.write(lambda writer: sql_routes.declare_queues(writer, names, arguments or {}))
+            self._limits = None
+        self._declared.update(names)
+
+    def _note_queues(self, names: Iterable[str]) -> None:
+        if new := set(names) - self._declared:
+            sql_routes.declare_queues(self._writer, sorted(new), {})
+            self._declared |= new
+
+    def depths(self) -> dict[str, int]:
+        """Every queue with the number of messages that wait in it, those not due yet included."""
+        waiting = select(messages.c.queue, func.count()).where(_free).group_by(messages.c.queue)
+        declared = dict.fromkeys(self._reader.execute(select(sql_routes.queues.c.name)).scalars(), 0)
+        return declared | {row[0]: row[1] for row in self._reader.execute(waiting)}
+
+    def depth(self, name: str) -> int:
+        """How many messages wait in the queue."""
+        waiting = select(func.count()).select_from(messages).where(messages.c.queue == name, _free)
+        due, delayed = messages.c.available_at.is_(None), messages.c.available_at.is_not(None)
+        return sum(self._reader.execute(waiting.where(kind)).scalar_one() for kind in (due, delayed))
+
+    def purge(self, name: str) -> int:
+        """Delete what waits in the queue."""
+        waiting = delete(messages).where(messages.c.queue == name, _free)
+        return self.write(lambda writer: writer.execute(waiting).rowcount)
+
+    def delete(self, name: str) -> None:
+        """Delete the queue with everything in it, what is out included."""
+
+        def drop(writer: Connection) -> None:
+            writer.execute(delete(messages).where(messages.c.queue == name))
+            sql_routes.delete_queue(writer, name)
+
+        self.write(drop)
+        self._limits = None
+        self._declared.discard(name)
+
+    @property
+    def patience(self) -> float | None:
+        """How long the thread may wait before the next exchange: a poll, a heartbeat, or until it has something."""
+        if self._subscription:
+            return self.poll[0] if time.monotonic() - self._busy_at < 1.0 else self.poll[1]
+        return self.holder.lease_seconds / 6 if self.holder.id else None
+
+    def fileno(self) -> int | None:
+        """A database does not speak first."""
+        return None
+
+    # --- the hop ---------------------------------------------------------------------------------------------
+
+    def subscribe(self, names: Iterable[str], prefetch: int = 0) -> None:
+        """From now on claim from these queues; ``exchange`` is told how much."""
+        del prefetch
+        self._subscription = tuple(dict.fromkeys(names))
+        self._limits = None
+        self._look_again()
+
+    def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
+        """Settle and claim in one transaction: whether each settlement was accepted, and up to ``limit`` deliveries.
+
+        Nothing is written when there is nothing to do, so an idle process costs one PRAGMA a poll.
+        """
+        wanted = limit if self._subscription else 0
+        if not settlements and not self._has_work(self.database.now(), wanted):
+            return [], []
+        return self._exchange(settlements, self._subscription, wanted)
+
+    def take(self, name: str, limit: int = 1) -> list[Delivery]:
+        """Claim from this queue, subscribed to or not."""
+        _, deliveries = self._exchange([], (name,), limit)
+        self._look_again()
+        return deliveries
+
+    def _exchange(
+        self, settlements: Sequence[Settlement], names: tuple[str, ...], wanted: int
+    ) -> tuple[list[bool], list[Delivery]]:
+        def transact(_: Connection) -> tuple[list[bool], list[Row[Any]]]:
+            now = self._begin(wanted)
+            return self._settle(settlements, now), self._claim(names, wanted, now)
+
+        accepted, rows = self.write(transact)
+        self._may_have_more = len(rows) >= wanted
+        deliveries = [_delivery(row) for row in rows]
+        self._conclude(settlements, accepted)
+        self.holder.held.update((delivery.tag, delivery) for delivery in deliveries)
+        if settlements or deliveries:
+            self._busy_at = time.monotonic()
+        return accepted, deliveries
+
+    def _begin(self, wanted: int) -> float:
+        """What comes first in every transaction that settles or claims; the time it goes by."""
+        now = self.database.now()
+        if self.holder.id or wanted:
+            self._keep_lease(now)
+        self._tidy(now)
+        return now
+
+    def _conclude(self, settlements: Sequence[Settlement], accepted: Sequence[bool]) -> None:
+        """The transaction is committed."""
+        self.holder.is_unsure = False
+        for settlement, ok in zip(settlements, accepted, strict=True):
+            if settlement.delivery is not None:
+                self.holder.held.pop(settlement.delivery.tag, None)
+                settlement.delivery.lease.lost |= not ok
+
+    # --- is there anything to do? ----------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        self._seen = -1
+        self._may_have_more = True
+
+    def _has_work(self, now: float, wanted: int) -> bool:
+        if self.holder.id and self.holder.is_due(now):
+            return True
+        if now >= self._tidy_at and self._is_untidy(now):
+            return True
+        return wanted > 0 and (self._is_due(now) or self._something_came(now))
+
+    def _is_untidy(self, now: float) -> bool:
+        if self._reader.execute(_untidy, {"now": now}).scalar():
+            return True
+        self._tidy_at = now + self._tidy_interval
+        return False
+
+    def _is_due(self, now: float) -> bool:
+        return self._due_at is not None and self._due_at <= now
+
+    def _something_came(self, now: float) -> bool:
+        seen = self.database.version_of(self._reader)
+        if seen == self._seen and not self._may_have_more:
+            return False
+        self._seen, self._may_have_more = seen, False
+        self._due_at, waits = self._reader.execute(_look(self._subscription), {"now": now}).one()
+        return bool(waits) or self._is_due(now)
+
+    # --- leases ----------------------------------------------------------------------------------------------
+
+    def _keep_lease(self, now: float) -> None:
+        """Renew this holder's row in time; when it is gone every lease is lost and a new holder begins.
+
+        This comes first in every transaction that claims, so a holder that was found dead can never claim again
+        under its old name, and its late settlements name an owner that no row has.
+        """
+        holder = self.holder
+        if holder.id and not holder.is_due(now):
+            return
+        until = now + holder.lease_seconds
+        if holder.id and not self._writer.execute(_renew, {"me": holder.id, "until": until}).rowcount:
+            holder.lose_all()
+        if not holder.id:
+            holder.id = uuid4().hex
+            self._writer.execute(insert(holders), {"id": holder.id, "expires_at": until})
+        elif holder.is_unsure:
+            self._give_back_unknown()
+        holder.renewed_at = now
+
+    def _give_back_unknown(self) -> None:
+        """A commit whose answer never came may have claimed messages; nobody here knows of them."""
+        mine = [(row, token) for row, token in self._writer.execute(_mine, {"me": self.holder.id})]
+        self._give_back([(tag, None) for tag in mine if tag not in self.holder.held])
+
+    def _give_back(self, tags: Sequence[tuple[Tag, float | None]]) -> None:
+        """Release what was claimed as these tags, each due at its time (None: now)."""
+        rows = [{"me": self.holder.id, "row": row, "claim": token, "due": due} for (row, token), due in tags]
+        if rows:
+            self._writer.execute(_give_back, rows)
+            self._look_again()
+
+    # --- tidying up ------------------------------------------------------------------------------------------
+
+    @property
+    def _tidy_interval(self) -> float:
+        return min(self.holder.lease_seconds / 10, 5.0)
+
+    def _tidy(self, now: float) -> None:
+        """Free what dead holders held, drop what expired, make due what was delayed."""
+        if now >= self._tidy_at:
+            self._tidy_at = now + self._tidy_interval
+            self._limits = None
+            self._writer.execute(_bury, {"now": now})
+            if strays := self._writer.execute(_stray.distinct()).scalars().all():
+                self._writer.execute(_free_strays, {"strays": strays})
+            self._expire(now)
+            self._look_again()
+        if now >= self._look_at:  # a process that always has something to settle never comes to look otherwise
+            self._look_at = now + self.poll[1]
+            self._due_at = self._writer.execute(select(_next_due)).scalar()
+        if self._is_due(now):
+            self._writer.execute(_promote, {"now": now})
+            self._look_again()
+
+    def _expire(self, now: float) -> None:
+        """Drop what expired; where the queue has a dead letter exchange, pass it on."""
+        found = sql_routes.arguments_of(self._writer)
+        passing_on = [name for name, arguments in found.items() if sql_routes.has_dead_letters(arguments)]
+        self._writer.execute(_drop_overdue, {"now": now, "passing_on": passing_on})
+        for name in passing_on:
+            for row in self._writer.execute(_overdue_in, {"now": now, "name": name}).all():
+                self._is_dropped(row, "expired", now)
+
+    def _drop(self, row: Row[Any], reason: str, now: float) -> None:
+        """Take a message out of its queue and send it to the queue's dead letter exchange, if it has one.
+
+        Raises:
+            TransportError: the exchange leads nowhere; the message stays.
+        """
+        arguments = sql_routes.arguments_of(self._writer, [row.queue]).get(row.queue, {})
+        letters: list[sql_routes.Letter] = []
+        if sql_routes.has_dead_letters(arguments):
+            letters = sql_routes.dead_letters(self._writer, _delivery(row), row.priority, arguments, reason, now)
+        self._writer.execute(delete(messages).where(messages.c.id == row.id))
+        self._publish(letters, now)
+
+    def _is_dropped(self, row: Row[Any], reason: str, now: float) -> bool:
+        try:
+            self._drop(row, reason, now)
+        except TransportError as error:
+            log.warning("a dead letter stays where it is", queue=row.queue, reason=reason, error=str(error))
+            return False
+        return True
+
+    # --- settling --------------------------------------------------------------------------------------------
+
+    def _settle(self, settlements: Sequence[Settlement], now: float) -> list[bool]:
+        if not settlements:
+            return []
+        mine = self._acknowledge([s.delivery for s in settlements if s.delivery and not s.is_unconditional])
+        accepted, standing = [], []
+        for one in settlements:
+            tag = one.delivery.tag if one.delivery else None
+            stands = one.is_unconditional or tag in mine
+            done_before = one.tried and tag not in mine and self._was_made(one)
+            mine.discard(tag)  # a second settlement of the same delivery is refused
+            accepted.append(stands or done_before)
+            if stands and not done_before:
+                standing.append(one)
+        self._publish([(outgoing, one.expires) for one in standing for outgoing in one.outgoing], now)
+        if self.ledger is not None and (events := [event for one in standing for event in one.record]):
+            self.ledger.write(self._writer, events)
+        self._give_back(
+            [
+                (one.delivery.tag, now + one.release_after if one.release_after > 0 else None)
+                for one in standing
+                if one.delivery is not None and one.release_after is not None
+            ]
+        )
+        return accepted
+
+    def _acknowledge(self, deliveries: Sequence[Delivery]) -> set[Tag | None]:
+        """Delete the rows that are still held under the token they were claimed with; the tags of those that were."""
+        claimed: dict[int, list[int]] = {}
+        for delivery in deliveries:
+            row, token = delivery.tag
+            claimed.setdefault(token, []).append(row)
+        gone: set[Tag | None] = set()
+        for token, rows in claimed.items():
+            for start in range(0, len(rows), _PART):
+                arguments = {"me": self.holder.id, "claim": token, "rows": rows[start : start + _PART]}
+                gone.update((row, token) for row in self._writer.execute(_still_mine, arguments).scalars())
+        return gone
+
+    def _was_made(self, one: Settlement) -> bool:
+        """Whether an earlier try was committed although its connection broke: then there is nothing left to do."""
+        if one.release_after is not None:
+            return False
+        if one.delivery is None:
+            return self._was_sent([outgoing.id for outgoing in one.outgoing if outgoing.id])
+        if one.delivery.tag in self.holder.held:
+            return True  # nobody else deletes a row that we have the lease of
+        us = {getattr(event, "worker", None) for event in one.record}
+        return self._finished([one.delivery.id or ""]).get(one.delivery.id or "") in us
+
+    def _was_sent(self, ids: Sequence[str]) -> bool:
+        if not ids:
+            return False
+        waiting = select(messages.c.id).where(messages.c.message_id.in_(ids)).limit(1)
+        return bool(self._finished(ids)) or self._writer.execute(waiting).first() is not None
+
+    def _finished(self, ids: Sequence[str]) -> Mapping[str, str]:
+        return {} if self.ledger is None else self.ledger.finished(self._writer, ids)
+
+    def reject(self, delivery: Delivery) -> bool:
+        """Drop the delivery, or send it to its queue's dead letter exchange; False when it is not ours any more.
+
+        Raises:
+            TransportError: the dead letter exchange leads nowhere; the delivery is still held.
+        """
+
+        def transact(writer: Connection) -> bool:
+            now = self._begin(0)
+            row, token = delivery.tag
+            found = writer.execute(_one_of_mine, {"me": self.holder.id, "row": row, "claim": token}).first()
+            if found is not None:
+                self._drop(found, "rejected", now)
+            return found is not None
+
+        accepted = self.write(transact)
+        self._conclude([Settlement(delivery=delivery)], [accepted])
+        return accepted
+
+    # --- publishing and claiming -----------------------------------------------------------------------------
+
+    def _publish(self, letters: Sequence[sql_routes.Letter], now: float) -> None:
+        """The same message id waits in a queue once, however often it is published. A message ages when it is due."""
+        rows = []
+        for one, expires in letters:
+            due = now + one.delay if one.delay > 0 else None
+            rows.append(
+                {
+                    "queue": one.queue,
+                    "message_id": one.id,
+                    "priority": one.priority,
+                    "enqueued_at": now,
+                    "available_at": due,
+                    "expires_at": (due or now) + expires if expires is not None else None,
+                    "token": 0,
+                    "deliveries": 0,
+                    "headers": json.dumps(dict(one.headers)) if one.headers else "{}",
+                    "body": one.body,
+                }
+            )
+        if rows:
+            self._note_queues(one.queue for one, _ in letters)
+            self._writer.execute(sql_routes.insert_new(self._writer, messages), rows)
+            self._look_again()
+
+    def _claim(self, names: tuple[str, ...], wanted: int, now: float) -> list[Row[Any]]:
+        if not names:
+            return []
+        claimed: list[Row[Any]] = []
+        while len(claimed) < wanted:
+            arguments = {"me": self.holder.id, "wanted": wanted - len(claimed), "now": now}
+            rows = self._writer.execute(_claim_from(names), arguments).all()
+            limits = self._delivery_limits()
+            kept = [row for row in rows if not self._is_worn_out(row, limits, now)] if limits else rows
+            claimed += kept
+            if len(kept) == len(rows):
+                break
+        return sorted(claimed, key=lambda row: (-row.priority, row.id))
+
+    def _delivery_limits(self) -> dict[str, int]:
+        """How often the queues that say so let a message be delivered again before it is a dead letter."""
+        if self._limits is None:
+            found = sql_routes.arguments_of(self._reader)
+            self._limits = {
+                name: arguments["x-delivery-limit"]
+                for name, arguments in found.items()
+                if "x-delivery-limit" in arguments and sql_routes.has_dead_letters(arguments)
+            }
+        return self._limits
+
+    @property
+    def counts_deliveries(self) -> bool:
+        """Whether a queue that is subscribed to has a delivery limit."""
+        return bool(self._delivery_limits().keys() & set(self._subscription))
+
+    def _is_worn_out(self, row: Row[Any], limits: Mapping[str, int], now: float) -> bool:
+        limit = limits.get(row.queue)
+        return limit is not None and row.deliveries - 1 > limit and self._is_dropped(row, "delivery_limit", now)
+
+
+@lru_cache(maxsize=64)
+def _claim_from(names: tuple[str, ...]) -> Any:
+    # MATERIALIZED: PostgreSQL could run a plain subquery more than once, and lock and claim more rows than wanted.
+    ready: Any = _ready_in(names, bindparam("wanted"), lock=True).cte("ready")
+    ready = ready.prefix_with("MATERIALIZED", dialect="postgresql")
+    return (
+        update(messages)
+        .where(messages.c.id.in_(select(ready.c.id)))
+        .values(owner=bindparam("me"), token=messages.c.token + 1, deliveries=messages.c.deliveries + 1)
+        .returning(*_DELIVERED)
+    )
+
+
+@lru_cache(maxsize=64)
+def _look(names: tuple[str, ...]) -> Any:
+    """When the next delayed message is due, and whether any waits in these queues."""
+    return select(_next_due, _ready_in(names, literal(1)).exists())
+
+
+def _ready_in(names: Sequence[str], limit: Any, *, lock: bool = False) -> Any:
+    """Ids of the oldest ready messages of these queues, the most urgent first.
+
+    One short walk along the index for each queue: a single ``queue IN (...)`` would sort the whole backlog each time.
+    """
+    head = select(messages.c.id, messages.c.priority).where(_ready)
+    head = head.order_by(messages.c.priority.desc(), messages.c.id).limit(limit)
+    if lock:
+        head = head.with_for_update(skip_locked=True)
+    heads = [head.where(which).subquery() for which in _one_by_one(names)]
+    ready = union_all(*(select(head.c.id, head.c.priority) for head in heads)).subquery()
+    return select(ready.c.id).order_by(ready.c.priority.desc(), ready.c.id).limit(limit)
+
+
+def _one_by_one(names: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+    """A condition for each queue; for very many queues a condition for several (SQLite joins at most 500 selects)."""
+    size = -(-len(names) // _MOST_HEADS)
+    for start in range(0, len(names), size):
+        part = names[start : start + size]
+        yield messages.c.queue == part[0] if len(part) == 1 else messages.c.queue.in_(part)
+
+
+def _delivery(row: Row[Any]) -> Delivery:
+    return Delivery(
+        queue=row.queue,
+        body=row.body,
+        tag=(row.id, row.token),
+        token=row.token,
+        id=row.message_id,
+        headers=json.loads(row.headers) if row.headers != "{}" else {},
+        deliveries=row.deliveries,
+    )

@@ -1,0 +1,47 @@
+"""What travels in a message: frozen models that are strict with those who write them and kind to newer releases."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+Label = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A name or id. Brokers and databases refuse longer ones, PostgreSQL a NUL, and a log line breaks."""
+
+_OFF_THE_WIRE = {"off_the_wire": True}
+
+
+class WireModel(BaseModel):
+    """Base of what travels in a message: frozen, typo-proof when built by hand, tolerant when read off the wire."""
+
+    # Only where pydantic allows extra fields does it write those of a newer minor version; _typo_proof forbids others.
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _typo_proof(self, info: ValidationInfo) -> Self:
+        if self.__pydantic_extra__ and info.context is not _OFF_THE_WIRE:
+            raise ValueError(f"there is no field {next(iter(self.__pydantic_extra__))!r}")
+        return self
+
+    def to_json(self) -> bytes:
+        """The UTF-8 JSON of the wire format."""
+        return self.model_dump_json(by_alias=False, exclude_defaults=True).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Read what :meth:`to_json` wrote. Fields of a newer minor version are kept and passed on.
+
+        Raises:
+            pydantic.ValidationError: when the data does not have this shape.
+        """
+        return cls.model_validate_json(data, context=_OFF_THE_WIRE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as :meth:`to_json`, as JSON types."""
+        return self.model_dump(mode="json", by_alias=False, exclude_defaults=True)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote."""
+        return cls.model_validate(data, context=_OFF_THE_WIRE)

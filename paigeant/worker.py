@@ -1,0 +1,262 @@
+"""A worker: takes deliveries for the activities it serves and runs each to its settlement."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from paigeant.activity import Activity
+from paigeant.app import App
+from paigeant.errors import ConfigurationError, PaigeantError, StoreError
+from paigeant.recovery import is_needed, refill
+from paigeant.runner import Runner
+from paigeant.store import WORKER_ANNOUNCES_EVERY, WorkerRecord
+from paigeant.transport import Delivery
+
+log = structlog.stdlib.get_logger("paigeant.worker")
+
+_BURST_LOOK = 0.1
+_TROUBLE_DELAY = 5.0
+_PUT_OFF = 1.0
+_MOST_THREADS = 10_000
+"""Concurrency is what limits threads; one that outlives its step's timeout must not take the place of another's."""
+
+
+class Worker:
+    """Serves some or all activities of an App in this process.
+
+    ``concurrency`` steps run at once; ``prefetch`` deliveries are held at once (default: as many). With ``burst`` the
+    worker ends when nothing is left to do.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        concurrency: int | None = None,
+        prefetch: int | None = None,
+        only: Collection[str] = (),
+        queues: Sequence[str] = (),
+        burst: bool = False,
+        shutdown_timeout: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.app = app
+        self.concurrency = concurrency or app.settings.concurrency
+        self.prefetch = max(prefetch or self.concurrency, 1)
+        self.activities = _chosen(app, only)
+        self.queues = tuple(queues) or tuple(dict.fromkeys(app.queue_of(one) for one in self.activities.values()))
+        self.burst = burst
+        self.shutdown_timeout = app.settings.shutdown_timeout if shutdown_timeout is None else shutdown_timeout
+        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
+        self._running: set[asyncio.Task[None]] = set()
+        self._last_try = asyncio.Lock()
+        self._putting_off: set[asyncio.Future[None]] = set()
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+
+    def stop(self) -> None:
+        """The first call finishes what runs, within the shutdown timeout; the second hands it back now."""
+        if self._stopping.is_set():
+            self._hurrying.set()
+        self._stopping.set()
+
+    async def run(self, started: Callable[[], None] | None = None) -> None:
+        """Serve until :meth:`stop`.
+
+        Raises:
+            TransportError, StoreError: broker or store cannot be reached at the start.
+        """
+        await self.app.connect()
+        await self.app.transport.declare(*self.queues)
+        threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="paigeant-activity")
+        runner = Runner(
+            worker=self.name,
+            activities=self.activities,
+            dispatcher=self.app.dispatcher,
+            threads=threads,
+            max_deliveries=self.app.settings.max_deliveries,
+            message_limit=self.app.settings.message_limit,
+        )
+        beside = [asyncio.create_task(self._announce()), asyncio.create_task(self._recover())]
+        try:
+            await self._serve(runner, started)
+        finally:
+            for task in beside:
+                task.cancel()
+            await self._hand_back()
+            threads.shutdown(wait=False, cancel_futures=True)
+            await self._withdraw()
+            await self.app.close()
+
+    # --- serving ---------------------------------------------------------------------------------------------
+
+    async def _serve(self, runner: Runner, started: Callable[[], None] | None) -> None:
+        consuming = asyncio.create_task(self._consume(runner))
+        ending = [consuming, asyncio.create_task(self._stopping.wait())]
+        if self.burst:
+            ending.append(asyncio.create_task(self._nothing_left()))
+        log.info("worker ready", worker=self.name, activities=sorted(self.activities), queues=list(self.queues))
+        if started is not None:
+            started()
+        try:
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
+            if consuming.done():
+                consuming.result()
+        finally:
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _consume(self, runner: Runner) -> None:
+        slots = asyncio.Semaphore(self.concurrency)
+        async with aclosing(self.app.transport.consume(self.queues, self.prefetch)) as batches:
+            async for batch in batches:
+                for delivery in batch:
+                    task = asyncio.create_task(self._run(delivery, runner, slots))
+                    self._running.add(task)
+                    task.add_done_callback(self._running.discard)
+
+    async def _run(self, delivery: Delivery, runner: Runner, slots: asyncio.Semaphore) -> None:
+        """One delivery, from its turn to its settlement; whatever goes wrong here, the worker goes on."""
+        is_last_try = 1 < delivery.deliveries == self.app.settings.max_deliveries
+        try:
+            if is_last_try and self._last_try.locked():
+                await self._put_off(delivery)
+                return
+            async with self._alone(slots) if is_last_try else slots:
+                if self._stopping.is_set():  # fetched in advance, not begun
+                    await self.app.transport.release(delivery)
+                    return
+                await runner.run(delivery)
+        except asyncio.CancelledError:
+            await self.app.transport.release(delivery)
+            raise
+        except Exception as error:
+            log.error("could not settle a delivery, it goes back", queue=delivery.queue, error=_said(error))
+            log.debug("the whole of that error", exc_info=True)
+            with suppress(PaigeantError):
+                await self.app.transport.release(delivery, _TROUBLE_DELAY)
+
+    @asynccontextmanager
+    async def _alone(self, slots: asyncio.Semaphore) -> AsyncIterator[None]:
+        """For the last delivery before a step is set aside: while it has every slot, no other step runs here.
+
+        A step that kills its process takes the others in it along, and each such death counts for all of them. If the
+        process dies of this delivery, it was this step; if it was innocent, it completes now.
+        """
+        async with self._last_try, AsyncExitStack() as held:
+            for _ in range(self.concurrency):
+                await held.enter_async_context(slots)
+            await asyncio.sleep(0)  # others of the same batch come to their turn, and are put off
+            while self._putting_off:
+                await asyncio.wait(self._putting_off)
+            yield
+
+    async def _put_off(self, delivery: Delivery) -> None:
+        """Give back another last delivery, so that this one's death is not counted against it."""
+        release = asyncio.ensure_future(self.app.transport.release(delivery, _PUT_OFF))
+        self._putting_off.add(release)
+        release.add_done_callback(self._putting_off.discard)
+        await release
+
+    async def _nothing_left(self) -> None:
+        """Return when for a moment nothing has run and nothing has waited."""
+        while True:
+            await asyncio.sleep(_BURST_LOOK)
+            if not self._running and not await self._waiting():
+                await asyncio.sleep(_BURST_LOOK)
+                if not self._running and not await self._waiting():
+                    return
+
+    async def _waiting(self) -> int:
+        return sum([await self.app.transport.depth(queue) for queue in self.queues])
+
+    # --- ending ----------------------------------------------------------------------------------------------
+
+    async def _hand_back(self) -> None:
+        """Let what runs finish, as long as the shutdown timeout and the second signal allow; release the rest."""
+        if not self._running:
+            return
+        log.info("finishing", worker=self.name, running=len(self._running), seconds=self.shutdown_timeout)
+        finishing = asyncio.gather(*self._running, return_exceptions=True)
+        hurrying = asyncio.create_task(self._hurrying.wait())
+        ends: list[asyncio.Future[Any]] = [finishing, hurrying]
+        await asyncio.wait(ends, timeout=self.shutdown_timeout, return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if self._running:
+            log.warning("handing back what still runs", worker=self.name, running=len(self._running))
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(finishing, return_exceptions=True)
+
+    # --- recovery --------------------------------------------------------------------------------------------
+
+    async def _recover(self) -> None:
+        """Where broker and store are apart: send again, to the queues served here, what the broker has lost."""
+        store, grace = self.app.store, self.app.settings.recovery_grace
+        if store is None or not is_needed(self.app.dispatcher):
+            return
+        while True:
+            try:
+                if lost := await refill(self.app.transport, store, grace, self.queues):
+                    log.warning("the broker had lost messages: sent again from the store", messages=len(lost))
+            except PaigeantError as error:
+                log.warning("could not look for lost messages", error=str(error))
+            await asyncio.sleep(grace)
+
+    # --- presence --------------------------------------------------------------------------------------------
+
+    async def _announce(self) -> None:
+        """Say in the store that this worker is alive; not being able to is no reason to stop working."""
+        store = self.app.store
+        if store is None:
+            return
+        record = WorkerRecord(
+            id=self.name,
+            app=self.app.name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            activities=tuple(sorted(self.activities)),
+            queues=self.queues,
+            concurrency=self.concurrency,
+            started_at=time.time(),
+            seen_at=time.time(),
+        )
+        while True:
+            try:
+                await store.announce(record)
+            except StoreError as error:
+                log.warning("could not announce this worker", error=str(error))
+            await asyncio.sleep(WORKER_ANNOUNCES_EVERY)
+
+    async def _withdraw(self) -> None:
+        if self.app.store is not None:
+            with suppress(StoreError):
+                await self.app.store.withdraw(self.name)
+
+
+def _said(error: Exception) -> str:
+    """What can be logged: our own messages; of any other error, whose text may hold data, the type."""
+    return str(error) if isinstance(error, PaigeantError) else type(error).__name__
+
+
+def _chosen(app: App, only: Collection[str]) -> dict[str, Activity[..., Any]]:
+    unknown = [name for name in only if name not in app.activities]
+    if unknown:
+        known = ", ".join(sorted(app.activities)) or "none"
+        raise ConfigurationError(f"App {app.name!r} has no activity {unknown[0]!r}", hint=f"it has: {known}")
+    if not app.activities:
+        raise ConfigurationError(
+            f"App {app.name!r} has no activities to serve", hint="decorate a function with @app.activity"
+        )
+    return {name: one for name, one in app.activities.items() if not only or name in only}

@@ -1,0 +1,49 @@
+"""The benchmarks run and report what they promise. Their numbers are never asserted: they say how busy a machine is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+BUSY = {
+    "workflows", "completed", "hops", "repeated_steps", "seconds", "hops_per_second", "dispatched_per_second",
+    "cpu_seconds_per_1000_hops", "peak_rss_mib", "rounds",
+}  # fmt: skip
+IDLE = {"start_up_seconds", "idle_cpu_percent", "samples", "last_step_ms", "result_ms"}
+WAITING = {"concurrency", "workflows", "completed", "ideal_seconds", "seconds", "times_the_ideal"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="CPU and memory are read from /proc")
+def test_a_quick_run_reports_every_number(tmp_path: Path) -> None:
+    """paigeant is measured; a peer that is not there is reported, not dropped."""
+    output = tmp_path / "found"
+    command = [sys.executable, "-m", "benchmarks.run", "--here", "--quick", "--concurrency", "50"]
+    done = subprocess.run(
+        [*command, "--systems", "paigeant-sqlite,taskiq-rabbitmq", "--rabbitmq", "amqp://127.0.0.1:1//",
+         "--redis", "", "--output", str(output)],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results: dict[str, Any] = json.loads(output.with_suffix(".json").read_text())
+    ours, peer = results["systems"]
+    report = output.with_suffix(".md").read_text()
+
+    assert {"made", "commit", "options", "machine", "servers"} <= results.keys()
+    assert ours["troubles"] == []
+    assert set(ours["busy"]) == BUSY
+    assert set(ours["idle"]) == IDLE
+    assert [set(level) for level in ours["waiting"]] == [WAITING]
+    assert ours["busy"]["completed"] == ours["busy"]["workflows"]
+    assert "paigeant" in ours["versions"]
+    assert peer["status"] != "measured"
+    assert peer["troubles"][0]["reason"]
+    assert "| paigeant-sqlite |" in report
+    assert "taskiq-rabbitmq" in report
+    assert "/tmp/" not in report

@@ -1,0 +1,174 @@
+"""A broker that lost everything is filled again from a store apart from it, and no finished step runs again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+from brokers.progress import assert_complete, chain, until_finished
+from brokers.servers import RedisServer
+from crash.fleet import Fleet
+from crash.service import CHAIN
+from helpers import until
+
+from paigeant.app import App
+from paigeant.dispatch import queue_name
+from paigeant.recovery import refill
+from paigeant.stores import open_store
+from paigeant.transports import get_transport
+
+GRACE = {"PAIGEANT_RECOVERY_GRACE": "2"}
+
+
+def queues(fleet: Fleet) -> list[str]:
+    return [queue_name(fleet.app_name, name) for name in CHAIN]
+
+
+def lose_everything(fleet: Fleet, request: pytest.FixtureRequest, broker: str) -> None:
+    if broker == "redis":
+        request.getfixturevalue("own_redis").flush()
+        return
+
+    async def purged() -> None:
+        for queue in queues(fleet):
+            await fleet.app.transport.purge(queue)
+
+    asyncio.run(purged())
+
+
+def refill_at_once(fleet: Fleet, callers: int) -> list[str]:
+    """Several who refill at the same time, each with its own connections; the ids of all they published."""
+
+    async def refilled() -> Sequence[str]:
+        store = open_store(fleet.store or "")
+        try:
+            return [str(one.id) for one in await refill(fleet.app.transport, store, 1.0)]
+        finally:
+            await store.close()
+
+    async def all_of_them() -> list[str]:
+        return [id_ for ids in await asyncio.gather(*(refilled() for _ in range(callers))) for id_ in ids]
+
+    return asyncio.run(all_of_them())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+@pytest.mark.parametrize("store", ["postgres", "sqlite"])
+def test_workers_bring_everything_to_its_end_after_the_broker_lost_it(
+    make_fleet: Callable[..., Fleet],
+    broker_url: str,
+    store_url: str,
+    prefix: str,
+    broker: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Redis flushed, RabbitMQ's queues purged, in the middle: nobody does anything, and everything completes."""
+    fleet = make_fleet(broker_url, store_url, app_name=prefix)
+    fleet.settings = {"CRASH_CONCURRENCY": "4"} | GRACE
+    for worker in [fleet.start(), fleet.start()]:
+        worker.ready()
+    workflows = fleet.dispatch(*chain(fleet), count=100)
+    until_finished(fleet, workflows, 20, at_least=20)
+    lose_everything(fleet, request, broker)
+    until_finished(fleet, workflows, 40)
+
+    assert "the broker had lost messages" in fleet.logs
+    assert_complete(fleet, workflows)
+    assert fleet.facts.one("SELECT count(*) FROM paigeant_outbox") == 0
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+@pytest.mark.parametrize("store", ["postgres", "sqlite"])
+def test_of_several_who_refill_at_once_each_message_is_sent_by_one(
+    make_fleet: Callable[..., Fleet],
+    broker_url: str,
+    store_url: str,
+    prefix: str,
+    broker: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Taking what is overdue is a compare-and-set; what is sent again is run as if nothing had happened."""
+    fleet = make_fleet(broker_url, store_url, app_name=prefix)
+    workflows = fleet.dispatch(*CHAIN, count=50)
+    assert refill_at_once(fleet, 1) == [], "nothing is lost yet: it waits in its queue"
+    lose_everything(fleet, request, broker)
+
+    published = Counter(refill_at_once(fleet, 4))
+    assert (len(published), set(published.values())) == (50, {1})
+    fleet.start().ready()
+    until_finished(fleet, workflows, 30)
+    assert_complete(fleet, workflows)
+    assert {tuple(counts) for counts in fleet.facts.starts().values()} == {(1,)}
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+@pytest.mark.parametrize("store", ["sqlite"])
+def test_the_command_recovers_what_a_purge_has_deleted(
+    make_fleet: Callable[..., Fleet],
+    broker_url: str,
+    store_url: str,
+    prefix: str,
+    broker: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    """``paigeant recover`` says how many messages it sent to which queue, and the second time that nothing was lost."""
+    fleet = make_fleet(broker_url, store_url, app_name=prefix)
+    workflows = fleet.dispatch(*CHAIN, count=3)
+    lose_everything(fleet, request, broker)
+
+    def recover() -> object:
+        command = [sys.executable, "-m", "paigeant", "recover", "--grace", "1", "--json", "-b", broker_url]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PAIGEANT_")}
+        done = subprocess.run(
+            [*command, "--store", store_url], capture_output=True, text=True, cwd=fleet.folder, env=clean, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    assert recover() == [{"queue": queues(fleet)[0], "sent": 3}]
+    assert recover() == []
+    fleet.start().ready()
+    until_finished(fleet, workflows, 20)
+    assert_complete(fleet, workflows)
+
+
+@pytest.mark.parametrize("store", ["sqlite"])
+def test_a_step_that_runs_is_not_lost(make_fleet: Callable[..., Fleet], broker_url: str, store_url: str) -> None:
+    """Overdue, and in no queue: but a living worker runs it, so it is not sent again."""
+    fleet = make_fleet(broker_url, store_url, lease=1.0)
+    fleet.start().ready()
+    (workflow,) = fleet.dispatch(fleet.app.activities["first"].step(seconds=3.0))
+    until(lambda: fleet.facts.rows("SELECT 1 FROM paigeant_step WHERE status = 'started'"))
+    assert refill_at_once(fleet, 1) == []
+    until_finished(fleet, [workflow], 10)
+
+    assert list(fleet.facts.starts().values()) == [[1]]
+
+
+@pytest.mark.parametrize("store", ["sqlite"])
+def test_a_worker_refills_only_the_queues_it_serves(
+    make_fleet: Callable[..., Fleet], broker_url: str, store_url: str, own_redis: RedisServer
+) -> None:
+    """Another App may keep its messages on another broker, and its history in the same store."""
+    fleet = make_fleet(broker_url, store_url)
+    (mine,) = fleet.dispatch("first", "second")
+    other = App("other", broker_url, store_url)
+    other.activity(name="step")(lambda: None)
+    asyncio.run(dispatched(other))
+    own_redis.flush()
+    fleet.start(**GRACE).ready()
+    until_finished(fleet, [mine], 20)
+
+    assert asyncio.run(get_transport(broker_url).depth(queue_name("other", "step"))) == 0
+
+
+async def dispatched(app: App) -> None:
+    await app.dispatch("step")
+    await app.close()

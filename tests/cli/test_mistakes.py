@@ -1,0 +1,108 @@
+"""Each mistake a newcomer makes: within seconds, a few lines that say what to type, and its exit code."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+APP = "from paigeant import App\n"
+MODULES = {
+    "typo": "from onboarding import ap",
+    "unmet": "import nothing_like_this",
+    "broken": "def f(:",
+    "leaves": "import sys\nsys.exit('no configuration')",
+    "empty": "app = 'not an App'",
+    "two": APP + "one, two = App('one'), App('two')",
+    "twice": APP + "app = App('twice')\nfor _ in 'ab':\n    @app.activity(name='a')\n    def a(): ...",
+    "unwritable": "from onboarding import app, validate\napp.dispatch(validate, variables={'x': [object()]})",
+    "misspelt": APP + "app = App('misspelt', broker='reddis://localhost')\n@app.activity\ndef a(): ...",
+    "sent": "from onboarding import app, validate\napp.dispatch(validate.step(emial='a@b.c'))",
+}
+DISPATCH = ("dispatch", "-A", "onboarding", "validate")
+
+MISTAKES = {
+    # --- the App
+    "no App named": (("worker",), 2, "add: -A"),
+    "no such module": (("worker", "-A", "onbording"), 2, "did you mean: -A onboarding"),
+    "a dot for a colon": (("worker", "-A", "onboarding.app"), 2, "-A onboarding:app"),
+    "no such file": (("worker", "-A", "./nope.py"), 2, "there is no such file"),
+    "its import fails": (("worker", "-A", "unmet"), 2, "unmet.py, line 1: No module named 'nothing_like_this'"),
+    "its import misses a name": (("-A", "typo", "activities"), 2, "typo.py, line 1"),
+    "its syntax is wrong": (("worker", "-A", "broken"), 2, "broken.py, line 1"),
+    "it leaves": (("worker", "-A", "leaves"), 2, "SystemExit in leaves.py, line 2"),
+    "no App in it": (("worker", "-A", "empty"), 2, "app = paigeant.App("),
+    "two Apps in it": (("worker", "-A", "two"), 2, "-A two:one or -A two:two"),
+    "no such App in it": (("worker", "-A", "two:three"), 2, "-A two:one or -A two:two"),
+    "no App under that name": (("worker", "-A", "empty:app"), 2, "'app' is a str, not an App"),
+    "two activities of one name": (("worker", "-A", "twice"), 2, "an activity 'a' already"),
+    "an argument without a parameter": (("worker", "-A", "sent"), 2, "did you mean 'email'?"),
+    "an argument that is no JSON": (("worker", "-A", "unwritable"), 2, "cannot be written as JSON"),
+    # --- the command
+    "no such command": (("dispach",), 2, "did you mean 'dispatch'?"),
+    "no such option": (("worker", "--onyl", "x"), 2, "--only"),
+    "no such activity": (("execute", "-A", "onboarding", "validat"), 2, "did you mean 'validate'?"),
+    "wrong argument": ((*DISPATCH, "--input", '{"emial": "a@b.c"}'), 2, "did you mean 'email'?"),
+    "argument of a wrong type": ((*DISPATCH, "--input", '{"email": {}}'), 2, "argument 'email'"),
+    "argument missing": (DISPATCH, 2, """--input '{"email": …}'"""),
+    "input that is no JSON": ((*DISPATCH, "--input", "{email: a@b.c}"), 2, "--input is not JSON"),
+    "input that is no object": ((*DISPATCH, "--input", "[1]"), 2, "it is [1]"),
+    "input for a step that is not sent": ((*DISPATCH, "--input", "welcome:{}"), 2, "steps: validate"),
+    "input from a missing file": ((*DISPATCH, "--input", "@nope.json"), 2, "nope.json"),
+    "no such workflow": (("workflow", "0199"), 3, "paigeant workflows"),
+    # --- broker and store
+    "a broker nobody knows": (("queues", "-b", "reddis://localhost"), 78, "redis://"),
+    "an App's broker nobody knows": (("worker", "-A", "misspelt"), 78, "redis://"),
+    "a store nobody knows": (("workflows", "--store", "mongodb://localhost"), 78, "sqlite://"),
+    "broker down": (("queues", "-b", "amqp://127.0.0.1:1"), 69, "paigeant config"),
+    "database server down": (("workflows", "-b", "postgresql://127.0.0.1:1/x"), 69, "paigeant config"),
+    "database in a missing folder": (("workflows", "--store", "sqlite:////no/such/x.db"), 69, "mkdir -p /no/such"),
+    "database is a folder": (("workflows", "--store", "sqlite:////proc"), 69, "it is a folder"),
+    "database cannot be read": (("workflows", "--store", "sqlite:////proc/self/mem/x.db"), 69, ""),
+    "not a database": (("workflows", "--store", "sqlite:///onboarding.py"), 69, "name another file"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), MISTAKES.values(), ids=MISTAKES)
+def test_is_explained(terminal, arguments: tuple[str, ...], code: int, says: str) -> None:
+    """Nothing on standard output, at most six lines, the exit code of the table."""
+    terminal.write(**MODULES)
+    began = time.monotonic()
+    done = terminal.run(*arguments, code=code)
+    assert time.monotonic() - began < 15
+    assert done.stdout == ""
+    assert done.stderr.count("Error: ") == 1
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) <= 6
+
+
+@pytest.mark.parametrize("command", ["worker", "dispatch"])
+@pytest.mark.parametrize("broker", ["amqp://127.0.0.1:1", "postgresql://127.0.0.1:1/x"])
+def test_an_app_whose_broker_is_down(terminal, command: str, broker: str) -> None:
+    """Neither waits for a broker that was never there."""
+    arguments = DISPATCH[1:3] if command == "worker" else (*DISPATCH[1:], "--input", '{"email": "a@b.c"}')
+    done = terminal.run(command, *arguments, code=69, PAIGEANT_BROKER_URL=broker)
+    assert "127.0.0.1:1" in done.stderr
+    assert len(done.stderr.splitlines()) <= 6
+
+
+def test_settings_that_are_wrong(terminal) -> None:
+    """The setting is named, and where it can come from."""
+    done = terminal.run("worker", "-A", "onboarding", code=78, PAIGEANT_CONCURRENCY="many")
+    assert "concurrency" in done.stderr
+    assert "PAIGEANT_" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--traceback", "workflow", "x"), ("workflow", "x", "--traceback")])
+def test_traceback_on_demand(terminal, arguments: tuple[str, ...]) -> None:
+    """Before or after the command; the lines for people come last."""
+    done = terminal.run(*arguments, code=3)
+    assert "Traceback (most recent call last)" in done.stderr
+    assert "Error: no workflow's id begins with 'x'" in done.stderr
+
+
+def test_passwords_are_not_shown(terminal) -> None:
+    """An error names the broker, not how to get in."""
+    done = terminal.run("workflows", "-b", "postgresql://ada:s3cret@127.0.0.1:1/x", code=69)
+    assert "s3cret" not in done.stderr
+    assert "ada:***@127.0.0.1" in done.stderr

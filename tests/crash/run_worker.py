@@ -1,0 +1,129 @@
+"""One worker process of a crash test: everything it needs to know is in the environment.
+
+``CRASH_AT`` names the instruction at which it kills itself, ``CRASH_STEP`` the step it does that for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import service
+
+from paigeant import PaigeantMessage, Worker
+from paigeant.dispatch import Dispatcher
+from paigeant.runner import Runner
+from paigeant.stores.history import SqlLedger
+from paigeant.stores.sql import SqlStore
+from paigeant.transport import Delivery
+from paigeant.transports.amqp import AmqpPump
+from paigeant.transports.settlement import Settlement
+from paigeant.transports.sql_queue import SqlQueue
+
+STEP = os.environ.get("CRASH_STEP", "second")
+
+
+def die() -> None:
+    print("KILLING MYSELF", os.environ["CRASH_AT"], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def carries(delivery: Delivery | None) -> bool:
+    return delivery is not None and PaigeantMessage.from_json(delivery.body).step.name == STEP
+
+
+def before(owner: type, name: str, is_it: Callable[..., bool]) -> None:
+    """Die where the method is about to begin."""
+    method = getattr(owner, name)
+
+    def deadly(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_it(self, *args, **kwargs):
+            die()
+        return method(self, *args, **kwargs)
+
+    setattr(owner, name, deadly)
+
+
+def after(owner: type, name: str, is_it: Callable[..., bool]) -> None:
+    """Die where the method has returned and nobody has heard of it."""
+    method = getattr(owner, name)
+
+    def deadly(self: Any, *args: Any, **kwargs: Any) -> Any:
+        matches = is_it(self, *args, **kwargs)
+        result = method(self, *args, **kwargs)
+        if matches:
+            die()
+        return result
+
+    setattr(owner, name, deadly)
+
+
+def settles(_: object, settlements: list[Settlement], limit: float = 0.0) -> bool:
+    return any(carries(one.delivery) and one.release_after is None for one in settlements)
+
+
+def releases(_: object, settlements: list[Settlement], limit: float = 0.0) -> bool:
+    return any(carries(one.delivery) and one.release_after is not None for one in settlements)
+
+
+def tells(_: object, connection: Any, events: list[Any]) -> bool:
+    return any(event.type == "step_completed" and event.activity == STEP for event in events)
+
+
+def arm_record() -> None:
+    """Die when the store has the outcome and the broker has not."""
+    record = SqlStore.record
+
+    async def deadly(self: Any, events: Any, outbox: Any = (), cause: Any = None) -> bool:
+        accepted = await record(self, events, outbox, cause)
+        if tells(self, None, events):
+            die()
+        return accepted
+
+    SqlStore.record = deadly  # type: ignore[method-assign]
+
+
+def arm_inside() -> None:
+    service.inside = lambda step: die() if step == STEP else None
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "claimed": lambda: before(Runner, "run", lambda _, delivery: carries(delivery)),
+    "inside": arm_inside,
+    "before settling": lambda: before(Dispatcher, "carry_out", lambda _, plan, delivery, *a, **k: carries(delivery)),
+    "in the transaction": lambda: after(SqlLedger, "write", tells),
+    "after the commit": lambda: after(SqlQueue, "exchange", settles),
+    "during release": lambda: after(SqlQueue, "_settle", releases),
+    "after release": lambda: after(SqlQueue, "exchange", releases),
+    # with broker and store apart
+    "recorded": arm_record,
+    "published": lambda: after(SqlQueue, "_settle", settles),
+    "acknowledged": lambda: after(SqlQueue, "exchange", settles),
+    # with a broker that has no transactions
+    "published, not acknowledged": lambda: before(
+        AmqpPump, "_acknowledge", lambda pump, tags: any(carries(pump._held.get(tag)) for tag in tags)
+    ),
+    "acknowledged, not answered": lambda: after(AmqpPump, "exchange", settles),
+}
+
+
+async def main() -> None:
+    app = service.make_app(os.environ["CRASH_BROKER"], os.environ.get("CRASH_STORE"), os.environ["CRASH_APP"])
+    worker = Worker(
+        app,
+        concurrency=int(os.environ.get("CRASH_CONCURRENCY", "10")),
+        only=tuple(filter(None, os.environ.get("CRASH_ONLY", "").split(","))),
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
+    await worker.run(started=lambda: print("READY", worker.name, flush=True))
+
+
+if __name__ == "__main__":
+    if point := os.environ.get("CRASH_AT"):
+        POINTS[point]()
+    asyncio.run(main())
+    sys.exit(0)

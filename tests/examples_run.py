@@ -1,0 +1,23 @@
+"""Running examples and commands as a user does: in a process, from some folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PAIGEANT_")}
+
+
+def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+
+def paigeant(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return python("-m", "paigeant", *arguments, cwd=cwd)

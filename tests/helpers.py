@@ -1,0 +1,36 @@
+"""Waiting in tests: for a condition, never for a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PAUSE = 0.02
+"""Seconds between two looks at the condition."""
+
+
+def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
+    """The first truthy value of ``condition()``; fails the test when there is none within ``deadline`` seconds."""
+    give_up = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < give_up, _never(condition, deadline, value)
+        time.sleep(PAUSE)
+    return value
+
+
+async def until_async(condition: Callable[[], Awaitable[T]], deadline: float = 10.0) -> T:
+    """:func:`until` for a condition that has to be awaited."""
+    give_up = time.monotonic() + deadline
+    while not (value := await condition()):
+        assert time.monotonic() < give_up, _never(condition, deadline, value)
+        await asyncio.sleep(PAUSE)
+    return value
+
+
+def _never(condition: Callable[[], object], deadline: float, last: object) -> str:
+    name = getattr(condition, "__qualname__", repr(condition))
+    return f"{name} did not hold within {deadline:g} s; last value: {last!r}"

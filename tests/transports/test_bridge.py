@@ -1,0 +1,473 @@
+"""KombuTransport: asyncio on one side, a thread with the broker on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import until_async
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from paigeant.errors import PaigeantError, Superseded, TransportError
+from paigeant.events import Event, WorkflowDispatched
+from paigeant.transport import BaseTransport, Delivery, Outgoing
+from paigeant.transports import forget, get_transport
+from paigeant.transports.kombu import KombuTransport
+
+Test = Callable[..., Coroutine[Any, Any, None]]
+
+
+def in_loop(test: Test) -> Callable[..., None]:
+    """Run an async test in a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **fixtures: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*arguments, **fixtures), 60))
+
+    return run
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'queue.db'}"
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
+    return sqlite_url if request.param == "sqlite" else "memory://"
+
+
+@asynccontextmanager
+async def transport_at(url: str, lease: float = 30.0) -> AsyncGenerator[Any]:
+    """A transport as a process of its own has it."""
+    transport = get_transport(url, lease_seconds=lease)
+    forget(transport)
+    await transport.connect()
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+def out(queue: str, *names: str, **options: Any) -> list[Outgoing]:
+    return [Outgoing(queue=queue, body=name.encode(), id=name, **options) for name in names]
+
+
+def names(deliveries: Sequence[Delivery]) -> list[str]:
+    return [delivery.body.decode() for delivery in deliveries]
+
+
+class Inbox:
+    """Collects what a consumer gets, in the background."""
+
+    def __init__(self, transport: BaseTransport, *queues: str, prefetch: int = 100) -> None:
+        self.got: list[Delivery] = []
+        self._batches = transport.consume(queues, prefetch)
+
+    async def __aenter__(self) -> Inbox:
+        self._task = asyncio.create_task(self._collect())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _collect(self) -> None:
+        async with aclosing(self._batches) as batches:
+            async for batch in batches:
+                self.got += batch
+
+    async def has(self, count: int) -> list[Delivery]:
+        async def enough() -> bool:
+            return len(self.got) >= count
+
+        await until_async(enough)
+        return self.got
+
+
+async def depth_is(transport: BaseTransport, queue: str, depth: int) -> None:
+    async def reached() -> bool:
+        return await transport.depth(queue) == depth
+
+    await until_async(reached)
+
+
+async def pump_of(transport: Any) -> Any:
+    return await transport._call(lambda pump: pump)
+
+
+def break_commits(pump: Any, times: int, *, after: bool = False) -> list[Any]:
+    """The next commits fail as when the connection breaks. Returns the ids of what is settled, try by try."""
+    dialect, exchange, tried = pump.database.engine.dialect, pump.exchange, []
+    commit = dialect.do_commit
+    left = iter(range(times))
+
+    def broken(connection: Any) -> None:
+        is_broken = next(left, None) is not None
+        if after or not is_broken:
+            commit(connection)
+        if is_broken:
+            raise dialect.loaded_dbapi.OperationalError("server closed the connection")
+
+    def noted(settlements: Sequence[Any], limit: int) -> Any:
+        if settlements:
+            tried.append([outgoing.id for settlement in settlements for outgoing in settlement.outgoing])
+        return exchange(settlements, limit)
+
+    dialect.do_commit, pump.exchange = broken, noted
+    return tried
+
+
+async def bury(transport: Any) -> None:
+    """What the others do to a holder that they found dead."""
+    await transport._call(lambda pump: pump.write(lambda writer: writer.execute(text("DELETE FROM paigeant_holder"))))
+
+
+# --- the way of a message -----------------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_a_message_is_received_settled_and_followed(url: str, prefix: str) -> None:
+    """Publish, receive, publish what follows and acknowledge."""
+    async with transport_at(url) as transport:
+        await transport.declare(prefix)
+        await transport.send(out(prefix, "m"))
+        async with Inbox(transport, prefix) as inbox:
+            [delivery] = await inbox.has(1)
+            await transport.settle(delivery, out(f"{prefix}.next", "n"))
+        assert (delivery.queue, delivery.body, delivery.id, delivery.deliveries) == (prefix, b"m", "m", 1)
+        assert (await transport.depth(prefix), await transport.depth(f"{prefix}.next")) == (0, 1)
+
+
+@in_loop
+async def test_released_deliveries_come_again_after_their_delay(url: str, prefix: str) -> None:
+    """Where the broker cannot delay, the thread holds them for a moment."""
+    async with transport_at(url) as transport, Inbox(transport, prefix) as inbox:
+        await transport.send(out(prefix, "m"))
+        await transport.release((await inbox.has(1))[0], delay=0.05)
+        again = (await inbox.has(2))[1]
+        await transport.settle(again)
+        assert again.body == b"m"
+        assert await transport.depth(prefix) == 0
+
+
+@in_loop
+async def test_no_more_is_out_than_prefetch_allows(sqlite_url: str) -> None:
+    """Settling makes room."""
+    async with transport_at(sqlite_url) as transport, Inbox(transport, "q", prefetch=2) as inbox:
+        await transport.send(out("q", *"abcde"))
+        await inbox.has(2)
+        assert await transport.depth("q") == 3
+        await transport.settle(inbox.got[0])
+        await inbox.has(3)
+        assert names(inbox.got) == ["a", "b", "c"]
+        assert await transport.depth("q") == 2
+
+
+@in_loop
+async def test_consumers_of_one_transport_get_their_own_queues(url: str, prefix: str) -> None:
+    """And take turns where they share one."""
+    async with transport_at(url) as transport, AsyncExitStack() as stack:
+        first = await stack.enter_async_context(Inbox(transport, f"{prefix}.a", f"{prefix}.shared"))
+        second = await stack.enter_async_context(Inbox(transport, f"{prefix}.b", f"{prefix}.shared"))
+        await transport.send(out(f"{prefix}.a", "a") + out(f"{prefix}.b", "b"))
+        await transport.send(out(f"{prefix}.shared", *"1234"))
+        await until_async(_together(first, second, 6))
+        assert "a" in names(first.got)
+        assert "b" in names(second.got)
+        assert sorted(names(first.got + second.got)) == ["1", "2", "3", "4", "a", "b"]
+        assert len(first.got) == len(second.got) == 3
+        for delivery in first.got + second.got:
+            await transport.settle(delivery)
+
+
+def _together(first: Inbox, second: Inbox, count: int) -> Callable[[], Coroutine[Any, Any, bool]]:
+    async def reached() -> bool:
+        return len(first.got) + len(second.got) == count
+
+    return reached
+
+
+@in_loop
+async def test_a_consumer_that_is_closed_gives_back_what_it_did_not_take(sqlite_url: str) -> None:
+    """What it has yielded can still be settled; nothing more comes."""
+    async with transport_at(sqlite_url) as transport:
+        await transport.send(out("q", "first"))
+        batches = transport.consume(["q"], 10)
+        [first] = await anext(batches)
+        await transport.send(out("q", "a", "b"))
+        await depth_is(transport, "q", 0)
+        await batches.aclose()
+        assert await transport.depth("q") == 2
+        await transport.send(out("q", "c"))
+        await transport.settle(first, out("next", "n"))
+        assert await transport.queues() == {"q": 3, "next": 1}
+        async with Inbox(transport, "q") as inbox:
+            assert [delivery.deliveries for delivery in await inbox.has(3)] == [1, 1, 1]
+
+
+@in_loop
+async def test_closing_gives_back_at_once(sqlite_url: str) -> None:
+    """Nobody has to wait for the lease."""
+    async with transport_at(sqlite_url, lease=600) as staying:
+        async with transport_at(sqlite_url, lease=600) as leaving:
+            await leaving.send(out("q", "m"))
+            batches = leaving.consume(["q"], 10)
+            [delivery] = await anext(batches)
+            await leaving.close()
+        async with Inbox(staying, "q") as inbox:
+            [again] = await inbox.has(1)
+            await staying.settle(again)
+        assert (again.body, again.deliveries) == (b"m", 1)
+        assert delivery.token < again.token
+        await batches.aclose()
+
+
+@in_loop
+async def test_settling_from_another_loop(sqlite_url: str) -> None:
+    """The transport belongs to no loop: the thread answers where it was asked."""
+    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
+        await transport.send(out("q", "m"))
+        [delivery] = await inbox.has(1)
+        other = threading.Thread(target=lambda: asyncio.run(transport.settle(delivery, out("next", "n"))))
+        other.start()
+        await asyncio.to_thread(other.join)
+        assert await transport.queues() == {"q": 0, "next": 1}
+
+
+# --- leases -------------------------------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_a_stale_holder_is_refused(sqlite_url: str) -> None:
+    """It is told that it was superseded, and nothing of its is published."""
+    async with transport_at(sqlite_url, lease=1) as stale, transport_at(sqlite_url, lease=1) as heir:
+        await stale.send(out("q", "m"))
+        async with aclosing(stale.consume(["q"], 1)) as batches:
+            [old] = await anext(batches)
+        async with Inbox(heir, "q") as inbox:
+            await bury(heir)
+            [new] = await inbox.has(1)
+            with pytest.raises(Superseded):
+                await stale.settle(old, out("next", "stale"))
+            await heir.settle(new, out("next", "good"))
+        assert old.lease.lost
+        assert not new.lease.lost
+        assert new.deliveries == 2
+        assert await heir.queues() == {"q": 0, "next": 1}
+
+
+@in_loop
+async def test_extending_tells_when_the_lease_is_lost(sqlite_url: str) -> None:
+    """A live worker's leases renew themselves; this asks the database."""
+    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
+        await transport.send(out("q", "m"))
+        [delivery] = await inbox.has(1)
+        await transport.extend(delivery)
+        assert not delivery.lease.lost
+        await bury(transport)
+        with pytest.raises(Superseded):
+            await transport.extend(delivery)
+        assert delivery.lease.lost
+
+
+@in_loop
+async def test_a_long_step_keeps_its_lease(sqlite_url: str) -> None:
+    """Also when the transport has nothing else to do and nobody consumes any more."""
+    async with transport_at(sqlite_url, lease=0.3) as busy, transport_at(sqlite_url, lease=0.3) as other:
+        await busy.send(out("q", "m"))
+        async with aclosing(busy.consume(["q"], 1)) as batches:
+            [delivery] = await anext(batches)
+        ends = [await _lease_end(other)]
+        async with Inbox(other, "q") as inbox:
+            for _ in range(4):
+                await until_async(_later_than(other, ends))
+            assert inbox.got == []
+        await busy.settle(delivery)
+
+
+async def _lease_end(transport: Any) -> float:
+    query = text("SELECT min(expires_at) FROM paigeant_holder")
+    found = await transport._call(lambda pump: pump.read(lambda reader: reader.execute(query).scalar()))
+    return float(found or 0)
+
+
+def _later_than(transport: Any, ends: list[float]) -> Callable[[], Coroutine[Any, Any, bool]]:
+    async def later() -> bool:
+        if (end := await _lease_end(transport)) <= ends[-1]:
+            return False
+        ends.append(end)
+        return True
+
+    return later
+
+
+# --- trouble ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before the commit", "after the commit"])
+@in_loop
+async def test_trouble_with_the_broker_is_never_the_steps_failure(sqlite_url: str, after: bool) -> None:
+    """The same settlement with the same ids until it is made, and it is made once."""
+    async with transport_at(sqlite_url) as transport, Inbox(transport, "q", "next") as inbox:
+        await transport.send(out("q", "m"))
+        [delivery] = await inbox.has(1)
+        tried = break_commits(await pump_of(transport), times=4, after=after)
+        await transport.settle(delivery, out("next", "n"))
+        assert len(tried) > 1
+        assert all(ids == ["n"] for ids in tried)
+        assert not delivery.lease.lost
+        follower = (await inbox.has(2))[1]
+        await transport.settle(follower)
+        assert names(inbox.got) == ["m", "n"]
+        assert await transport.queues() == {"q": 0, "next": 0}
+
+
+@in_loop
+async def test_what_is_out_stays_ours_over_trouble(sqlite_url: str) -> None:
+    """Steps that run meanwhile are neither lost nor given to others."""
+    async with transport_at(sqlite_url) as ours, transport_at(sqlite_url) as theirs:
+        async with Inbox(ours, "q") as inbox, Inbox(theirs, "q", prefetch=1) as others:
+            await theirs.send(out("q", *"abc"))
+            await until_async(_together(inbox, others, 3))
+            break_commits(await pump_of(ours), times=2)
+            for delivery in inbox.got:
+                await ours.settle(delivery)
+            for delivery in others.got:
+                await theirs.settle(delivery)
+        assert sorted(names(inbox.got + others.got)) == ["a", "b", "c"]
+        assert {delivery.deliveries for delivery in inbox.got + others.got} == {1}
+
+
+@in_loop
+async def test_sending_gives_up_on_a_broker_that_stays_away(sqlite_url: str) -> None:
+    """Whoever dispatches gets an error in time; nothing hangs."""
+    known = get_transport(sqlite_url)
+    forget(known)
+    transport = KombuTransport(sqlite_url, known.features, known._new_connection, send_timeout=0.2)
+    await transport.connect()
+    break_commits(await pump_of(transport), times=1000)
+    with pytest.raises(TransportError, match="server closed"):
+        await transport.send(out("q", "m"))
+    await transport.close()
+
+
+@pytest.mark.parametrize("call", [lambda t: t.connect(), lambda t: t.send(out("q", "m")), lambda t: t.depth("q")])
+@in_loop
+async def test_a_broker_that_cannot_be_reached_is_named(tmp_path: Path, call: Any) -> None:
+    """With the reason, and soon."""
+    known = get_transport(f"sqlite:///{tmp_path / 'missing' / 'queue.db'}")
+    forget(known)
+    transport = KombuTransport(known.url, known.features, known._new_connection, send_timeout=0.2)
+    with pytest.raises(TransportError, match="unable to open database file"):
+        await call(transport)
+    await transport.close()
+
+
+@in_loop
+async def test_a_settlement_that_can_never_be_made_fails_alone(sqlite_url: str) -> None:
+    """The others of its group are made; its delivery is still held."""
+    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
+        await transport.send(out("q", *"abc"))
+        deliveries = await inbox.has(3)
+        impossible = [Outgoing(queue="\ud800", body=b"no database takes this name")]
+        results = await asyncio.gather(
+            transport.settle(deliveries[0], out("next", "1")),
+            transport.settle(deliveries[1], impossible),
+            transport.settle(deliveries[2], out("next", "2")),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in results] == [type(None), TransportError, type(None)]
+        await transport.settle(deliveries[1], out("next", "3"))
+        assert await transport.queues() == {"q": 0, "next": 3}
+
+
+@in_loop
+async def test_trouble_while_a_culprit_is_looked_for_is_nobodys_failure(sqlite_url: str) -> None:
+    """The innocent settlements of the group are tried again; only the culprit fails."""
+    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
+        await transport.send(out("q", *"ab"))
+        first, second = await inbox.has(2)
+        pump = await pump_of(transport)
+        exchange, broken = pump.exchange, iter([True])
+
+        def break_once(settlements: Sequence[Any], limit: int) -> Any:
+            if len(settlements) == 1 and next(broken, False):
+                raise OperationalError("COMMIT", {}, Exception("server closed the connection"))
+            return exchange(settlements, limit)
+
+        pump.exchange = break_once
+        results = await asyncio.gather(
+            transport.settle(first, out("next", "n")),
+            transport.settle(second, [Outgoing(queue="\ud800", body=b"")]),
+            return_exceptions=True,
+        )
+        assert [type(result) for result in results] == [type(None), TransportError]
+        assert await transport.depth("next") == 1
+
+
+class PickyLedger:
+    """A store in the same database that cannot take one of the workflows."""
+
+    def __init__(self, url: str, refuses: str) -> None:
+        self.database_url = url
+        self.refuses = refuses
+        self.written: list[str] = []
+
+    def write(self, connection: Any, events: Sequence[Event]) -> None:
+        ids = [event.correlation_id for event in events]
+        if self.refuses in ids:
+            raise ValueError("cannot record this")
+        self.written += ids
+
+    def finished(self, connection: Any, message_ids: Sequence[str]) -> dict[str, str]:
+        return {}
+
+
+@in_loop
+async def test_history_is_written_with_the_settlement_or_not_at_all(sqlite_url: str) -> None:
+    """One event that cannot be recorded keeps its own message from being sent, and no other."""
+    ledger = PickyLedger(sqlite_url, refuses="bad")
+    transport = get_transport(sqlite_url)
+    forget(transport)
+    assert transport.enlist(ledger)
+    event = {"at": 0.0, "name": "w", "app": "a", "message_id": "m"}
+    sends = [
+        transport.send(out("q", name), [WorkflowDispatched(correlation_id=name, **event)]) for name in ("x", "bad", "y")
+    ]
+    results = await asyncio.gather(*sends, return_exceptions=True)
+    assert [isinstance(result, PaigeantError) for result in results] == [False, True, False]
+    assert sorted(set(ledger.written)) == ["x", "y"]
+    assert await transport.depth("q") == 2
+    await transport.close()
+
+
+@in_loop
+async def test_calls_work_again_after_trouble(sqlite_url: str) -> None:
+    """The call during which the connection broke fails, the next one is answered."""
+    async with transport_at(sqlite_url) as transport:
+        await transport.send(out("q", "m"))
+
+        def fail(pump: Any) -> None:
+            raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+        with pytest.raises(TransportError, match="server closed"):
+            await transport._call(fail)
+        assert await transport.depth("q") == 1
+
+
+@in_loop
+async def test_another_database_cannot_be_joined(sqlite_url: str, tmp_path: Path) -> None:
+    """Nor can a broker that has no transactions."""
+    elsewhere = PickyLedger(f"sqlite:///{tmp_path / 'other.db'}", refuses="")
+    for url in (sqlite_url, "memory://"):
+        transport = get_transport(url)
+        forget(transport)
+        assert not transport.enlist(elsewhere)

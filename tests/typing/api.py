@@ -1,0 +1,60 @@
+"""The public API as its users type it. mypy reads this file in strict mode; nothing runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import assert_type
+
+from paigeant import ActivityContext, ActivitySpec, App, PaigeantMessage, RetryPolicy, RoutingSlip
+
+app = App("typing")
+
+
+@app.activity
+async def measure(text: str) -> int:
+    return len(text)
+
+
+@app.activity(name="double", retry=RetryPolicy(attempts=3), timeout=60)
+def twice(number: int, ctx: ActivityContext) -> int:
+    assert_type(ctx.attempt, int)
+    assert_type(ctx.deliveries, int)
+    assert_type(ctx.correlation_id, str)
+    assert_type(ctx.idempotency_key, str)
+    return number * 2
+
+
+@app.activity
+async def count(number: int) -> AsyncIterator[int]:
+    for value in range(number):
+        yield value
+
+
+async def activities_stay_what_they_were(ctx: ActivityContext) -> None:
+    assert_type(await measure("abc"), int)
+    assert_type(twice(2, ctx), int)
+    async for value in count(3):
+        assert_type(value, int)
+    assert_type(measure.step(text="abc"), ActivitySpec)
+
+
+def a_plain_program() -> None:
+    workflow = app.dispatch(measure.step(text="abc"), twice, "elsewhere", variables={"tier": "premium"})
+    assert_type(workflow.correlation_id, str)
+    workflow.result_sync(timeout=60)
+
+
+async def an_async_program() -> None:
+    workflow = await app.dispatch(measure.step(text="abc"), count)
+    await workflow.result(timeout=60)
+    await workflow.status()
+    async for _event in workflow.events():
+        break
+
+
+def the_wire_models_round_trip(message: PaigeantMessage) -> None:
+    assert_type(message.step, ActivitySpec)
+    assert_type(message.routing_slip, RoutingSlip)
+    assert_type(message.to_json(), bytes)
+    assert_type(PaigeantMessage.from_json(message.to_json()), PaigeantMessage)
+    assert_type(message.routing_slip.next_step(), ActivitySpec | None)

@@ -1,0 +1,213 @@
+"""Plans are carried out in one order: record, publish, acknowledge, announce."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from unit.builders import EXECUTION, message
+
+from paigeant.dispatch import Dispatcher
+from paigeant.errors import StoreError, StoreRefused, Superseded, TransportError
+from paigeant.events import ErrorInfo, WorkflowDispatched
+from paigeant.forward import decide
+from paigeant.outcome import Completed, Poisoned, Returned
+from paigeant.plan import Settle
+from paigeant.transport import Delivery, Outgoing
+
+pytestmark = pytest.mark.anyio
+
+
+class Effects(list[Any]):
+    """Transport, store and observer in one: notes what is done to each, in order, and fails where it is told to."""
+
+    fails: dict[str, Exception]
+    known: dict[str, list[Outgoing]]
+
+    def __init__(self) -> None:
+        self.fails, self.known = {}, {}
+
+    def _do(self, what: str, *about: Any) -> None:
+        if what in self.fails:
+            raise self.fails[what]
+        self.append((what, *about))
+
+    async def settle(self, delivery, outgoing=(), record=()):
+        self._do("settle", [one.id for one in outgoing], [event.type for event in record])
+
+    async def release(self, delivery, delay=0.0):
+        self._do("release", delay)
+
+    async def send(self, outgoing, record=()):
+        self._do("send", [one.id for one in outgoing], [event.type for event in record])
+
+    async def connect(self):
+        return None
+
+    async def record(self, events, outbox=(), cause=None):
+        self._do("record", [event.type for event in events], [one.id for one in outbox], cause)
+        return cause not in self.known
+
+    async def successors(self, message_id):
+        return self.known.get(message_id)
+
+    async def workflow(self, correlation_id):
+        return object() if correlation_id in self.known else None
+
+    def observe(self, event):
+        self._do("announce", event.type)
+
+
+DELIVERY = Delivery(queue="p.a", body=b"body", tag=1, id="m1", deliveries=2)
+ONE = message("a", "b")
+NEXT = ONE.next(ONE.routing_slip.completed(decide(ONE, Completed(EXECUTION)).send[0].message.routing_slip.log[0])).id
+
+
+@pytest.fixture
+def effects() -> Effects:
+    return Effects()
+
+
+def dispatcher(effects: Effects, *, store: bool = True, joined: bool = False) -> Dispatcher:
+    return Dispatcher(
+        transport=effects,
+        store=effects if store else None,
+        joined=joined,
+        prefix="p",
+        message_limit=10_000,
+        observers=[effects.observe],
+    )
+
+
+async def conclude(made: Dispatcher, outcome: Any) -> None:
+    plan = decide(ONE, outcome)
+    await made.carry_out(plan, DELIVERY, made.outgoing(plan), cause=ONE.id, worker="w1", at=5.0)
+
+
+async def test_apart_the_record_comes_first_then_the_settlement_then_the_announcement(effects):
+    """With the successor in the outbox, so that it can be published again."""
+    await conclude(dispatcher(effects), Completed(EXECUTION))
+    assert effects == [
+        ("record", ["step_completed"], [NEXT], ONE.id),
+        ("settle", [NEXT], []),
+        ("announce", "step_completed"),
+    ]
+
+
+async def test_joined_the_settlement_carries_the_record(effects):
+    """One transaction, made by the transport."""
+    await conclude(dispatcher(effects, joined=True), Completed(EXECUTION))
+    assert effects == [("settle", [NEXT], ["step_completed"]), ("announce", "step_completed")]
+
+
+async def test_without_a_store_there_is_only_the_settlement(effects):
+    """And the announcement to those who look on."""
+    await conclude(dispatcher(effects, store=False), Completed(EXECUTION))
+    assert effects == [("settle", [NEXT], []), ("announce", "step_completed")]
+
+
+async def test_a_second_end_of_a_message_sends_what_followed_the_first(effects):
+    """And is announced to nobody (G3)."""
+    effects.known[ONE.id] = [Outgoing(queue="p.b", body=b"", id="stored")]
+    await conclude(dispatcher(effects), Completed(EXECUTION))
+    assert effects[1:] == [("settle", ["stored"], [])]
+
+
+@pytest.mark.parametrize(
+    ("broken", "error", "left"), [("record", StoreRefused(), []), ("settle", TransportError(), ["record"])]
+)
+async def test_nothing_comes_after_an_effect_that_failed(effects, broken, error, left):
+    """The delivery is still held, and nobody was told (G4)."""
+    effects.fails[broken] = error
+    with pytest.raises(type(error)):
+        await conclude(dispatcher(effects), Completed(EXECUTION))
+    assert [what for what, *_ in effects] == left
+
+
+async def test_the_end_of_a_step_is_recorded_when_the_store_is_back(effects, monkeypatch):
+    """The step has run; that the store is away must not make it run again (G5)."""
+    monkeypatch.setattr("paigeant.dispatch._SHORTEST_PAUSE", 0.001)
+    tries = iter([StoreError(), StoreError(), None])
+    record = effects.record
+
+    async def away_at_first(*about):
+        if (error := next(tries)) is not None:
+            raise error
+        return await record(*about)
+
+    effects.record = away_at_first
+    await conclude(dispatcher(effects), Completed(EXECUTION))
+    assert [what for what, *_ in effects] == ["record", "settle", "announce"]
+
+
+async def test_a_result_that_is_refused_is_announced_to_nobody(effects):
+    """Another worker owns the delivery."""
+    effects.fails["settle"] = Superseded()
+    with pytest.raises(Superseded):
+        await conclude(dispatcher(effects, joined=True), Completed(EXECUTION))
+    assert effects == []
+
+
+async def test_a_step_that_goes_back_is_released(effects):
+    """Nothing is recorded."""
+    await conclude(dispatcher(effects), Returned("not served", 3.0))
+    assert effects == [("release", 3.0)]
+
+
+POISON = Poisoned(EXECUTION, ErrorInfo(type="Poisoned", message="too often"))
+
+
+async def test_what_is_set_aside_is_recorded_with_the_failure(effects):
+    """In the dead letters."""
+    await conclude(dispatcher(effects), POISON)
+    assert effects[0][1] == ["step_failed", "workflow_failed", "message_dead_lettered"]
+
+
+async def test_without_a_store_what_is_set_aside_goes_to_a_queue_of_its_own(effects):
+    """In the same settlement, with the reason beside it."""
+    sent = []
+
+    async def settle(delivery, outgoing=(), record=()):
+        sent.extend(outgoing)
+
+    effects.settle = settle
+    made = dispatcher(effects, store=False)
+    await made.carry_out(Settle(set_aside="why"), DELIVERY, [], cause=None, worker="w1", at=5.0)
+    (kept,) = sent
+    assert (kept.queue, kept.body) == ("p.dead-letter", b"body")
+    assert kept.headers == {"reason": "why", "queue": "p.a", "deliveries": "2"}
+
+
+async def test_a_message_that_is_done_with_is_settled_with_what_followed_it(effects):
+    """It is not run again (G5)."""
+    made = dispatcher(effects)
+    assert await made.repeat(DELIVERY, ONE.id) is False
+    effects.known[ONE.id] = [Outgoing(queue="p.b", body=b"", id="stored")]
+    assert await made.repeat(DELIVERY, ONE.id) is True
+    assert effects == [("settle", ["stored"], [])]
+
+
+BEGUN = WorkflowDispatched(correlation_id="c1", at=1.0, name="n", app="a", message_id=ONE.id)
+
+
+@pytest.mark.parametrize(
+    ("joined", "expected"),
+    [
+        (False, ["record", "send", "announce"]),
+        (True, ["send", "announce"]),
+    ],
+)
+async def test_a_workflow_begins_with_its_record(effects, joined, expected):
+    """Before the message, or in one transaction with it."""
+    made = dispatcher(effects, joined=joined)
+    await made.start(BEGUN, made.encoded(ONE))
+    assert [what for what, *_ in effects] == expected
+
+
+@pytest.mark.parametrize(("joined", "expected"), [(False, ["record", "send", "announce"]), (True, [])])
+async def test_a_repeated_dispatch_sends_nothing_that_was_surely_sent(effects, joined, expected):
+    """Joined, the record proves it; apart, the inbox drops the copy."""
+    effects.known["c1"] = []
+    made = dispatcher(effects, joined=joined)
+    await made.start(BEGUN, made.encoded(ONE), repeated=True)
+    assert [what for what, *_ in effects] == expected

@@ -183,7 +183,7 @@ async def test_consumers_of_one_transport_get_their_own_queues(url: str, prefix:
         assert "a" in names(first.got)
         assert "b" in names(second.got)
         assert sorted(names(first.got + second.got)) == ["1", "2", "3", "4", "a", "b"]
-        assert len(first.got) == len(second.got) == 3
+        assert min(len(first.got), len(second.got)) >= 2, "one of them took all that they share"
         for delivery in first.got + second.got:
             await transport.settle(delivery)
 

@@ -10,133 +10,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ColumnElement,
-    Connection,
-    Double,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    delete,
-    exists,
-    func,
-    insert,
-    literal,
-    or_,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, Row, delete, func, insert, select
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 
 from paigeant.database import Database, retrying
 from paigeant.errors import TransportError
 from paigeant.transport import Delivery, Ledger
 from paigeant.transports import sql_routes
+from paigeant.transports import sql_statements as sql
 from paigeant.transports.settlement import Settlement
 
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("paigeant.transport")
-
-metadata = MetaData()
-
-messages = Table(
-    "paigeant_message",
-    metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("queue", Text),
-    Column("message_id", Text),
-    Column("priority", Integer),
-    Column("enqueued_at", Double),
-    Column("available_at", Double),
-    Column("expires_at", Double),
-    Column("owner", Text),
-    Column("token", BigInteger),
-    Column("deliveries", Integer),
-    Column("headers", Text),
-    Column("body", LargeBinary),
-)
-holders = Table(
-    "paigeant_holder",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("expires_at", Double),
-)
-
-_MOST_HEADS = 100
-_PART = 500
-"""Rows named in one statement: SQLite takes 32,766 values, PostgreSQL 65,535."""
-
-# The statements of a hop, built once so that SQLAlchemy compiles them once. SKIP LOCKED, which SQLite neither has nor
-# needs, keeps workers that tidy up at the same time from waiting for each other crosswise.
-_free = messages.c.owner.is_(None)
-_ready = and_(
-    _free,
-    messages.c.available_at.is_(None),
-    or_(messages.c.expires_at.is_(None), messages.c.expires_at > bindparam("now")),
-)
-_still_mine = (
-    delete(messages)
-    .where(messages.c.owner == bindparam("me"), messages.c.token == bindparam("claim"))
-    .where(messages.c.id.in_(bindparam("rows", expanding=True)))
-    .returning(messages.c.id)
-)
-_mine = select(messages.c.id, messages.c.token).where(messages.c.owner == bindparam("me"))
-_given_back = {"owner": None, "deliveries": messages.c.deliveries - 1}
-_give_back = (
-    update(messages)
-    .where(messages.c.owner == bindparam("me"))
-    .where(messages.c.id == bindparam("row"), messages.c.token == bindparam("claim"))
-    .values(**_given_back, available_at=bindparam("due"))
-)
-_give_all_back = update(messages).where(messages.c.owner == bindparam("me")).values(**_given_back)
-_renew = update(holders).where(holders.c.id == bindparam("me")).values(expires_at=bindparam("until"))
-_resign = delete(holders).where(holders.c.id == bindparam("me"))
-
-_dead = select(holders.c.id).where(holders.c.expires_at < bindparam("now"))
-_bury = delete(holders).where(holders.c.id.in_(_dead.with_for_update(skip_locked=True)))
-_stray = select(messages.c.owner).where(messages.c.owner.is_not(None), messages.c.owner.not_in(select(holders.c.id)))
-_of_strays = select(messages.c.id).where(messages.c.owner.in_(bindparam("strays", expanding=True)))
-_free_strays = (
-    update(messages).where(messages.c.id.in_(_of_strays.with_for_update(skip_locked=True))).values(owner=None)
-)
-_due = select(messages.c.id).where(messages.c.available_at <= bindparam("now"))
-_promote = update(messages).where(messages.c.id.in_(_due.with_for_update(skip_locked=True))).values(available_at=None)
-_next_due = select(func.min(messages.c.available_at)).where(messages.c.available_at.is_not(None)).scalar_subquery()
-
-_DELIVERED = tuple(
-    messages.c[name] for name in ("id", "queue", "message_id", "priority", "body", "headers", "token", "deliveries")
-)
-_one_of_mine = (
-    select(*_DELIVERED)
-    .where(messages.c.owner == bindparam("me"), messages.c.token == bindparam("claim"))
-    .where(messages.c.id == bindparam("row"))
-)
-_is_overdue = and_(messages.c.expires_at <= bindparam("now"), _free)
-_overdue = select(messages.c.id).where(_is_overdue, messages.c.queue.not_in(bindparam("passing_on", expanding=True)))
-_drop_overdue = delete(messages).where(messages.c.id.in_(_overdue.with_for_update(skip_locked=True)))
-_overdue_in = (
-    select(*_DELIVERED)
-    .where(_is_overdue, messages.c.queue == bindparam("name"))
-    .limit(_PART)
-    .with_for_update(skip_locked=True)
-)
-_untidy = select(or_(exists(_dead), exists(_stray), select(messages.c.id).where(_is_overdue).exists()))
 
 Tag = tuple[int, int]
 """A delivery: the message's row and the fencing token of this claim."""
@@ -226,8 +119,8 @@ class SqlQueue:
             self.disconnect()
 
     def _give_all_back(self, writer: Connection) -> None:
-        writer.execute(_give_all_back, {"me": self.holder.id})
-        writer.execute(_resign, {"me": self.holder.id})
+        writer.execute(sql.give_all_back, {"me": self.holder.id})
+        writer.execute(sql.resign, {"me": self.holder.id})
 
     def enlist(self, ledger: Ledger) -> None:
         """From now on record the events of a settlement in its transaction."""
@@ -242,7 +135,7 @@ class SqlQueue:
         """Renew the leases from another thread. Whether they were lost, the queue's own thread will find out."""
         with self.database.writer() as connection, connection.begin():
             until = self.database.now() + self.holder.lease_seconds
-            connection.execute(_renew, {"me": self.holder.id, "until": until})
+            connection.execute(sql.renew, {"me": self.holder.id, "until": until})
 
     def is_recoverable(self, error: BaseException) -> bool:
         """Whether connecting again and trying again can help."""
@@ -289,26 +182,26 @@ class SqlQueue:
 
     def depths(self) -> dict[str, int]:
         """Every queue with the number of messages that wait in it, those not due yet included."""
-        waiting = select(messages.c.queue, func.count()).where(_free).group_by(messages.c.queue)
+        waiting = select(sql.messages.c.queue, func.count()).where(sql.free).group_by(sql.messages.c.queue)
         declared = dict.fromkeys(self._reader.execute(select(sql_routes.queues.c.name)).scalars(), 0)
         return declared | {row[0]: row[1] for row in self._reader.execute(waiting)}
 
     def depth(self, name: str) -> int:
         """How many messages wait in the queue."""
-        waiting = select(func.count()).select_from(messages).where(messages.c.queue == name, _free)
-        due, delayed = messages.c.available_at.is_(None), messages.c.available_at.is_not(None)
+        waiting = select(func.count()).select_from(sql.messages).where(sql.messages.c.queue == name, sql.free)
+        due, delayed = sql.messages.c.available_at.is_(None), sql.messages.c.available_at.is_not(None)
         return sum(self._reader.execute(waiting.where(kind)).scalar_one() for kind in (due, delayed))
 
     def purge(self, name: str) -> int:
         """Delete what waits in the queue."""
-        waiting = delete(messages).where(messages.c.queue == name, _free)
+        waiting = delete(sql.messages).where(sql.messages.c.queue == name, sql.free)
         return self.write(lambda writer: writer.execute(waiting).rowcount)
 
     def delete(self, name: str) -> None:
         """Delete the queue with everything in it, what is out included."""
 
         def drop(writer: Connection) -> None:
-            writer.execute(delete(messages).where(messages.c.queue == name))
+            writer.execute(delete(sql.messages).where(sql.messages.c.queue == name))
             sql_routes.delete_queue(writer, name)
 
         self.write(drop)
@@ -397,7 +290,7 @@ class SqlQueue:
         return wanted > 0 and (self._is_due(now) or self._something_came(now))
 
     def _is_untidy(self, now: float) -> bool:
-        if self._reader.execute(_untidy, {"now": now}).scalar():
+        if self._reader.execute(sql.untidy, {"now": now}).scalar():
             return True
         self._tidy_at = now + self._tidy_interval
         return False
@@ -410,7 +303,7 @@ class SqlQueue:
         if seen == self._seen and not self._may_have_more:
             return False
         self._seen, self._may_have_more = seen, False
-        self._due_at, waits = self._reader.execute(_look(self._subscription), {"now": now}).one()
+        self._due_at, waits = self._reader.execute(sql.look(self._subscription), {"now": now}).one()
         return bool(waits) or self._is_due(now)
 
     # --- leases ----------------------------------------------------------------------------------------------
@@ -425,25 +318,25 @@ class SqlQueue:
         if holder.id and not holder.is_due(now):
             return
         until = now + holder.lease_seconds
-        if holder.id and not self._writer.execute(_renew, {"me": holder.id, "until": until}).rowcount:
+        if holder.id and not self._writer.execute(sql.renew, {"me": holder.id, "until": until}).rowcount:
             holder.lose_all()
         if not holder.id:
             holder.id = uuid4().hex
-            self._writer.execute(insert(holders), {"id": holder.id, "expires_at": until})
+            self._writer.execute(insert(sql.holders), {"id": holder.id, "expires_at": until})
         elif holder.is_unsure:
             self._give_back_unknown()
         holder.renewed_at = now
 
     def _give_back_unknown(self) -> None:
         """A commit whose answer never came may have claimed messages; nobody here knows of them."""
-        mine = [(row, token) for row, token in self._writer.execute(_mine, {"me": self.holder.id})]
+        mine = [(row, token) for row, token in self._writer.execute(sql.mine, {"me": self.holder.id})]
         self._give_back([(tag, None) for tag in mine if tag not in self.holder.held])
 
     def _give_back(self, tags: Sequence[tuple[Tag, float | None]]) -> None:
         """Release what was claimed as these tags, each due at its time (None: now)."""
         rows = [{"me": self.holder.id, "row": row, "claim": token, "due": due} for (row, token), due in tags]
         if rows:
-            self._writer.execute(_give_back, rows)
+            self._writer.execute(sql.give_back, rows)
             self._look_again()
 
     # --- tidying up ------------------------------------------------------------------------------------------
@@ -457,25 +350,25 @@ class SqlQueue:
         if now >= self._tidy_at:
             self._tidy_at = now + self._tidy_interval
             self._limits = None
-            self._writer.execute(_bury, {"now": now})
-            if strays := self._writer.execute(_stray.distinct()).scalars().all():
-                self._writer.execute(_free_strays, {"strays": strays})
+            self._writer.execute(sql.bury, {"now": now})
+            if strays := self._writer.execute(sql.stray.distinct()).scalars().all():
+                self._writer.execute(sql.free_strays, {"strays": strays})
             self._expire(now)
             self._look_again()
         if now >= self._look_at:  # a process that always has something to settle never comes to look otherwise
             self._look_at = now + self.poll[1]
-            self._due_at = self._writer.execute(select(_next_due)).scalar()
+            self._due_at = self._writer.execute(select(sql.next_due)).scalar()
         if self._is_due(now):
-            self._writer.execute(_promote, {"now": now})
+            self._writer.execute(sql.promote, {"now": now})
             self._look_again()
 
     def _expire(self, now: float) -> None:
         """Drop what expired; where the queue has a dead letter exchange, pass it on."""
         found = sql_routes.arguments_of(self._writer)
         passing_on = [name for name, arguments in found.items() if sql_routes.has_dead_letters(arguments)]
-        self._writer.execute(_drop_overdue, {"now": now, "passing_on": passing_on})
+        self._writer.execute(sql.drop_overdue, {"now": now, "passing_on": passing_on})
         for name in passing_on:
-            for row in self._writer.execute(_overdue_in, {"now": now, "name": name}).all():
+            for row in self._writer.execute(sql.overdue_in, {"now": now, "name": name}).all():
                 self._is_dropped(row, "expired", now)
 
     def _drop(self, row: Row[Any], reason: str, now: float) -> None:
@@ -488,7 +381,7 @@ class SqlQueue:
         letters: list[sql_routes.Letter] = []
         if sql_routes.has_dead_letters(arguments):
             letters = sql_routes.dead_letters(self._writer, _delivery(row), row.priority, arguments, reason, now)
-        self._writer.execute(delete(messages).where(messages.c.id == row.id))
+        self._writer.execute(delete(sql.messages).where(sql.messages.c.id == row.id))
         self._publish(letters, now)
 
     def _is_dropped(self, row: Row[Any], reason: str, now: float) -> bool:
@@ -534,9 +427,9 @@ class SqlQueue:
             claimed.setdefault(token, []).append(row)
         gone: set[Tag | None] = set()
         for token, rows in claimed.items():
-            for start in range(0, len(rows), _PART):
-                arguments = {"me": self.holder.id, "claim": token, "rows": rows[start : start + _PART]}
-                gone.update((row, token) for row in self._writer.execute(_still_mine, arguments).scalars())
+            for start in range(0, len(rows), sql.PART):
+                arguments = {"me": self.holder.id, "claim": token, "rows": rows[start : start + sql.PART]}
+                gone.update((row, token) for row in self._writer.execute(sql.still_mine, arguments).scalars())
         return gone
 
     def _was_made(self, one: Settlement) -> bool:
@@ -553,7 +446,7 @@ class SqlQueue:
     def _was_sent(self, ids: Sequence[str]) -> bool:
         if not ids:
             return False
-        waiting = select(messages.c.id).where(messages.c.message_id.in_(ids)).limit(1)
+        waiting = select(sql.messages.c.id).where(sql.messages.c.message_id.in_(ids)).limit(1)
         return bool(self._finished(ids)) or self._writer.execute(waiting).first() is not None
 
     def _finished(self, ids: Sequence[str]) -> Mapping[str, str]:
@@ -569,7 +462,7 @@ class SqlQueue:
         def transact(writer: Connection) -> bool:
             now = self._begin(0)
             row, token = delivery.tag
-            found = writer.execute(_one_of_mine, {"me": self.holder.id, "row": row, "claim": token}).first()
+            found = writer.execute(sql.one_of_mine, {"me": self.holder.id, "row": row, "claim": token}).first()
             if found is not None:
                 self._drop(found, "rejected", now)
             return found is not None
@@ -601,7 +494,7 @@ class SqlQueue:
             )
         if rows:
             self._note_queues(one.queue for one, _ in letters)
-            self._writer.execute(sql_routes.insert_new(self._writer, messages), rows)
+            self._writer.execute(sql_routes.insert_new(self._writer, sql.messages), rows)
             self._look_again()
 
     def _claim(self, names: tuple[str, ...], wanted: int, now: float) -> list[Row[Any]]:
@@ -610,7 +503,7 @@ class SqlQueue:
         claimed: list[Row[Any]] = []
         while len(claimed) < wanted:
             arguments = {"me": self.holder.id, "wanted": wanted - len(claimed), "now": now}
-            rows = self._writer.execute(_claim_from(names), arguments).all()
+            rows = self._writer.execute(sql.claim_from(names), arguments).all()
             limits = self._delivery_limits()
             kept = [row for row in rows if not self._is_worn_out(row, limits, now)] if limits else rows
             claimed += kept
@@ -637,47 +530,6 @@ class SqlQueue:
     def _is_worn_out(self, row: Row[Any], limits: Mapping[str, int], now: float) -> bool:
         limit = limits.get(row.queue)
         return limit is not None and row.deliveries - 1 > limit and self._is_dropped(row, "delivery_limit", now)
-
-
-@lru_cache(maxsize=64)
-def _claim_from(names: tuple[str, ...]) -> Any:
-    # MATERIALIZED: PostgreSQL could run a plain subquery more than once, and lock and claim more rows than wanted.
-    ready: Any = _ready_in(names, bindparam("wanted"), lock=True).cte("ready")
-    ready = ready.prefix_with("MATERIALIZED", dialect="postgresql")
-    return (
-        update(messages)
-        .where(messages.c.id.in_(select(ready.c.id)))
-        .values(owner=bindparam("me"), token=messages.c.token + 1, deliveries=messages.c.deliveries + 1)
-        .returning(*_DELIVERED)
-    )
-
-
-@lru_cache(maxsize=64)
-def _look(names: tuple[str, ...]) -> Any:
-    """When the next delayed message is due, and whether any waits in these queues."""
-    return select(_next_due, _ready_in(names, literal(1)).exists())
-
-
-def _ready_in(names: Sequence[str], limit: Any, *, lock: bool = False) -> Any:
-    """Ids of the oldest ready messages of these queues, the most urgent first.
-
-    One short walk along the index for each queue: a single ``queue IN (...)`` would sort the whole backlog each time.
-    """
-    head = select(messages.c.id, messages.c.priority).where(_ready)
-    head = head.order_by(messages.c.priority.desc(), messages.c.id).limit(limit)
-    if lock:
-        head = head.with_for_update(skip_locked=True)
-    heads = [head.where(which).subquery() for which in _one_by_one(names)]
-    ready = union_all(*(select(head.c.id, head.c.priority) for head in heads)).subquery()
-    return select(ready.c.id).order_by(ready.c.priority.desc(), ready.c.id).limit(limit)
-
-
-def _one_by_one(names: Sequence[str]) -> Iterator[ColumnElement[bool]]:
-    """A condition for each queue; for very many queues a condition for several (SQLite joins at most 500 selects)."""
-    size = -(-len(names) // _MOST_HEADS)
-    for start in range(0, len(names), size):
-        part = names[start : start + size]
-        yield messages.c.queue == part[0] if len(part) == 1 else messages.c.queue.in_(part)
 
 
 def _delivery(row: Row[Any]) -> Delivery:

@@ -14,7 +14,7 @@ from paigeant.database import Database, migrations_of
 from paigeant.errors import SchemaTooNew
 from paigeant.stores import tables
 from paigeant.stores.sql import SqlStore
-from paigeant.transports import sql_queue, sql_routes
+from paigeant.transports import sql_routes, sql_statements
 
 COMPONENTS = ("stores", "transports")
 
@@ -146,7 +146,7 @@ def test_the_migrated_schema_is_what_the_code_believes_it_is(database):
     """Exactly the tables and columns of the table definitions, with the types each database has for them."""
     for component in COMPONENTS:
         database.migrate(component)
-    known = [tables.metadata, sql_queue.metadata, sql_routes.metadata]
+    known = [tables.metadata, sql_statements.metadata, sql_routes.metadata]
     believed = {table.name: {column.name for column in table.columns} for one in known for table in one.sorted_tables}
     inspector = inspect(database.engine)
     found = {

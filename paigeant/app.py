@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from paigeant.activity import Activity, caller_namespace, problem
 from paigeant.clock import SystemClock
+from paigeant.code_version import files_of
 from paigeant.config import load_settings
 from paigeant.depends import overridden
 from paigeant.dispatch import Dispatcher, Observer, queue_name
@@ -75,6 +77,7 @@ class App:
         self.prefix = self.settings.queue_prefix or name
         hand_over()
         self.activities: dict[str, Activity[..., Any]] = {}
+        self.source_files: set[str] = set()
         self.observers = tuple(observers)
         self._overrides = Provider()
         self._lock = threading.RLock()
@@ -122,6 +125,7 @@ class App:
             ConfigurationError: the function cannot be an activity.
         """
         namespace = caller_namespace(1)
+        self.source_files |= files_of(function, sys._getframe(1).f_code)
         if function is None:
             return lambda decorated: self._register(decorated, options, namespace)
         return self._register(function, options, namespace)

@@ -74,7 +74,10 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
-    """A worker process as it announced itself; ``alive`` says whether it did so lately."""
+    """A worker process as it announced itself; ``alive`` says whether it did so lately.
+
+    ``code`` names the code it runs, see :func:`paigeant.code_version.code_version`; empty when that is not known.
+    """
 
     id: str
     app: str
@@ -85,6 +88,7 @@ class WorkerRecord:
     concurrency: int
     started_at: float
     seen_at: float
+    code: str = ""
     alive: bool = True
 
 

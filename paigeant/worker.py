@@ -16,6 +16,7 @@ import structlog
 
 from paigeant.activity import Activity
 from paigeant.app import App
+from paigeant.code_version import code_version
 from paigeant.errors import ConfigurationError, PaigeantError, StoreError
 from paigeant.recovery import is_needed, refill
 from paigeant.runner import Runner
@@ -231,6 +232,7 @@ class Worker:
             concurrency=self.concurrency,
             started_at=time.time(),
             seen_at=time.time(),
+            code=code_version(self.app.source_files),
         )
         while True:
             try:

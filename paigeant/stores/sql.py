@@ -394,5 +394,6 @@ def _worker_record(row: Row[Any], alive: bool) -> WorkerRecord:
         concurrency=row.concurrency,
         started_at=row.started_at,
         seen_at=row.seen_at,
+        code=row.code,
         alive=alive,
     )

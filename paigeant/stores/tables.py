@@ -101,4 +101,5 @@ workers = Table(
     Column("concurrency", Integer),
     Column("started_at", Double),
     Column("seen_at", Double),
+    Column("code", Text),
 )

@@ -101,5 +101,6 @@ def worker(id: str = "worker-1", **fields: Any) -> WorkerRecord:  # noqa: A002
         "concurrency": 10,
         "started_at": 1.0,
         "seen_at": 1.0,
+        "code": "0123456789ab",
     }
     return WorkerRecord(id=id, **about | fields)

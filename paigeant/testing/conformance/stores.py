@@ -173,6 +173,7 @@ class StoreConformance:
             await store.withdraw("a")
             left = await store.workers()
         assert [(one.id, one.alive, one.queues) for one in found] == [("b", True, ("q",)), ("a", True, ("q",))]
+        assert {one.code for one in found} == {"0123456789ab"}
         assert [one.id for one in left] == ["b"]
 
     @in_loop
@@ -242,4 +243,5 @@ def _worker(name: str, started_at: float = 1.0) -> WorkerRecord:
         concurrency=1,
         started_at=started_at,
         seen_at=started_at,
+        code="0123456789ab",
     )

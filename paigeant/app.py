@@ -15,7 +15,7 @@ from fast_depends import Provider
 from pydantic import ValidationError
 
 from paigeant.activity import Activity, caller_namespace, problem
-from paigeant.clock import SystemClock
+from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
 from paigeant.config import load_settings
 from paigeant.depends import overridden
@@ -52,6 +52,9 @@ class App:
     ``broker`` and ``store`` are URLs and default to one SQLite file; ``store="none"`` remembers nothing. What is not
     given comes from ``PAIGEANT_*`` variables, ``.env`` and ``[tool.paigeant]``. Nothing connects before it is used.
     """
+
+    clock: Clock = SystemClock()
+    """What its workflows and workers take for the time; simulations have one of their own."""
 
     def __init__(
         self,
@@ -233,7 +236,7 @@ class App:
         with self._lock:
             dispatcher = self.dispatcher
         sending = dispatcher.start(
-            _dispatched(message, self.name), dispatcher.encoded(message), repeated=id is not None
+            _dispatched(message, self.name, self.clock.now()), dispatcher.encoded(message), repeated=id is not None
         )
         try:
             loop = asyncio.get_running_loop()
@@ -316,11 +319,11 @@ def _written(variables: Mapping[str, Any]) -> dict[str, Any]:
     return RoutingSlip(variables=dict(variables)).variables
 
 
-def _dispatched(message: PaigeantMessage, app: str) -> WorkflowDispatched:
+def _dispatched(message: PaigeantMessage, app: str, at: float) -> WorkflowDispatched:
     slip = message.routing_slip
     return WorkflowDispatched(
         correlation_id=message.correlation_id,
-        at=SystemClock().now(),
+        at=at,
         name=message.name,
         app=app,
         message_id=message.id,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
@@ -87,6 +86,7 @@ class Worker:
             threads=threads,
             max_deliveries=self.app.settings.max_deliveries,
             message_limit=self.app.settings.message_limit,
+            clock=self.app.clock,
         )
         beside = [asyncio.create_task(self._announce()), asyncio.create_task(self._recover())]
         try:
@@ -230,8 +230,8 @@ class Worker:
             activities=tuple(sorted(self.activities)),
             queues=self.queues,
             concurrency=self.concurrency,
-            started_at=time.time(),
-            seen_at=time.time(),
+            started_at=self.app.clock.now(),
+            seen_at=self.app.clock.now(),
             code=code_version(self.app.source_files),
         )
         while True:

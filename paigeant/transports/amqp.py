@@ -118,6 +118,11 @@ class AmqpPump:
         self.declare([name])
         return int(self._in.queue_purge(name) or 0)
 
+    def delete(self, name: str) -> None:
+        """Its delay queues go by themselves."""
+        self._in.queue_delete(name)
+        self._declared.discard(name)
+
     def depth(self, name: str) -> int:
         return int(self._in.queue_declare(name, durable=True, auto_delete=False, arguments=_QUORUM).message_count)
 

@@ -76,6 +76,11 @@ class ChannelPump:
         self.declare([name])
         return self._queue(name).purge() or 0
 
+    def delete(self, name: str) -> None:
+        self.purge(name)  # kombu's virtual transports keep the messages of a queue without bindings
+        self._queue(name).delete()
+        self._declared.discard(name)
+
     def depth(self, name: str) -> int:
         return int(self._queue(name).queue_declare(passive=False).message_count)
 

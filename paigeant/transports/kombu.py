@@ -56,6 +56,10 @@ class KombuTransport(BaseTransport):
     async def purge(self, queue: str) -> int:
         return await self._call(lambda pump: pump.purge(queue))
 
+    async def delete(self, queue: str) -> None:
+        """Delete the queue with everything in it, what is out included."""
+        await self._call(lambda pump: pump.delete(queue))
+
     async def depth(self, queue: str) -> int:
         return await self._call(lambda pump: pump.depth(queue))
 

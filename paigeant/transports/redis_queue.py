@@ -117,6 +117,14 @@ class RedisQueue:
     def purge(self, name: str) -> int:
         return int(self._script("purge")(args=[self._prefix, name]))
 
+    def delete(self, name: str) -> None:
+        """Delete the queue with everything in it, what is out included."""
+        self.purge(name)
+        streams = [f"{self._prefix}queue:{name}:{priority}" for priority in range(10)]
+        self._redis.delete(*streams, f"{self._prefix}levels:{name}")
+        self._redis.srem(f"{self._prefix}streams", *streams)
+        self._redis.srem(f"{self._prefix}queues", name)
+
     def subscribe(self, names: Sequence[str], prefetch: int = 0) -> None:
         del prefetch
         self._subscription = list(dict.fromkeys(names))

@@ -65,8 +65,8 @@ class Lease:
 class Delivery:
     """A message as received. It is settled or released once.
 
-    ``deliveries`` counts how often the broker has handed this message out, this time included; ``tag`` and ``token``
-    belong to the transport.
+    ``deliveries`` counts how often the broker has handed this message out, this time included; ``redelivered`` says
+    whether it did before, also if it came back unharmed. ``tag`` and ``token`` belong to the transport.
     """
 
     queue: str
@@ -76,6 +76,7 @@ class Delivery:
     id: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
     deliveries: int = 1
+    redelivered: bool = False
     lease: Lease = field(default_factory=Lease, compare=False)
 
 

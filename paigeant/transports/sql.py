@@ -3,17 +3,7 @@
     Connection("paigeant+sqlite:///queue.db")  # once paigeant.transports was imported
     Connection("sqlite:///queue.db", transport="paigeant.transports.sql:Transport")
 
-Unlike kombu's own SQL transport a message that was received and not acknowledged is not lost when its consumer dies:
-it is leased, see :mod:`paigeant.transports.sql_queue`. The lease is kept by ``drain_events``, and by a thread while the
-program is busy with a message. An acknowledgement after the lease was lost is refused with a ``ChannelError``.
-
-As on RabbitMQ: durable direct, topic and fanout exchanges that every process sees, and an error for one that is not
-there; priorities 0 to 9, 9 first; ``expiration`` and ``x-message-ttl``; the header ``x-delay`` (milliseconds);
-``x-dead-letter-exchange`` and ``x-dead-letter-routing-key`` for what is rejected, expires, or was delivered again more
-often than ``x-delivery-limit`` (only deliveries that ended with the consumer's death count, not those it gave back).
-
-Unlike on RabbitMQ: nothing is dropped because of ``x-expires``, ``x-max-length`` or ``auto_delete``, and a dead letter
-whose exchange leads nowhere stays where it is.
+What it can do is said in :mod:`paigeant.transports.channel`, how in :mod:`paigeant.transports.sql_queue`.
 
 Transport options: ``lease_seconds`` (default 30), ``polling_interval`` (seconds, default 0.02, PostgreSQL 0.05),
 ``clock`` (a :class:`paigeant.clock.Clock`).
@@ -21,399 +11,44 @@ Transport options: ``lease_seconds`` (default 30), ``polling_interval`` (seconds
 
 from __future__ import annotations
 
-import json
-import os
-import threading
-import weakref
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from queue import Empty
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy
-import structlog
-from kombu.exceptions import ChannelError
 from kombu.transport import virtual
-from kombu.transport.base import to_rabbitmq_queue_arguments
-from kombu.utils.json import JSONEncoder, object_hook
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
 from paigeant.database import Database
-from paigeant.errors import TransportError
-from paigeant.transport import Delivery, Outgoing
-from paigeant.transports import sql_routes
-from paigeant.transports.settlement import Settlement
+from paigeant.transports import channel, routes
 from paigeant.transports.sql_queue import SqlQueue
-
-log = structlog.stdlib.get_logger("paigeant.transport")
+from paigeant.transports.sql_routes import SqlRoutes
 
 SCHEME = "paigeant"
 """What stands before the database's URL: ``paigeant+sqlite:///queue.db``."""
 
-_BATCH = 10
-"""Messages claimed at once for a consumer that set no limit; each claim and each acknowledgement is a commit."""
 
-_MOST_URGENT = 9
-_NOT_FOUND, _REFUSED, _NO_ROUTE = "404", "406", "312"
+class SqlQueues(SqlQueue):
+    """The queues of a database as the channel uses them."""
 
+    trouble = (SQLAlchemyError,)
 
-class QoS(virtual.QoS):
-    """What the channel has handed out, until it is acknowledged or comes back."""
+    @cached_property
+    def routes(self) -> routes.Routes:
+        return SqlRoutes(self)
 
-    def __init__(self, channel: Channel, prefetch_count: int = 0) -> None:
-        self.channel = channel
-        self.prefetch_count = prefetch_count or 0
-        self._delivered: OrderedDict[str, Delivery] = OrderedDict()
-
-    def can_consume(self) -> bool:
-        return not self.prefetch_count or len(self._delivered) < self.prefetch_count
-
-    def can_consume_max_estimate(self) -> int | None:
-        return max(0, self.prefetch_count - len(self._delivered)) if self.prefetch_count else None
-
-    def append(self, message: Delivery, delivery_tag: str) -> None:
-        self._delivered[delivery_tag] = message
-
-    def get(self, delivery_tag: str) -> Delivery:
-        return self._delivered[delivery_tag]
-
-    def ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        """Delete the message; with ``multiple`` also those handed out before it."""
-        delivery = self._known(delivery_tag)
-        before = list(self._delivered.values())
-        self._settle([*before[: before.index(delivery)], delivery] if multiple else [delivery], Settlement)
-
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Give the message back uncounted, or drop it to the dead letters."""
-        delivery = self._known(delivery_tag)
-        if requeue:
-            self._settle([delivery], _given_back)
-        else:
-            with self.channel.using() as queue:
-                self._check([queue.reject(delivery)])
-            del self._delivered[delivery_tag]
-
-    def restore_unacked(self) -> list[Any]:
-        self._settle(list(self._delivered.values()), _given_back)
-        return []
-
-    def restore_unacked_once(self, stderr: Any = None) -> None:
-        """The channel gives everything back when it is closed or collected."""
-
-    def _known(self, delivery_tag: str) -> Delivery:
-        try:
-            return self._delivered[delivery_tag]
-        except KeyError:
-            raise _channel_error(f"unknown delivery tag {delivery_tag}", "basic_ack", _REFUSED) from None
-
-    def _settle(self, deliveries: Sequence[Delivery], kind: Callable[..., Settlement]) -> None:
-        with self.channel.using() as queue:
-            accepted, _ = queue.exchange([kind(delivery=delivery) for delivery in deliveries], 0)
-        for delivery in deliveries:
-            del self._delivered[_tag(delivery)]
-        self._check(accepted)
-
-    def _check(self, accepted: Sequence[bool]) -> None:
-        if not all(accepted):
-            text = "the lease of the delivery was lost: the message is somebody else's now"
-            raise _channel_error(text, "basic_ack", _REFUSED)
-
-
-class Channel(virtual.Channel):
-    """A channel with its own connections to the database, made when they are needed.
-
-    ``pump`` is how paigeant's I/O thread uses it; whoever takes the pump also closes it.
-    """
-
-    QoS = QoS
-    Message: Any = virtual.Message
-    closed: bool
-
-    def __init__(self, connection: Any, **kwargs: Any) -> None:
-        kombu: Any = super()  # has no types
-        kombu.__init__(connection, **kwargs)
-        options = connection.client.transport_options
-        self.no_ack_consumers: Any = set()
-        self._queue = SqlQueue(connection.database, float(options.get("lease_seconds", 30.0)))
-        if "polling_interval" in options:
-            self._queue.poll = (connection.polling_interval, connection.polling_interval)
-        self._lock = threading.RLock()
-        self._receivers: dict[str, Callable[[Any], Any]] = {}
-        self._arrived: deque[Delivery] = deque()
-        self._heartbeat: Heartbeat | None = None
-        self._finalizer = weakref.finalize(self, _part, self._queue, os.getpid())
+    @cached_property
+    def heartbeat(self) -> float | None:
+        return None if self.database.in_memory else self.holder.lease_seconds / 3
 
     @property
-    def pump(self) -> SqlQueue:
-        self._finalizer.detach()
-        return self._queue
-
-    @contextmanager
-    def using(self, method: str = "basic_publish", code: str = _NOT_FOUND) -> Iterator[SqlQueue]:
-        """The queue, for this thread alone; kombu's errors instead of ours; new connections after any trouble."""
-        with self._lock:
-            try:
-                yield self._queue
-            except TransportError as error:
-                raise _channel_error(f"{error} ({error.hint})", method, code) from error
-            except SQLAlchemyError:
-                self._queue.disconnect()
-                raise
-
-    def close(self) -> None:
-        """Give back what was not acknowledged and disconnect."""
-        if self.closed:
-            return
-        self.closed = True
-        with self._lock:
-            if self._heartbeat is not None:
-                self._heartbeat.stop()
-            self._finalizer()
-        self._consumers.clear()
-        self._tag_to_queue.clear()
-        if self.connection is not None:
-            self.connection.close_channel(self)
-
-    # --- queues ------------------------------------------------------------------------------------------------
-
-    def prepare_queue_arguments(self, arguments: Any, **kwargs: Any) -> Any:
-        return to_rabbitmq_queue_arguments(arguments or {}, **kwargs)
-
-    def _has_queue(self, queue: str, **kwargs: Any) -> bool:
-        with self.using() as ours:
-            return not ours.read(lambda reader: sql_routes.undeclared(reader, [queue]))
-
-    def _new_queue(self, queue: str, **kwargs: Any) -> None:
-        with self.using("queue_declare", _REFUSED) as ours:
-            ours.declare([queue], kwargs.get("arguments"))
-
-    def _size(self, queue: str) -> int:
-        with self.using() as ours:
-            return ours.depth(queue)
-
-    def _purge(self, queue: str) -> int:
-        with self.using() as ours:
-            return ours.purge(queue)
-
-    def queue_delete(self, queue: str, if_unused: bool = False, if_empty: bool = False, **kwargs: Any) -> None:
-        if if_empty and self._size(queue):
-            return
-        with self.using() as ours:
-            ours.delete(queue)
-
-    # --- exchanges and bindings --------------------------------------------------------------------------------
-
-    def exchange_declare(
-        self,
-        exchange: str | None = None,
-        type: str = "direct",  # noqa: A002 - kombu's name
-        durable: bool = False,
-        auto_delete: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        nowait: bool = False,
-        passive: bool = False,
-    ) -> None:
-        kind = type or "direct"
-        name = exchange or f"amq.{kind}"
-        if passive:
-            with self.using("exchange_declare") as ours:
-                ours.read(lambda reader: sql_routes.type_of(reader, name))
-            return
-        declared = {"durable": durable, "auto_delete": auto_delete, "arguments": dict(arguments or {})}
-        with self.using("exchange_declare", _REFUSED) as ours:
-            ours.write(lambda writer: sql_routes.declare_exchange(writer, name, kind, declared))
-
-    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False) -> None:
-        with self.using() as ours:
-            if not (if_unused and ours.read(lambda reader: sql_routes.bindings_of(reader, exchange))):
-                ours.write(lambda writer: sql_routes.delete_exchange(writer, exchange))
-
-    def queue_bind(
-        self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **kwargs: Any
-    ) -> None:
-        with self.using("queue_bind") as ours:
-            ours.write(lambda writer: sql_routes.bind(writer, queue, exchange or "amq.direct", routing_key))
-
-    def queue_unbind(
-        self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **kwargs: Any
-    ) -> None:
-        with self.using("queue_unbind") as ours:
-            ours.write(lambda writer: sql_routes.unbind(writer, queue, exchange or "amq.direct", routing_key))
-
-    def list_bindings(self) -> list[tuple[str, str, str]]:
-        with self.using() as ours:
-            return ours.read(sql_routes.bindings_of)
-
-    def get_exchanges(self) -> list[str]:
-        return list(dict.fromkeys(exchange for _, exchange, _ in self.list_bindings()))
-
-    def get_table(self, exchange: str) -> list[tuple[str, None, str]]:
-        with self.using() as ours:
-            found = ours.read(lambda reader: sql_routes.bindings_of(reader, exchange))
-        return [(routing_key, None, queue) for queue, _, routing_key in found]
-
-    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
-        with self.using() as ours:
-            found = ours.read(lambda reader: sql_routes.targets(reader, exchange, routing_key))
-        fallback = default or self.deadletter_queue
-        return found or ([fallback] if fallback else [])
-
-    # --- publishing --------------------------------------------------------------------------------------------
-
-    def basic_publish(
-        self, message: dict[str, Any], exchange: str, routing_key: str, mandatory: bool = False, **kwargs: Any
-    ) -> None:
-        """Write the message to every queue it reaches, in one transaction."""
-        message["properties"]["delivery_info"].update(exchange=exchange, routing_key=routing_key)
-        reached = self._lookup(exchange, routing_key)
-        if mandatory and not reached:
-            text = f"exchange {exchange!r} has no queue for {routing_key!r}"
-            raise _channel_error(text, "basic_publish", _NO_ROUTE)
-        self._put_all(reached, message)
-
-    def _put(self, queue: str, message: dict[str, Any], **kwargs: Any) -> None:
-        self._put_all([queue], message)
-
-    def _put_all(self, reached: Sequence[str], message: dict[str, Any]) -> None:
-        if not reached:
-            return
-        with self.using() as ours:
-            limits = ours.read(lambda reader: sql_routes.arguments_of(reader, reached))
-            ours.exchange([self._addressed(queue, message, limits.get(queue, {})) for queue in reached], 0)
-
-    def _addressed(self, queue: str, message: dict[str, Any], arguments: Mapping[str, Any]) -> Settlement:
-        body, properties = message["body"], message["properties"]
-        headers = {**(message["headers"] or {}), sql_routes.ENVELOPE: _envelope(message)}
-        times = (sql_routes.seconds(properties.get("expiration")), sql_routes.seconds(arguments.get("x-message-ttl")))
-        outgoing = Outgoing(
-            queue=queue,
-            body=body.encode() if isinstance(body, str) else body,
-            headers=_plain(headers),
-            delay=sql_routes.seconds(headers.get("x-delay")) or 0.0,
-            priority=_priority(properties, arguments),
-        )
-        return Settlement(outgoing=[outgoing], expires=min((one for one in times if one is not None), default=None))
-
-    # --- receiving ---------------------------------------------------------------------------------------------
-
-    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
-        try:
-            delivery = self._take(queue)
-        except Empty:
-            return None
-        return self._handed_out(delivery, no_ack)
-
-    def _get(self, queue: str, timeout: float | None = None) -> dict[str, Any]:
-        delivery = self._take(queue)
-        self.qos.append(delivery, _tag(delivery))
-        return _payload(delivery)
-
-    def _take(self, queue: str) -> Delivery:
-        with self.using() as ours:
-            found = ours.take(queue)
-        self._keep_beating()
-        if not found:
-            raise Empty()
-        return found[0]
-
-    def basic_consume(
-        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], consumer_tag: str, **kwargs: Any
-    ) -> None:
-        with self._lock:
-            self._consumers.add(consumer_tag)
-            self._tag_to_queue[consumer_tag] = queue
-            self._receivers[consumer_tag] = callback
-            if no_ack:
-                self.no_ack_consumers.add(consumer_tag)
-            self._queue.subscribe(self._tag_to_queue.values())
-
-    def basic_cancel(self, consumer_tag: str) -> None:
-        with self.using() as ours:
-            if consumer_tag not in self._consumers:
-                return
-            self._consumers.remove(consumer_tag)
-            queue = self._tag_to_queue.pop(consumer_tag)
-            del self._receivers[consumer_tag]
-            ours.subscribe(self._tag_to_queue.values())
-            if queue not in self._tag_to_queue.values():
-                back = [delivery for delivery in self._arrived if delivery.queue == queue]
-                self._arrived = deque(delivery for delivery in self._arrived if delivery.queue != queue)
-                ours.exchange([_given_back(delivery=delivery) for delivery in back], 0)
-
-    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
-        self.qos.ack(delivery_tag, multiple)
-
-    def drain_events(self, timeout: float | None = None, callback: Any = None) -> None:
-        """Hand one message to its consumer.
-
-        The database is looked at even when there is no consumer or no room, because that is what keeps the lease.
-        """
-        with self.using() as ours:
-            if not self._arrived:
-                self._arrived.extend(ours.exchange([], self._room())[1])
-                self._keep_beating()
-            if not self._arrived:
-                raise Empty()
-            delivery = self._arrived.popleft()
-            consumer_tag = self._next_consumer(delivery.queue)
-            receive = self._receivers[consumer_tag]
-        receive(self._handed_out(delivery, consumer_tag in self.no_ack_consumers, consumer_tag))
-
-    def _room(self) -> int:
-        """How many messages may be claimed. One by one where deliveries are counted, lest the innocent be blamed."""
-        if not self._consumers:
-            return 0
-        batch = 1 if self._queue.counts_deliveries else _BATCH
-        room = self.qos.can_consume_max_estimate()
-        return batch if room is None else min(room, batch)
-
-    def _next_consumer(self, queue: str) -> str:
-        """Consumers of one queue take turns."""
-        for consumer_tag, theirs in self._tag_to_queue.items():
-            if theirs == queue:
-                self._tag_to_queue[consumer_tag] = self._tag_to_queue.pop(consumer_tag)
-                return str(consumer_tag)
-        raise LookupError(queue)
-
-    def _handed_out(self, delivery: Delivery, no_ack: bool, consumer_tag: str = "") -> Any:
-        message = self.Message(_payload(delivery, consumer_tag), channel=self)
-        self.qos.append(delivery, message.delivery_tag)
-        if no_ack:
-            self.qos.ack(message.delivery_tag)
-        return message
-
-    def _keep_beating(self) -> None:
-        if self._heartbeat is None and self._queue.holder.held and not self._queue.database.in_memory:
-            self._heartbeat = Heartbeat(self._queue)
-            self._finalizer.detach()
-            self._finalizer = weakref.finalize(self, _part, self._queue, os.getpid(), self._heartbeat)
-            self._heartbeat.start()
-
-
-class Heartbeat(threading.Thread):
-    """Keeps a channel's lease while its program is busy and does not drain. Ends with the channel."""
-
-    def __init__(self, queue: SqlQueue) -> None:
-        super().__init__(name="paigeant-heartbeat", daemon=True)
-        self._queue = queue
-        self._stopped = threading.Event()
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def run(self) -> None:
-        while not self._stopped.wait(self._queue.holder.lease_seconds / 3):
-            try:
-                self._queue.beat()
-            except SQLAlchemyError as error:
-                log.warning("could not renew the lease", error=str(error).splitlines()[0])
+    def is_holding(self) -> bool:
+        return bool(self.holder.held)
 
 
 class Transport(virtual.Transport):
     """SQL as a kombu transport. All channels of a connection share one engine."""
 
-    Channel = Channel
+    Channel = channel.Channel
     can_parse_url = True
     default_port: Any = 0
     driver_type = "sql"
@@ -421,13 +56,21 @@ class Transport(virtual.Transport):
     connection_errors: Any = (OperationalError, InterfaceError, PendingRollbackError, OSError)
     recoverable_connection_errors = connection_errors
     recoverable_channel_errors = ()
-    implements = virtual.Transport.implements.extend(exchange_type=frozenset(sql_routes.TYPES))
+    implements = virtual.Transport.implements.extend(exchange_type=frozenset(routes.TYPES))
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         self.database = Database(_url(client), client.transport_options.get("clock"))
         self.polling_interval = 0.02 if self.database.is_sqlite else 0.05
         kombu: Any = super()
         kombu.__init__(client, **kwargs)
+
+    def new_queues(self) -> SqlQueues:
+        """For a channel."""
+        options = self.client.transport_options
+        queues = SqlQueues(self.database, float(options.get("lease_seconds", 30.0)))
+        if "polling_interval" in options:
+            queues.poll = (self.polling_interval, self.polling_interval)
+        return queues
 
     def establish_connection(self) -> Any:
         self.database.migrate("transports")
@@ -451,88 +94,3 @@ def _url(client: Any) -> str:
     """The database's URL. kombu takes what comes before the first plus sign for the name of a transport."""
     prefix = client.uri_prefix
     return str(client.hostname if prefix in (None, SCHEME) else f"{prefix}+{client.hostname}")
-
-
-def _part(queue: SqlQueue, pid: int, heartbeat: Heartbeat | None = None) -> None:
-    """Give back what a channel holds, when it is closed, collected, or the program ends; not in a forked child."""
-    if heartbeat is not None:
-        heartbeat.stop()
-    if pid == os.getpid():
-        with suppress(SQLAlchemyError):
-            queue.close()
-
-
-def _given_back(delivery: Delivery) -> Settlement:
-    return Settlement(delivery=delivery, release_after=0.0)
-
-
-def _channel_error(text: str, method: str, code: str) -> ChannelError:
-    return ChannelError(text, (50, 10), f"Channel.{method}", code)
-
-
-# --- messages as kombu sees them, and as they are stored ---------------------------------------------------------
-
-
-def _tag(delivery: Delivery) -> str:
-    row, token = delivery.tag
-    return f"{row}.{token}"
-
-
-def _envelope(message: Mapping[str, Any]) -> dict[str, Any]:
-    """What AMQP keeps beside headers and body."""
-    kept = {name: message[name] for name in ("content-type", "content-encoding")}
-    return {**kept, "properties": message["properties"]}
-
-
-def _priority(properties: Mapping[str, Any], arguments: Mapping[str, Any]) -> int:
-    """0 to 9, or to the queue's ``x-max-priority``; 0 for what is no number."""
-    try:
-        highest = min(int(arguments.get("x-max-priority", _MOST_URGENT)), _MOST_URGENT)
-        return max(0, min(int(properties["priority"]), highest))
-    except (KeyError, TypeError, ValueError):
-        return 0
-
-
-def _payload(delivery: Delivery, consumer_tag: str = "") -> dict[str, Any]:
-    """A delivery as kombu's virtual transports hand it to Message. What another program wrote need not be kombu's."""
-    headers = _revived(delivery.headers)
-    found = headers.pop(sql_routes.ENVELOPE, None)
-    envelope = found if isinstance(found, dict) else {}
-    properties = envelope.get("properties")
-    properties = dict(properties) if isinstance(properties, dict) else {}
-    address = properties.get("delivery_info")
-    properties["delivery_info"] = {
-        "exchange": "",
-        "routing_key": delivery.queue,
-        **(address if isinstance(address, dict) else {}),
-        "consumer_tag": consumer_tag,
-        "redelivered": delivery.token > 1,
-    }
-    properties["delivery_tag"] = _tag(delivery)
-    if delivery.deliveries > 1:
-        headers["x-delivery-count"] = delivery.deliveries - 1
-    return {
-        "body": delivery.body,
-        "properties": properties,
-        "content-type": envelope.get("content-type", "application/json"),
-        "content-encoding": envelope.get("content-encoding", "utf-8"),
-        "headers": headers,
-    }
-
-
-def _plain(value: Any) -> Any:
-    """As JSON types, dates and the like as kombu writes them."""
-    return json.loads(json.dumps(value, cls=JSONEncoder))
-
-
-def _revived(value: Any) -> Any:
-    """What :func:`_plain` wrote, as it was; a type that kombu does not know stays as it is."""
-    if isinstance(value, list):
-        return [_revived(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    plain = {name: _revived(one) for name, one in value.items()}
-    try:
-        return object_hook(plain)
-    except (ValueError, TypeError, AttributeError):
-        return plain

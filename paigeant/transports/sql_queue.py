@@ -23,7 +23,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackErro
 from paigeant.database import Database, retrying
 from paigeant.errors import TransportError
 from paigeant.transport import Delivery, Ledger
-from paigeant.transports import sql_routes
+from paigeant.transports import routes, sql_routes
 from paigeant.transports import sql_statements as sql
 from paigeant.transports.settlement import Settlement
 
@@ -365,7 +365,7 @@ class SqlQueue:
     def _expire(self, now: float) -> None:
         """Drop what expired; where the queue has a dead letter exchange, pass it on."""
         found = sql_routes.arguments_of(self._writer)
-        passing_on = [name for name, arguments in found.items() if sql_routes.has_dead_letters(arguments)]
+        passing_on = [name for name, arguments in found.items() if routes.has_dead_letters(arguments)]
         self._writer.execute(sql.drop_overdue, {"now": now, "passing_on": passing_on})
         for name in passing_on:
             for row in self._writer.execute(sql.overdue_in, {"now": now, "name": name}).all():
@@ -378,9 +378,10 @@ class SqlQueue:
             TransportError: the exchange leads nowhere; the message stays.
         """
         arguments = sql_routes.arguments_of(self._writer, [row.queue]).get(row.queue, {})
-        letters: list[sql_routes.Letter] = []
-        if sql_routes.has_dead_letters(arguments):
-            letters = sql_routes.dead_letters(self._writer, _delivery(row), row.priority, arguments, reason, now)
+        letters: list[routes.Letter] = []
+        if routes.has_dead_letters(arguments):
+            lookup = sql_routes.Lookup(self._writer)
+            letters = routes.dead_letters(lookup, _delivery(row), row.priority, arguments, reason, now)
         self._writer.execute(delete(sql.messages).where(sql.messages.c.id == row.id))
         self._publish(letters, now)
 
@@ -473,7 +474,7 @@ class SqlQueue:
 
     # --- publishing and claiming -----------------------------------------------------------------------------
 
-    def _publish(self, letters: Sequence[sql_routes.Letter], now: float) -> None:
+    def _publish(self, letters: Sequence[routes.Letter], now: float) -> None:
         """The same message id waits in a queue once, however often it is published. A message ages when it is due."""
         rows = []
         for one, expires in letters:
@@ -518,7 +519,7 @@ class SqlQueue:
             self._limits = {
                 name: arguments["x-delivery-limit"]
                 for name, arguments in found.items()
-                if "x-delivery-limit" in arguments and sql_routes.has_dead_letters(arguments)
+                if "x-delivery-limit" in arguments and routes.has_dead_letters(arguments)
             }
         return self._limits
 
@@ -541,4 +542,5 @@ def _delivery(row: Row[Any]) -> Delivery:
         id=row.message_id,
         headers=json.loads(row.headers) if row.headers != "{}" else {},
         deliveries=row.deliveries,
+        redelivered=row.token > 1,
     )

@@ -6,16 +6,16 @@ The functions work on the connection they are given; whoever calls them decides 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from paigeant.errors import TransportError
-from paigeant.transport import Delivery, Outgoing
+from paigeant.transports import routes
+
+T = TypeVar("T")
 
 metadata = MetaData()
 
@@ -42,17 +42,6 @@ bindings = Table(
     Column("queue", Text, primary_key=True),
 )
 
-TYPES = ("direct", "topic", "fanout")
-
-_BORN = {f"amq.{kind}": kind for kind in TYPES}
-"""Exchanges that are there without having been declared."""
-
-ENVELOPE = "x-kombu"
-"""The header in which a message keeps its AMQP properties and content type."""
-
-Letter = tuple[Outgoing, float | None]
-"""What is to be published, and after how many seconds it expires (None: never)."""
-
 
 def insert_new(connection: Connection, table: Table) -> Any:
     """Insert the rows that are not there yet."""
@@ -78,9 +67,7 @@ def declare_queues(connection: Connection, names: Sequence[str], arguments: Mapp
     if arguments:
         for name, found in arguments_of(connection, names).items():
             if json.dumps(found, sort_keys=True) != wanted:
-                raise TransportError(
-                    f"queue {name!r} was declared with other arguments: {found}", hint="declare the same, or delete it"
-                )
+                raise routes.other_queue(name, found)
 
 
 def undeclared(connection: Connection, names: Iterable[str]) -> list[str]:
@@ -110,11 +97,10 @@ def declare_exchange(connection: Connection, name: str, kind: str, declared: Map
     """Note the exchange; ``declared`` is its ``durable``, ``auto_delete`` and ``arguments``.
 
     Raises:
-        TransportError: it was declared differently, or has a type that is not among :data:`TYPES`.
+        TransportError: it was declared differently, or has a type that does not exist here.
     """
-    if kind not in TYPES:
-        raise TransportError(f"exchange {name!r}: there are no {kind!r} exchanges here", hint=f"use {', '.join(TYPES)}")
-    if name in _BORN:
+    routes.check_type(name, kind)
+    if name in routes.BORN:
         return
     row = {
         "name": name,
@@ -126,9 +112,7 @@ def declare_exchange(connection: Connection, name: str, kind: str, declared: Map
     connection.execute(insert_new(connection, exchanges), [row])
     found = connection.execute(select(exchanges).where(exchanges.c.name == name)).one()
     if dict(found._mapping) != row:
-        raise TransportError(
-            f"exchange {name!r} was declared differently: {dict(found._mapping)}", hint="declare the same, or delete it"
-        )
+        raise routes.other_exchange(name, dict(found._mapping))
 
 
 def type_of(connection: Connection, exchange: str) -> str:
@@ -137,11 +121,11 @@ def type_of(connection: Connection, exchange: str) -> str:
     Raises:
         TransportError: there is no such exchange.
     """
-    kind: str | None = _BORN.get(exchange)
+    kind: str | None = routes.BORN.get(exchange)
     if kind is None:
         kind = connection.execute(select(exchanges.c.type).where(exchanges.c.name == exchange)).scalar()
     if kind is None:
-        raise TransportError(f"there is no exchange {exchange!r}", hint="declare it; was the database wiped?")
+        raise routes.no_exchange(exchange)
     return kind
 
 
@@ -187,86 +171,62 @@ def targets(connection: Connection, exchange: str, routing_key: str) -> list[str
     found = select(bindings.c.queue, bindings.c.routing_key).where(bindings.c.exchange == exchange)
     if kind == "direct":
         found = found.where(bindings.c.routing_key == routing_key)
-    rows = connection.execute(found).all()
-    return sorted({queue for queue, pattern in rows if kind != "topic" or _topic(pattern).fullmatch("." + routing_key)})
+    return routes.reached(kind, [(row[0], row[1]) for row in connection.execute(found)], routing_key)
 
 
-@lru_cache(maxsize=1024)
-def _topic(pattern: str) -> re.Pattern[str]:
-    """Words between dots; ``*`` stands for one word, ``#`` for none or more. Matched with a dot before each word."""
-    wild = {"*": r"\.[^.]*", "#": r"(?:\.[^.]*)*"}
-    return re.compile("".join(wild.get(word, re.escape("." + word)) for word in pattern.split(".")))
+# --- as the channel and the dead letters use them ----------------------------------------------------------------
 
 
-# --- dead letters ------------------------------------------------------------------------------------------------
+class Lookup:
+    """What can be looked up in a transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def arguments_of(self, names: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        return arguments_of(self._connection, names)
+
+    def targets(self, exchange: str, routing_key: str) -> list[str]:
+        return targets(self._connection, exchange, routing_key)
 
 
-def seconds(milliseconds: Any) -> float | None:
-    """A time as AMQP writes it, in seconds; None for what is no number."""
-    try:
-        return float(milliseconds) / 1000
-    except (TypeError, ValueError):
-        return None
+class Caller(Protocol):
+    """Who has connections and decides about transactions."""
+
+    def read(self, call: Callable[[Connection], T]) -> T: ...
+
+    def write(self, call: Callable[[Connection], T]) -> T: ...
 
 
-def has_dead_letters(arguments: Mapping[str, Any]) -> bool:
-    """Whether a queue with these arguments passes on what it drops."""
-    return "x-dead-letter-exchange" in arguments
+class SqlRoutes:
+    """The routes of a database, each change in a transaction of its own."""
 
+    def __init__(self, caller: Caller) -> None:
+        self._read, self._write = caller.read, caller.write
 
-def dead_letters(
-    connection: Connection, delivery: Delivery, priority: int, arguments: Mapping[str, Any], reason: str, now: float
-) -> list[Letter]:
-    """The message as it goes to its queue's dead letter exchange, one for each queue it reaches there.
+    def has_queue(self, name: str) -> bool:
+        return not self._read(lambda reader: undeclared(reader, [name]))
 
-    Raises:
-        TransportError: the exchange is gone, or no queue is bound to it for this message.
-    """
-    envelope = _envelope(delivery)
-    info = envelope["properties"].get("delivery_info") or {}
-    exchange = str(arguments["x-dead-letter-exchange"])
-    routing_key = str(arguments.get("x-dead-letter-routing-key") or info.get("routing_key") or delivery.queue)
-    reached = targets(connection, exchange, routing_key)
-    if not reached:
-        raise TransportError(
-            f"dead letters of {delivery.queue!r}: exchange {exchange!r} has no queue for {routing_key!r}",
-            hint="bind a queue to it",
-        )
-    headers = {**_with_death(delivery, info, reason, now), ENVELOPE: _readdressed(envelope, exchange, routing_key)}
-    limits = arguments_of(connection, reached)
-    return [
-        (
-            Outgoing(queue=queue, body=delivery.body, headers=headers, priority=priority),
-            seconds(limits.get(queue, {}).get("x-message-ttl")),
-        )
-        for queue in reached
-    ]
+    def arguments_of(self, names: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        return self._read(lambda reader: arguments_of(reader, names))
 
+    def declare_exchange(self, name: str, kind: str, declared: Mapping[str, Any]) -> None:
+        self._write(lambda writer: declare_exchange(writer, name, kind, declared))
 
-def _envelope(delivery: Delivery) -> dict[str, Any]:
-    found = delivery.headers.get(ENVELOPE)
-    return found if isinstance(found, dict) and isinstance(found.get("properties"), dict) else {"properties": {}}
+    def delete_exchange(self, name: str) -> None:
+        self._write(lambda writer: delete_exchange(writer, name))
 
+    def type_of(self, exchange: str) -> str:
+        return self._read(lambda reader: type_of(reader, exchange))
 
-def _readdressed(envelope: Mapping[str, Any], exchange: str, routing_key: str) -> dict[str, Any]:
-    """A dead letter has a new address and does not expire a second time."""
-    properties = {name: value for name, value in envelope["properties"].items() if name != "expiration"}
-    address = {"exchange": exchange, "routing_key": routing_key}
-    return {**envelope, "properties": {**properties, "delivery_info": address}}
+    def bind(self, queue: str, exchange: str, routing_key: str) -> None:
+        self._write(lambda writer: bind(writer, queue, exchange, routing_key))
 
+    def unbind(self, queue: str, exchange: str, routing_key: str) -> None:
+        self._write(lambda writer: unbind(writer, queue, exchange, routing_key))
 
-def _with_death(delivery: Delivery, info: Mapping[str, Any], reason: str, now: float) -> dict[str, Any]:
-    """The headers with what RabbitMQ notes of a dead letter: ``x-death``, latest first, and ``x-first-death-*``."""
-    deaths = delivery.headers.get("x-death")
-    before = [one for one in deaths if isinstance(one, dict)] if isinstance(deaths, list) else []
-    same = [one for one in before if (one.get("queue"), one.get("reason")) == (delivery.queue, reason)]
-    death = {
-        "count": sum(int(one.get("count", 1)) for one in same) + 1,
-        "reason": reason,
-        "queue": delivery.queue,
-        "time": now,
-        "exchange": info.get("exchange", ""),
-        "routing-keys": [info.get("routing_key", delivery.queue)],
-    }
-    first = {f"x-first-death-{name}": death[name] for name in ("reason", "queue", "exchange")}
-    return {**first, **delivery.headers, "x-death": [death, *(one for one in before if one not in same)]}
+    def bindings_of(self, exchange: str | None = None) -> list[tuple[str, str, str]]:
+        return self._read(lambda reader: bindings_of(reader, exchange))
+
+    def targets(self, exchange: str, routing_key: str) -> list[str]:
+        return self._read(lambda reader: targets(reader, exchange, routing_key))

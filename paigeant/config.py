@@ -48,6 +48,13 @@ class Settings(BaseSettings):
     shutdown_timeout: Annotated[float, Field(ge=0)] = Field(
         30.0, description="how long running steps may go on after the first SIGTERM"
     )
+    health_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="where a worker answers /live and /ready; default: nowhere"
+    )
+    health_host: str = Field("127.0.0.1", description="the address for that; 0.0.0.0 for every one of the machine's")
+    health_patience: Seconds = Field(
+        15.0, description="how old the last round trip with the broker may be while a worker counts as ready"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
 

@@ -17,6 +17,7 @@ from paigeant.activity import Activity
 from paigeant.app import App
 from paigeant.code_version import code_version
 from paigeant.errors import ConfigurationError, PaigeantError, StoreError
+from paigeant.health import Health
 from paigeant.recovery import is_needed, refill
 from paigeant.runner import Runner
 from paigeant.store import WORKER_ANNOUNCES_EVERY, WorkerRecord
@@ -49,8 +50,10 @@ class Worker:
         burst: bool = False,
         shutdown_timeout: float | None = None,
         name: str | None = None,
+        health: Health | None = None,
     ) -> None:
         self.app = app
+        self.health = health
         self.concurrency = concurrency or app.settings.concurrency
         self.prefetch = max(prefetch or self.concurrency, 1)
         self.activities = _chosen(app, only)
@@ -89,6 +92,8 @@ class Worker:
             clock=self.app.clock,
         )
         beside = [asyncio.create_task(self._announce()), asyncio.create_task(self._recover())]
+        if self.health is not None:
+            beside.append(asyncio.create_task(self.health.watch(self.app.transport, self.queues[0])))
         try:
             await self._serve(runner, started)
         finally:

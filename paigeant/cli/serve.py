@@ -6,12 +6,13 @@ import asyncio
 import atexit
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import NoReturn
 
 from paigeant.cli.errors import DONE, explain
 from paigeant.cli.stopping import Stopping, end_now
+from paigeant.health import served
 from paigeant.io_thread import call_in
 from paigeant.worker import Worker
 
@@ -19,14 +20,16 @@ _TIDYING = 2.0
 """Seconds that tasks which activities left behind get to end."""
 
 
-def serve(make: Callable[[], Worker], stopping: Stopping, *, traceback: bool = False) -> NoReturn:
-    """Run the worker until it ends or is told to stop, then end the process.
+def serve(
+    make: Callable[[], Worker], stopping: Stopping, address: tuple[str, int] | None = None, *, traceback: bool = False
+) -> NoReturn:
+    """Run the worker until it ends or is told to stop, then end the process. Its health is told on the address.
 
     The process never waits for threads: a plain function that still runs was handed back, and another worker has it.
     What programs register with :mod:`atexit` is run.
     """
     try:
-        asyncio.Runner().run(_run(make, stopping))
+        asyncio.Runner().run(_run(make, stopping, address))
         code = DONE
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the edge of the program
         code = explain(error, traceback=traceback)
@@ -37,12 +40,15 @@ def serve(make: Callable[[], Worker], stopping: Stopping, *, traceback: bool = F
     end_now(code)
 
 
-async def _run(make: Callable[[], Worker], stopping: Stopping) -> None:
+async def _run(make: Callable[[], Worker], stopping: Stopping, address: tuple[str, int] | None) -> None:
     worker = make()
     loop = asyncio.get_running_loop()
     stopping.attach(partial(call_in, loop, worker.stop))
     try:
-        await worker.run(stopping.say_ready)
+        async with AsyncExitStack() as stack:
+            if worker.health is not None and address is not None:
+                await stack.enter_async_context(served(worker.health, *address))
+            await worker.run(stopping.say_ready)
     finally:
         await _tidy()
 

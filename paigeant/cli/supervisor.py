@@ -101,6 +101,7 @@ class Supervisor:
     shutdown_timeout: float
     burst: bool = False
     watch: Path | None = None
+    health_port: int | None = None
     code: int = DONE
     level: int = 0
     running: set[Process] = field(default_factory=set)
@@ -114,14 +115,14 @@ class Supervisor:
         for number in SIGNALS:
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
                 loop.add_signal_handler(number, self.stop)
-        places = [asyncio.create_task(self._keep(first=True))]
+        places = [asyncio.create_task(self._keep(0))]
         watching = asyncio.create_task(self._reload()) if self.watch else None
         if watching is not None:
             watching.add_done_callback(_tell_failure)
         ready = asyncio.create_task(self._ready.wait())
         await asyncio.wait({places[0], ready}, return_when=asyncio.FIRST_COMPLETED)
         if self._ready.is_set():
-            places += [asyncio.create_task(self._keep()) for _ in range(self.processes - 1)]
+            places += [asyncio.create_task(self._keep(place)) for place in range(1, self.processes)]
         try:
             await asyncio.gather(*places)
         finally:
@@ -147,10 +148,16 @@ class Supervisor:
 
     # --- one process after another in one place --------------------------------------------------------------
 
-    async def _keep(self, *, first: bool = False) -> None:
+    def _command_in(self, place: int) -> Sequence[str]:
+        """Each place has a port of its own, counted up, where its process tells its health."""
+        if self.health_port is None:
+            return self.command
+        return [*self.command, "--health-port", str(self.health_port + place)]
+
+    async def _keep(self, place: int) -> None:
         pause = SHORTEST_PAUSE
         while not self._stopping.is_set():
-            process = await Process.start(self.command)
+            process = await Process.start(self._command_in(place))
             code = await self._attend(process)
             if self._stopping.is_set():
                 self.code = max(self.code, 0 if code == 128 + signal.SIGTERM else code)
@@ -159,7 +166,7 @@ class Supervisor:
                 continue
             if self.burst and code == DONE:
                 return
-            if first and not self._ready.is_set() and not self.watch:
+            if place == 0 and not self._ready.is_set() and not self.watch:
                 self.code = code
                 return
             if process.was_ready and time.monotonic() - process.started_at > STEADY:

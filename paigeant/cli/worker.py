@@ -51,6 +51,13 @@ def worker_options(command: F) -> F:
                 metavar="SECONDS",
                 help="How long running steps may go on after the first SIGTERM or Ctrl-C.",
             ),
+            click.option(
+                "--health-port",
+                type=click.IntRange(1, 65535),
+                metavar="PORT",
+                help="Answer /live and /ready by HTTP; the second process one port higher.",
+            ),
+            click.option("--health-host", metavar="HOST", help="The address for that; default: 127.0.0.1."),
             click.option("--log-level", type=click.Choice(_LEVELS), help="Least level logged."),
             click.option("--log-format", type=click.Choice(_FORMATS), help="auto: console on a terminal, else JSON."),
             click.option("--lifeline", type=int, hidden=True),
@@ -78,8 +85,9 @@ def run(
     """Run a worker here, or a supervisor with workers of its own."""
     settings = settings_in_force(log_level, log_format)
     processes, reload = options.pop("processes"), options.pop("reload")
-    if options["shutdown_timeout"] is not None:
-        settings = settings.model_copy(update={"shutdown_timeout": options["shutdown_timeout"]})
+    said = {name: options.pop(name) for name in ("health_port", "health_host")}
+    said["shutdown_timeout"] = options["shutdown_timeout"]
+    settings = settings.model_copy(update={name: value for name, value in said.items() if value is not None})
     if lifeline is None and (processes > 1 or reload):
         _supervise(settings, processes, reload, burst=options["burst"])
     _serve(settings, only, lifeline, **options)
@@ -96,6 +104,7 @@ def _supervise(settings: Settings, processes: int, reload: bool, *, burst: bool)
         shutdown_timeout=settings.shutdown_timeout,
         burst=burst,
         watch=Path.cwd() if reload else None,
+        health_port=settings.health_port,
     )
     sys.exit(asyncio.run(supervisor.run()))
 
@@ -113,13 +122,16 @@ def _serve(
         raise unknown("activity", missing[0], list(app.activities))
 
     def make() -> Worker:
+        from paigeant.health import Health
         from paigeant.worker import Worker
 
-        worker = Worker(app, only=only, queues=_full(app, queues), **options)
+        health = Health(settings.health_patience) if settings.health_port else None
+        worker = Worker(app, only=only, queues=_full(app, queues), health=health, **options)
         stopping.shutdown_timeout = worker.shutdown_timeout
         return worker
 
-    serve(make, stopping, traceback=Options.current().traceback)
+    address = (settings.health_host, settings.health_port) if settings.health_port else None
+    serve(make, stopping, address, traceback=Options.current().traceback)
 
 
 def _full(app: App, queues: Sequence[str]) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 from docs.markdown import PAGES, ROOT, blocks, commands
 from docs.reader import Reader, same_output
 
-LANGUAGES = {"python", "console", "bash", "json", "toml", "ini", "sql", "text", "mermaid"}
+LANGUAGES = {"python", "console", "bash", "json", "toml", "ini", "sql", "text", "mermaid", "yaml"}
 
 
 def title(page: Path) -> str:

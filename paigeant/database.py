@@ -67,6 +67,8 @@ class Database:
         self._clock = clock or SystemClock()
         self._asks_server = clock is None
         self._skew = 0.0
+        self.schema = ""
+        """PostgreSQL: where the tables are; known after :meth:`migrate`."""
         self.engine = _engine(self.url)
 
     @property
@@ -121,6 +123,8 @@ class Database:
         with self.writer() as connection:
             retrying(lambda: _migrate(connection, component))
             self.synchronise(connection)
+            if not self.is_sqlite:
+                self.schema = str(connection.execute(text("SELECT current_schema()")).scalar_one())
 
 
 def retrying(call: Callable[[], T], patience: float = 30.0) -> T:

@@ -7,6 +7,8 @@ work over and get a future back; results of a whole batch wake a loop once.
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -65,15 +67,54 @@ def _complete(item: Answer) -> None:
         future.set_result(value)
 
 
+class Alarm:
+    """Wakes a thread that sleeps on a server's socket, by a socket of its own."""
+
+    def __init__(self) -> None:
+        self._hears, self._speaks = socket.socketpair()
+        self._hears.setblocking(False)
+        self._speaks.setblocking(False)
+        self._asleep = False
+
+    def ring(self) -> None:
+        """Called by other threads, after what they put where the sleeper looks."""
+        if self._asleep:
+            with suppress(BlockingIOError, OSError):  # a full pipe rings already
+                self._speaks.send(b"\0")
+
+    def wait(self, spoken: int, timeout: float | None, *, unless: Callable[[], bool]) -> None:
+        """Sleep until the server speaks, somebody rings or the time is over; not at all when ``unless`` is true."""
+        self._asleep = True
+        try:
+            if not unless():
+                heard, _, _ = select.select([spoken, self._hears.fileno()], [], [], timeout)
+                if self._hears.fileno() in heard:
+                    self._hears.recv(4096)
+        finally:
+            self._asleep = False
+
+    def close(self) -> None:
+        self._hears.close()
+        self._speaks.close()
+
+
 class IOThread:
     """Runs calls one after another in a thread of its own, started by the first call.
 
     ``idle`` is called between calls; it says how many seconds the thread may then sleep (None: until the next call).
+    ``fileno`` is asked then: when there is such a socket and something comes on it, the thread wakes as well.
     """
 
-    def __init__(self, name: str, idle: Callable[[], float | None] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        idle: Callable[[], float | None] | None = None,
+        fileno: Callable[[], int | None] | None = None,
+    ) -> None:
         self._name = name
         self._idle = idle
+        self._fileno = fileno
+        self._alarm: Alarm | None = None
         self._calls: SimpleQueue[tuple[Callable[[], Any], AnyFuture] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -82,8 +123,13 @@ class IOThread:
         """Run the call in the thread; the future fits the caller."""
         future = new_future()
         self._start()
-        self._calls.put((call, future))
+        self._put((call, future))
         return future
+
+    def _put(self, item: tuple[Callable[[], Any], AnyFuture] | None) -> None:
+        self._calls.put(item)
+        if self._alarm is not None:
+            self._alarm.ring()
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run the call in the thread and wait for its value."""
@@ -96,19 +142,30 @@ class IOThread:
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
-            self._calls.put(None)
+            self._put(None)
             thread.join()
+            if self._alarm is not None:
+                self._alarm.close()
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is None:
+                self._alarm = Alarm() if self._fileno else None
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
+
+    def _next(self) -> tuple[Callable[[], Any], AnyFuture] | None:
+        pause = self._idle() if self._idle else None
+        spoken = self._fileno() if self._fileno else None
+        if self._alarm is None or spoken is None:
+            return self._calls.get(timeout=pause)
+        self._alarm.wait(spoken, pause, unless=lambda: not self._calls.empty())
+        return self._calls.get_nowait()
 
     def _loop(self) -> None:
         while True:
             try:
-                item = self._calls.get(timeout=self._idle() if self._idle else None)
+                item = self._next()
             except Empty:
                 continue
             if item is None:

@@ -36,9 +36,7 @@ from paigeant.urls import masked
 
 T = TypeVar("T")
 
-_POLL = 0.005
 _SILENCE = 4 * WORKER_ANNOUNCES_EVERY
-_POLL_SERVER = 0.02
 
 
 class SqlStore(Store):
@@ -48,10 +46,10 @@ class SqlStore(Store):
         self.url = url
         self._database = Database(url, clock)
         self._ledger = SqlLedger(url)
-        self._thread = IOThread("paigeant-store", self._look)
+        self._watch = Watch(self._database)
+        self._thread = IOThread("paigeant-store", self._look, self._watch.fileno)
         self._waiting: SimpleQueue[tuple[_Write | _Question, asyncio.Future[Any]]] = SimpleQueue()
         self._migrated = False
-        self._watch = Watch(lambda: self._database.version_of(self._reader))
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -77,6 +75,7 @@ class SqlStore(Store):
         return None if self._database.in_memory else self._ledger
 
     def _disconnect(self) -> None:
+        self._watch.forget()
         for name in ("_writer", "_reader"):
             connection = self.__dict__.pop(name, None)
             if connection is not None:
@@ -147,6 +146,12 @@ class SqlStore(Store):
 
     def _write(self, writes: Sequence[_Write]) -> list[bool]:
         """All of it in one transaction. Whoever records the end of a message first is accepted, the others are not."""
+        accepted = self._write_together(writes)
+        told = [event for write, ok in zip(writes, accepted, strict=True) if ok for event in write.events]
+        self._watch.tell(lambda: self._reader, told)
+        return accepted
+
+    def _write_together(self, writes: Sequence[_Write]) -> list[bool]:
         with self._writer.begin():
             ended = [event for write in writes for event in write.events if isinstance(event, StepEnded)]
             first = self._ledger.end(self._writer, ended)
@@ -264,7 +269,7 @@ class SqlStore(Store):
             self._guarded(lambda: self._watch.look(self._reader))
         except Exception as error:  # noqa: BLE001 - handed to whoever waits
             self._watch.fail(error)
-        return _POLL if self._database.is_sqlite else _POLL_SERVER
+        return self._watch.pause
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
         query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)

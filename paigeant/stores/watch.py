@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from paigeant.database import Database
+from paigeant.events import LAST, Event
 from paigeant.io_thread import answer
+from paigeant.listener import END, EVENT, LONGEST_SLEEP, Listener
 from paigeant.store import Status
 from paigeant.stores.tables import events, workflows
+
+_POLL, _POLL_SERVER = 0.005, 0.02
 
 
 @dataclass(slots=True, eq=False)
@@ -23,12 +29,17 @@ class Wait:
 
 
 class Watch:
-    """Who waits, and the looks that answer them. Used by the store's thread alone."""
+    """Who waits, and the looks that answer them. Used by the store's thread alone.
 
-    def __init__(self, version: Callable[[], int]) -> None:
-        self._version = version
+    PostgreSQL wakes the thread; a SQLite file, or a server whose wake-ups do not arrive, is asked again and again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listener = Listener(database)
         self._waits: list[Wait] = []
         self._seen = -1
+        self._look_at = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._waits)
@@ -37,16 +48,56 @@ class Watch:
         self._waits.append(wait)
         self._seen = -1
 
+    def fileno(self) -> int | None:
+        """The socket on which wake-ups come, while anyone waits."""
+        return self._listener.fileno() if self._waits else None
+
+    @property
+    def pause(self) -> float | None:
+        """How many seconds may pass until the next look; None when nobody waits."""
+        if not self._waits:
+            return None
+        if not self._listener.is_reliable:
+            return _POLL if self._database.is_sqlite else _POLL_SERVER
+        return 0.0 if self._listener.has_news else max(0.0, self._look_at - time.monotonic())
+
     def look(self, reader: Connection) -> None:
         """Answer everyone whose wait is over; nobody can be, unless something was written since the last look."""
         self._waits = [wait for wait in self._waits if not wait.future.done()]
-        seen = self._version()
-        if not self._waits or seen == self._seen:
+        if self._waits:
+            self._answer(reader)
+        if not self._waits:
+            self._listener.rest()
+
+    def _answer(self, reader: Connection) -> None:
+        topics = [END, EVENT] if any(wait.after is not None for wait in self._waits) else [END]
+        self._listener.listen(reader, *topics)
+        seen = self._database.version_of(reader)
+        if not self._is_worth_it(seen):
             return
         over = _over(reader, self._waits)
         self._waits = [wait for wait in self._waits if wait not in over]
         self._seen = seen
+        self._look_at = time.monotonic() + LONGEST_SLEEP
         answer((wait.future, None, None) for wait in over)
+
+    def _is_worth_it(self, seen: int) -> bool:
+        heard = self._listener.take()
+        if not self._listener.is_reliable:
+            return seen != self._seen
+        waited_for = {wait.correlation_id for wait in self._waits}
+        if any(names is None or not names.isdisjoint(waited_for) for _, names in heard):
+            return True
+        return self._seen == -1 or time.monotonic() >= self._look_at
+
+    def tell(self, reader: Callable[[], Connection], events: Sequence[Event]) -> None:
+        """Wake whoever waits for what was written."""
+        ended = {event.correlation_id for event in events if event.type in LAST}
+        self._listener.tell(reader, {END: ended, EVENT: {event.correlation_id for event in events}})
+
+    def forget(self) -> None:
+        """The reader has gone."""
+        self._listener.forget()
 
     def fail(self, error: BaseException) -> None:
         """The database cannot be read: tell everyone who waits."""

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
@@ -29,7 +26,7 @@ import structlog
 from kombu import Connection
 
 from paigeant.errors import PaigeantError, Superseded, TransportError
-from paigeant.io_thread import AnyFuture, answer, call_in
+from paigeant.io_thread import Alarm, AnyFuture, answer, call_in
 from paigeant.transport import Delivery, Features, Ledger
 from paigeant.transports.settlement import Settlement
 from paigeant.urls import masked
@@ -121,37 +118,6 @@ class Consumer:
     prefetch: int
     loop: asyncio.AbstractEventLoop
     arrivals: asyncio.Queue[Sequence[Delivery]] = field(default_factory=asyncio.Queue)
-
-
-class Alarm:
-    """Wakes a thread that sleeps on a broker's socket, by a socket of its own."""
-
-    def __init__(self) -> None:
-        self._hears, self._speaks = socket.socketpair()
-        self._hears.setblocking(False)
-        self._speaks.setblocking(False)
-        self._asleep = False
-
-    def ring(self) -> None:
-        """Called by other threads, after what they put where the sleeper looks."""
-        if self._asleep:
-            with suppress(BlockingIOError, OSError):  # a full pipe rings already
-                self._speaks.send(b"\0")
-
-    def wait(self, spoken: int, timeout: float | None, *, unless: Callable[[], bool]) -> None:
-        """Sleep until the broker speaks, somebody rings or the time is over; not at all when ``unless`` is true."""
-        self._asleep = True
-        try:
-            if not unless():
-                heard, _, _ = select.select([spoken, self._hears.fileno()], [], [], timeout)
-                if self._hears.fileno() in heard:
-                    self._hears.recv(4096)
-        finally:
-            self._asleep = False
-
-    def close(self) -> None:
-        self._hears.close()
-        self._speaks.close()
 
 
 class Bridge:

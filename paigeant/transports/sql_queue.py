@@ -10,24 +10,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 from uuid import uuid4
 
 import structlog
 from sqlalchemy import Connection, Row, delete, func, insert, select
-from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
 
-from paigeant.database import Database, retrying
+from paigeant.database import Database
 from paigeant.errors import TransportError
+from paigeant.listener import LONGEST_SLEEP, QUEUE
 from paigeant.transport import Delivery, Ledger
 from paigeant.transports import routes, sql_routes
 from paigeant.transports import sql_statements as sql
 from paigeant.transports.settlement import Settlement
-
-T = TypeVar("T")
+from paigeant.transports.sql_session import SqlSession
 
 log = structlog.stdlib.get_logger("paigeant.transport")
 
@@ -57,18 +55,18 @@ class Holder:
         self.id = ""
 
 
-class SqlQueue:
+class SqlQueue(SqlSession):
     """The queues of one database as one thread of one process uses them.
 
-    ``poll`` is how often an idle worker looks for messages, in seconds: while there was work within the last second,
-    and later. It is what idling costs against how soon a message is noticed.
+    ``poll`` is how often an idle worker looks for messages where nobody wakes it, in seconds: while there was work
+    within the last second, and later. It is what idling costs against how soon a message is noticed.
     """
 
     keeps_leases = True
     """Whether what is out stays ours over :meth:`disconnect`."""
 
     def __init__(self, database: Database, lease_seconds: float = 30.0, ledger: Ledger | None = None) -> None:
-        self.database = database
+        super().__init__(database)
         self.ledger = ledger
         self.holder = Holder(lease_seconds)
         self.poll = (0.005, 0.02) if database.is_sqlite else (0.02, 0.05)
@@ -79,35 +77,16 @@ class SqlQueue:
         self._look_at = 0.0
         self._seen = -1
         self._may_have_more = True
+        self._is_restless = False
         self._declared: set[str] = set()
         self._busy_at = 0.0
 
     # --- connections -----------------------------------------------------------------------------------------
 
-    @cached_property
-    def _writer(self) -> Connection:
-        return self.database.writer()
-
-    @cached_property
-    def _reader(self) -> Connection:
-        return self.database.reader()
-
-    def open(self) -> None:
-        """Connect and bring the tables up to date."""
-        self.database.migrate("transports")
-
     def disconnect(self) -> None:
         """Drop the connections; they are opened again when needed. Leases stay."""
-        self._discard("_writer")
-        self._discard("_reader")
+        super().disconnect()
         self._look_again()
-
-    def _discard(self, name: str) -> None:
-        connection: Connection | None = self.__dict__.pop(name, None)
-        if connection is not None:
-            if not self.database.in_memory:
-                connection.invalidate()
-            connection.close()
 
     def close(self) -> None:
         """Give back every delivery at once and disconnect."""
@@ -121,6 +100,8 @@ class SqlQueue:
     def _give_all_back(self, writer: Connection) -> None:
         writer.execute(sql.give_all_back, {"me": self.holder.id})
         writer.execute(sql.resign, {"me": self.holder.id})
+        for delivery in self.holder.held.values():
+            self._news.came(delivery.queue)
 
     def enlist(self, ledger: Ledger) -> None:
         """From now on record the events of a settlement in its transaction."""
@@ -137,29 +118,10 @@ class SqlQueue:
             until = self.database.now() + self.holder.lease_seconds
             connection.execute(sql.renew, {"me": self.holder.id, "until": until})
 
-    def is_recoverable(self, error: BaseException) -> bool:
-        """Whether connecting again and trying again can help."""
-        return isinstance(error, OperationalError | InterfaceError | PendingRollbackError | TimeoutError)
-
-    def write(self, call: Callable[[Connection], T]) -> T:
-        """Make the call in a transaction; again, while the database only asks for another try."""
-
-        def transact() -> T:
-            try:
-                with self._writer.begin():
-                    return call(self._writer)
-            except BaseException:
-                self.holder.is_unsure = True
-                self._declared.clear()
-                self._look_again()
-                self._discard("_writer")  # SQLAlchemy does not roll back after a COMMIT that failed
-                raise
-
-        return retrying(transact)
-
-    def read(self, call: Callable[[Connection], T]) -> T:
-        """Make the call; each of its statements sees the latest commit."""
-        return call(self._reader)
+    def _forget_doubtful(self) -> None:
+        self.holder.is_unsure = True
+        self._declared.clear()
+        self._look_again()
 
     # --- queues ----------------------------------------------------------------------------------------------
 
@@ -211,13 +173,23 @@ class SqlQueue:
     @property
     def patience(self) -> float | None:
         """How long the thread may wait before the next exchange: a poll, a heartbeat, or until it has something."""
-        if self._subscription:
-            return self.poll[0] if time.monotonic() - self._busy_at < 1.0 else self.poll[1]
-        return self.holder.lease_seconds / 6 if self.holder.id else None
+        if not self._subscription:
+            return self.holder.lease_seconds / 6 if self.holder.id else None
+        if self._listener.is_reliable:
+            return self._sleep()
+        return self.poll[0] if time.monotonic() - self._busy_at < 1.0 else self.poll[1]
 
-    def fileno(self) -> int | None:
-        """A database does not speak first."""
-        return None
+    def _sleep(self) -> float:
+        """Until something can come without a wake-up; short after any work, for others may have held back rows."""
+        if self._listener.has_news:
+            return 0.0
+        if self._is_restless:
+            return self.poll[0]
+        longest = min(LONGEST_SLEEP, self.holder.lease_seconds / 10)
+        if self._due_at is None:
+            return longest
+        due_in = self._due_at - self.database.now()
+        return min(longest, due_in) if due_in > 0 else self.poll[0]
 
     # --- the hop ---------------------------------------------------------------------------------------------
 
@@ -234,9 +206,21 @@ class SqlQueue:
         Nothing is written when there is nothing to do, so an idle process costs one PRAGMA a poll.
         """
         wanted = limit if self._subscription else 0
-        if not settlements and not self._has_work(self.database.now(), wanted):
+        concerns_us = self._heard_of_ours()
+        if not settlements and not self._has_work(self.database.now(), wanted, concerns_us):
+            self._is_restless = False
             return [], []
-        return self._exchange(settlements, self._subscription, wanted)
+        done = self._exchange(settlements, self._subscription, wanted)
+        self._is_restless = wanted > 0
+        return done
+
+    def _heard_of_ours(self) -> bool:
+        """Whether to look for messages: not when only wake-ups for others came."""
+        if not self._subscription:
+            return True
+        self._listener.listen(self._reader, QUEUE)
+        heard = self._listener.take()
+        return not heard or any(names is None or not names.isdisjoint(self._subscription) for _, names in heard)
 
     def take(self, name: str, limit: int = 1) -> list[Delivery]:
         """Claim from this queue, subscribed to or not."""
@@ -249,7 +233,10 @@ class SqlQueue:
     ) -> tuple[list[bool], list[Delivery]]:
         def transact(_: Connection) -> tuple[list[bool], list[Row[Any]]]:
             now = self._begin(wanted)
-            return self._settle(settlements, now), self._claim(names, wanted, now)
+            accepted, rows = self._settle(settlements, now), self._claim(names, wanted, now)
+            if len(rows) < wanted:  # nothing is left for others
+                self._news.queues.difference_update(names)
+            return accepted, rows
 
         accepted, rows = self.write(transact)
         self._may_have_more = len(rows) >= wanted
@@ -282,12 +269,14 @@ class SqlQueue:
         self._seen = -1
         self._may_have_more = True
 
-    def _has_work(self, now: float, wanted: int) -> bool:
+    def _has_work(self, now: float, wanted: int, concerns_us: bool) -> bool:
         if self.holder.id and self.holder.is_due(now):
             return True
         if now >= self._tidy_at and self._is_untidy(now):
             return True
-        return wanted > 0 and (self._is_due(now) or self._something_came(now))
+        return wanted > 0 and (
+            self._is_due(now) or ((concerns_us or self._may_have_more) and self._something_came(now))
+        )
 
     def _is_untidy(self, now: float) -> bool:
         if self._reader.execute(sql.untidy, {"now": now}).scalar():
@@ -411,14 +400,17 @@ class SqlQueue:
         self._publish([(outgoing, one.expires) for one in standing for outgoing in one.outgoing], now)
         if self.ledger is not None and (events := [event for one in standing for event in one.record]):
             self.ledger.write(self._writer, events)
-        self._give_back(
-            [
-                (one.delivery.tag, now + one.release_after if one.release_after > 0 else None)
-                for one in standing
-                if one.delivery is not None and one.release_after is not None
-            ]
-        )
+            self._news.happened(events)
+        self._release(standing, now)
         return accepted
+
+    def _release(self, settlements: Sequence[Settlement], now: float) -> None:
+        tags: list[tuple[Tag, float | None]] = []
+        for one in settlements:
+            if one.delivery is not None and one.release_after is not None:
+                tags.append((one.delivery.tag, now + one.release_after if one.release_after > 0 else None))
+                self._news.came(one.delivery.queue, one.release_after)
+        self._give_back(tags)
 
     def _acknowledge(self, deliveries: Sequence[Delivery]) -> set[Tag | None]:
         """Delete the rows that are still held under the token they were claimed with; the tags of those that were."""
@@ -479,6 +471,7 @@ class SqlQueue:
         rows = []
         for one, expires in letters:
             due = now + one.delay if one.delay > 0 else None
+            self._news.came(one.queue, one.delay)
             rows.append(
                 {
                     "queue": one.queue,

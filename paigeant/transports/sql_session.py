@@ -1,0 +1,109 @@
+"""How one thread uses a database that holds queues: two connections, transactions that are tried again, wake-ups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
+
+from paigeant.database import Database, retrying
+from paigeant.events import LAST, Event
+from paigeant.listener import END, EVENT, LONGEST_SLEEP, QUEUE, Listener
+
+T = TypeVar("T")
+
+
+class News:
+    """What a transaction brings for others, to be told when it is committed."""
+
+    def __init__(self) -> None:
+        self.queues: set[str] = set()
+        self._soon: set[str] = set()
+        self._moved: set[str] = set()
+        self._ended: set[str] = set()
+
+    def came(self, queue: str, delay: float = 0.0) -> None:
+        """A message waits in the queue now, or is due before anyone would look unasked."""
+        if delay <= 0:
+            self.queues.add(queue)
+        elif delay <= LONGEST_SLEEP:
+            self._soon.add(queue)
+
+    def happened(self, events: Sequence[Event]) -> None:
+        self._moved.update(event.correlation_id for event in events)
+        self._ended.update(event.correlation_id for event in events if event.type in LAST)
+
+    def by_topic(self) -> dict[str, set[str]]:
+        return {QUEUE: self.queues | self._soon, END: self._ended, EVENT: self._moved}
+
+
+class SqlSession:
+    """The connections of one thread: they are opened when needed, and after any trouble opened again."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._listener = Listener(database)
+        self._news = News()
+
+    @cached_property
+    def _writer(self) -> Connection:
+        return self.database.writer()
+
+    @cached_property
+    def _reader(self) -> Connection:
+        return self.database.reader()
+
+    def open(self) -> None:
+        """Connect and bring the tables up to date."""
+        self.database.migrate("transports")
+
+    def disconnect(self) -> None:
+        """Drop the connections; they are opened again when needed."""
+        self._listener.forget()
+        self._discard("_writer")
+        self._discard("_reader")
+
+    def _discard(self, name: str) -> None:
+        connection: Connection | None = self.__dict__.pop(name, None)
+        if connection is not None:
+            if not self.database.in_memory:
+                connection.invalidate()
+            connection.close()
+
+    def fileno(self) -> int | None:
+        """The socket on which PostgreSQL wakes us. SQLite does not speak first."""
+        return self._listener.fileno()
+
+    def is_recoverable(self, error: BaseException) -> bool:
+        """Whether connecting again and trying again can help."""
+        return isinstance(error, OperationalError | InterfaceError | PendingRollbackError | TimeoutError)
+
+    def write(self, call: Callable[[Connection], T]) -> T:
+        """Make the call in a transaction; again, while the database only asks for another try. Then tell others."""
+
+        def transact() -> T:
+            self._news = News()
+            try:
+                with self._writer.begin():
+                    return call(self._writer)
+            except BaseException:
+                self._forget_doubtful()
+                self._discard("_writer")  # SQLAlchemy does not roll back after a COMMIT that failed
+                raise
+
+        value = retrying(transact)
+        self._tell()
+        return value
+
+    def _forget_doubtful(self) -> None:
+        """A transaction broke: whether it was committed is unknown."""
+
+    def _tell(self) -> None:
+        self._listener.tell(lambda: self._reader, self._news.by_topic())
+
+    def read(self, call: Callable[[Connection], T]) -> T:
+        """Make the call; each of its statements sees the latest commit."""
+        return call(self._reader)

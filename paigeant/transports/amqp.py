@@ -64,6 +64,7 @@ class AmqpPump:
         """Open the channels."""
         self._connection.ensure_connection(max_retries=1, interval_start=0)
         self._amqp: amqp.Connection = self._connection.connection
+        self._amqp.sock.settimeout(_FRAME_TIMEOUT)  # or a reply that never comes is waited for without end
         self._out = self._amqp.channel()
         self._out.confirm_select()
         self._out.events["basic_ack"].add(self._on_confirm)

@@ -193,7 +193,7 @@ class AmqpPump:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TransportError(f"RabbitMQ did not confirm {len(self._unconfirmed)} messages in time")
-            self._amqp.drain_events(timeout=left)
+            self._amqp.blocking_read(left)
         if self._refused is not None:
             self._declared.clear()
             raise TransportError(f"RabbitMQ refused a message: {self._refused}")
@@ -213,10 +213,13 @@ class AmqpPump:
                 self._in.basic_ack(tag)
 
     def _read(self) -> None:
-        """Take every frame that is there, without waiting for more."""
+        """Take every frame that is there, without waiting for more.
+
+        One at a time: ``drain_events`` reads on until a method has arrived, so a lone heartbeat would time it out.
+        """
         transport = self._amqp.transport
         while _is_readable(transport.sock):
-            self._amqp.drain_events(timeout=_FRAME_TIMEOUT)
+            self._amqp.blocking_read(_FRAME_TIMEOUT)
 
     def _beat(self, *, force: bool = False) -> None:
         heartbeat = self._amqp.heartbeat

@@ -110,6 +110,10 @@ class Request:
 Call = tuple[Callable[[Pump], Any], AnyFuture]
 
 
+class Interrupted(TransportError):
+    """The connection broke during a call, whose outcome is unknown; the broker may be there again at once."""
+
+
 @dataclass(slots=True, eq=False)
 class Consumer:
     """Who gets the deliveries of some queues."""
@@ -171,12 +175,19 @@ class Bridge:
     # --- called in the thread ---------------------------------------------------------------------------------
 
     def add(self, consumer: Consumer) -> None:
+        """All or nothing: a consumer nobody waits behind would be handed deliveries that nobody settles."""
         self._consumers.append(consumer)
-        self._subscribe()
+        try:
+            self._subscribe()
+        except BaseException:
+            self._consumers.remove(consumer)
+            raise
 
     def remove(self, consumer: Consumer) -> None:
-        self._consumers.remove(consumer)
-        self._subscribe()
+        """Calling it again does nothing."""
+        if consumer in self._consumers:
+            self._consumers.remove(consumer)
+            self._subscribe()
 
     def _subscribe(self) -> None:
         if self._pump is not None:
@@ -399,9 +410,14 @@ def _carry_out(call: Call, pump: Pump, url: str) -> None:
     try:
         answer([(future, function(pump), None)])
     except Exception as error:
-        answer([(future, None, error if isinstance(error, PaigeantError) else unreachable(url, error))])
-        if not isinstance(error, PaigeantError):
-            raise
+        if isinstance(error, PaigeantError):
+            answer([(future, None, error)])
+            return
+        told = unreachable(url, error)
+        if pump.is_recoverable(error):
+            told = Interrupted(*told.args, hint=told.hint)
+        answer([(future, None, told)])
+        raise
 
 
 def unreachable(url: str, error: BaseException) -> PaigeantError:

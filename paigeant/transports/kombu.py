@@ -14,10 +14,13 @@ from paigeant.errors import Superseded
 from paigeant.events import Event
 from paigeant.io_thread import AnyFuture, new_future
 from paigeant.transport import BaseTransport, Delivery, Features, Ledger, Outgoing
-from paigeant.transports.bridge import Bridge, Consumer, Pump, Request
+from paigeant.transports.bridge import Bridge, Consumer, Interrupted, Pump, Request
 from paigeant.transports.settlement import Settlement
 
 T = TypeVar("T")
+
+_CALL_AGAIN_AFTER = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds. RabbitMQ closes the connection of who uses a quorum queue that another client is just declaring."""
 
 
 class KombuTransport(BaseTransport):
@@ -110,6 +113,15 @@ class KombuTransport(BaseTransport):
                     await self.release(delivery)
 
     async def _call(self, function: Callable[[Pump], T]) -> T:
+        """Have the I/O thread call this; again when the connection breaks meanwhile, so it must bear repetition."""
+        for pause in _CALL_AGAIN_AFTER:
+            try:
+                return await self._call_once(function)
+            except Interrupted:
+                await asyncio.sleep(pause)
+        return await self._call_once(function)
+
+    async def _call_once(self, function: Callable[[Pump], T]) -> T:
         result: T = await _async(self.call_in_thread(function))
         return result
 

@@ -1,0 +1,99 @@
+"""What the pump for RabbitMQ does for itself, on a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from helpers import until_async
+from kombu import Connection
+
+from paigeant.testing.conformance.transports import Inbox, in_loop, outgoing
+from paigeant.transport import Durability, Features
+from paigeant.transports.bridge import Pump
+from paigeant.transports.kombu import KombuTransport
+
+FEATURES = Features(durability=Durability.AT_LEAST_ONCE, delay=True, delivery_count=True)
+
+
+@asynccontextmanager
+async def transport_at(url: str, **options: Any) -> AsyncGenerator[KombuTransport]:
+    transport = KombuTransport(url, FEATURES, lambda: Connection(url, **options))
+    await transport.connect()
+    try:
+        yield transport
+    finally:
+        await transport.close()
+
+
+async def looked_at(transport: KombuTransport, look: Callable[[Any], Any]) -> Any:
+    """What the I/O thread sees in its pump."""
+    return await transport._call(look)
+
+
+async def pump_of(transport: KombuTransport) -> Pump:
+    pump: Pump = await looked_at(transport, lambda pump: pump)
+    return pump
+
+
+@in_loop
+async def test_heartbeats_alone_keep_a_connection(rabbitmq_url: str, prefix: str) -> None:
+    """A step longer than the heartbeat keeps its delivery, though the broker says nothing else meanwhile."""
+    queue = f"{prefix}.q"
+    async with transport_at(rabbitmq_url, heartbeat=2) as transport, Inbox(transport, [queue]) as inbox:
+        await transport.send(outgoing(queue, "m"))
+        [delivery] = await inbox.has(1)
+        pump = await pump_of(transport)
+        heard: int = pump._amqp.bytes_recv  # type: ignore[attr-defined]
+
+        async def three_heartbeats() -> bool:
+            return bool(pump._amqp.bytes_recv >= heard + 3)  # type: ignore[attr-defined]
+
+        await until_async(three_heartbeats, 20)
+        assert await pump_of(transport) is pump
+        assert not delivery.lease.lost
+        await transport.settle(delivery)
+
+
+@in_loop
+async def test_many_may_begin_with_a_new_queue_at_once(rabbitmq_url: str, prefix: str) -> None:
+    """RabbitMQ closes the connection of who consumes from a quorum queue that is not quite there: tried again."""
+    queues = [f"{prefix}.{n}" for n in range(10)]
+    async with transport_at(rabbitmq_url) as one, transport_at(rabbitmq_url) as two, transport_at(rabbitmq_url) as three:
+        for queue in queues:
+            consumers = [transport.consume([queue], 1) for transport in (one, two, three)]
+            firsts = [asyncio.ensure_future(anext(consumer)) for consumer in consumers]
+            await one.send(outgoing(queue, "a", "b", "c"))
+            batches = await asyncio.gather(*firsts)
+            assert sorted(delivery.body for [delivery] in batches) == [b"a", b"b", b"c"]
+            for transport, [delivery] in zip((one, two, three), batches, strict=True):
+                await transport.settle(delivery)
+            for consumer in consumers:
+                await consumer.aclose()
+
+
+@in_loop
+async def test_a_call_is_made_again_when_the_connection_breaks(rabbitmq_url: str, prefix: str) -> None:
+    """Once or twice is nobody's business."""
+    async with transport_at(rabbitmq_url) as transport:
+        troubles = [OSError("gone"), ConnectionResetError("gone")]
+
+        def call(pump: Any) -> str:
+            if troubles:
+                raise troubles.pop()
+            return "there"
+
+        assert await transport._call(call) == "there"
+
+
+@in_loop
+async def test_a_consumer_that_cannot_begin_is_not_left_behind(rabbitmq_url: str, prefix: str) -> None:
+    """It would be handed deliveries that nobody settles."""
+    async with transport_at(rabbitmq_url) as transport:
+        await looked_at(transport, lambda pump: pump._in.queue_declare(f"{prefix}.q", durable=False, exclusive=True))
+        with pytest.raises(Exception, match="inequivalent arg|RESOURCE_LOCKED|cannot obtain"):
+            await anext(transport.consume([f"{prefix}.q"], 1))
+        assert await looked_at(transport, lambda pump: transport._running()._consumers) == []

@@ -11,7 +11,7 @@ from helpers import until
 
 from paigeant import ActivitySpec
 
-RECORDING = 0.5
+RECORDING = 1.0
 """Seconds from the end of a step to its record, at most: until then another may have begun the same step."""
 
 
@@ -28,7 +28,9 @@ def finished(fleet: Fleet, workflows: Collection[str], last: str = "3") -> int:
     return len(set(workflows) & {fact["workflow"] for fact in notes if (fact["what"], fact["step"]) == ("end", last)})
 
 
-def have_finished(fleet: Fleet, workflows: Collection[str], at_least: int | None = None) -> Callable[[], bool]:
+def have_finished(
+    fleet: Fleet, workflows: Collection[str], at_least: int | None = None, last: str = "3"
+) -> Callable[[], bool]:
     """A condition, looked at five times a second: looking takes what the workers need."""
     enough = len(workflows) if at_least is None else at_least
     look_at = 0.0
@@ -37,15 +39,17 @@ def have_finished(fleet: Fleet, workflows: Collection[str], at_least: int | None
         nonlocal look_at
         if time.monotonic() < look_at:
             return False
-        done = finished(fleet, workflows)
+        done = finished(fleet, workflows, last)
         look_at = time.monotonic() + 0.2
         return done >= enough
 
     return have
 
 
-def until_finished(fleet: Fleet, workflows: Collection[str], deadline: float, at_least: int | None = None) -> None:
-    until(have_finished(fleet, workflows, at_least), deadline)
+def until_finished(
+    fleet: Fleet, workflows: Collection[str], deadline: float, at_least: int | None = None, last: str = "3"
+) -> None:
+    until(have_finished(fleet, workflows, at_least, last), deadline)
 
 
 def assert_complete(fleet: Fleet, workflows: Sequence[str]) -> None:

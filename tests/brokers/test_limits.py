@@ -14,7 +14,8 @@ from helpers import until
 
 from paigeant.dispatch import queue_name
 
-LEASE = 1.0
+LEASE = 2.0
+"""Seconds; workers renew it at every third, and a busy machine may not run them for a second."""
 
 Letter = dict[str, Any]
 
@@ -31,35 +32,33 @@ def any_broker_url(request: pytest.FixtureRequest, tmp_path: Any, broker: str) -
             return str(request.getfixturevalue("broker_url"))
 
 
-@pytest.mark.parametrize("activity", ["first", "compute", "block"])
 @pytest.mark.parametrize("broker", ["sqlite", "postgres", "redis", "rabbitmq"])
-def test_a_step_three_times_longer_than_the_lease_runs_once(
-    make_fleet: Callable[..., Fleet], any_broker_url: str, prefix: str, activity: str
+def test_steps_three_times_longer_than_the_lease_run_once(
+    make_fleet: Callable[..., Fleet], any_broker_url: str, prefix: str
 ) -> None:
-    """In a coroutine, in a thread, and where it blocks the event loop; the other worker has nothing to do."""
+    """In a coroutine, in a thread, and where it blocks the event loop; another worker waits for something to do."""
     fleet = make_fleet(any_broker_url, app_name=prefix, lease=LEASE)
     for worker in [fleet.start(), fleet.start()]:
         worker.ready()
-    (workflow,) = fleet.dispatch(fleet.app.activities[activity].step(seconds=3 * LEASE), "third")
-    until(lambda: {"1", "2"} == {note["step"] for note in fleet.facts.notes() if note["what"] == "end"}, 20)
+    long = [fleet.app.activities[name].step(seconds=3 * LEASE) for name in ("first", "compute", "block")]
+    workflows = [fleet.dispatch(step, "third")[0] for step in long]
+    until_finished(fleet, workflows, 60, last="2")
 
-    assert list(fleet.facts.starts().values()) == [[1], [1]]
-    assert {note["workflow"] for note in fleet.facts.notes()} == {workflow}
+    assert list(fleet.facts.starts().values()) == [[1]] * 6
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store", ["sqlite", None])
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+@pytest.mark.parametrize(("broker", "store"), [("redis", None), ("rabbitmq", "sqlite"), ("rabbitmq", None)])
 def test_a_step_that_kills_its_worker_is_set_aside_and_the_others_go_on(
     make_fleet: Callable[..., Fleet], broker_url: str, store_url: str | None, prefix: str
 ) -> None:
     """After ``max_deliveries`` with the reason: in the store, or without one in the queue ``dead-letter``."""
-    fleet = make_fleet(broker_url, store_url, app_name=prefix, lease=0.6)
+    fleet = make_fleet(broker_url, store_url, app_name=prefix, lease=LEASE)
     fleet.settings = {"PAIGEANT_MAX_DELIVERIES": "3"}
     (deadly,) = fleet.dispatch("fatal", "third")
     good = fleet.dispatch(*CHAIN, count=3)
     deaths, (letter,) = die_and_return(fleet, lambda: letters(fleet))
-    until_finished(fleet, good, 20)
+    until_finished(fleet, good, 60)
 
     assert "delivered 3 times" in letter["reason"]
     assert b'"fatal"' in letter["body"]
@@ -80,7 +79,7 @@ def die_and_return(fleet: Fleet, result: Callable[[], list[Letter]]) -> tuple[in
             worker, deaths = fleet.start(), deaths + 1
         return result()
 
-    found = until(over, 60)
+    found = until(over, 90)
     return deaths, found
 
 

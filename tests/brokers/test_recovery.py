@@ -60,7 +60,7 @@ def refill_at_once(fleet: Fleet, callers: int) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
-@pytest.mark.parametrize("store", ["postgres", "sqlite"])
+@pytest.mark.parametrize("store", ["postgres"])
 def test_workers_bring_everything_to_its_end_after_the_broker_lost_it(
     make_fleet: Callable[..., Fleet],
     broker_url: str,
@@ -75,17 +75,16 @@ def test_workers_bring_everything_to_its_end_after_the_broker_lost_it(
     for worker in [fleet.start(), fleet.start()]:
         worker.ready()
     workflows = fleet.dispatch(*chain(fleet), count=100)
-    until_finished(fleet, workflows, 20, at_least=20)
+    until_finished(fleet, workflows, 60, at_least=20)
     lose_everything(fleet, request, broker)
-    until_finished(fleet, workflows, 40)
+    until_finished(fleet, workflows, 90)
 
     assert "the broker had lost messages" in fleet.logs
     assert_complete(fleet, workflows)
     assert fleet.facts.one("SELECT count(*) FROM paigeant_outbox") == 0
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
-@pytest.mark.parametrize("store", ["postgres", "sqlite"])
+@pytest.mark.parametrize(("broker", "store"), [("redis", "sqlite"), ("rabbitmq", "postgres")])
 def test_of_several_who_refill_at_once_each_message_is_sent_by_one(
     make_fleet: Callable[..., Fleet],
     broker_url: str,
@@ -103,13 +102,12 @@ def test_of_several_who_refill_at_once_each_message_is_sent_by_one(
     published = Counter(refill_at_once(fleet, 4))
     assert (len(published), set(published.values())) == (50, {1})
     fleet.start().ready()
-    until_finished(fleet, workflows, 30)
+    until_finished(fleet, workflows, 60)
     assert_complete(fleet, workflows)
     assert {tuple(counts) for counts in fleet.facts.starts().values()} == {(1,)}
 
 
-@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
-@pytest.mark.parametrize("store", ["sqlite"])
+@pytest.mark.parametrize(("broker", "store"), [("rabbitmq", "sqlite")])
 def test_the_command_recovers_what_a_purge_has_deleted(
     make_fleet: Callable[..., Fleet],
     broker_url: str,
@@ -135,7 +133,7 @@ def test_the_command_recovers_what_a_purge_has_deleted(
     assert recover() == [{"queue": queues(fleet)[0], "sent": 3}]
     assert recover() == []
     fleet.start().ready()
-    until_finished(fleet, workflows, 20)
+    until_finished(fleet, workflows, 60)
     assert_complete(fleet, workflows)
 
 
@@ -147,7 +145,7 @@ def test_a_step_that_runs_is_not_lost(make_fleet: Callable[..., Fleet], broker_u
     (workflow,) = fleet.dispatch(fleet.app.activities["first"].step(seconds=3.0))
     until(lambda: fleet.facts.rows("SELECT 1 FROM paigeant_step WHERE status = 'started'"))
     assert refill_at_once(fleet, 1) == []
-    until_finished(fleet, [workflow], 10)
+    until_finished(fleet, [workflow], 30)
 
     assert list(fleet.facts.starts().values()) == [[1]]
 
@@ -164,7 +162,7 @@ def test_a_worker_refills_only_the_queues_it_serves(
     asyncio.run(dispatched(other))
     own_redis.flush()
     fleet.start(**GRACE).ready()
-    until_finished(fleet, [mine], 20)
+    until_finished(fleet, [mine], 60)
 
     assert asyncio.run(get_transport(broker_url).depth(queue_name("other", "step"))) == 0
 

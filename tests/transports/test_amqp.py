@@ -62,7 +62,11 @@ async def test_heartbeats_alone_keep_a_connection(rabbitmq_url: str, prefix: str
 async def test_many_may_begin_with_a_new_queue_at_once(rabbitmq_url: str, prefix: str) -> None:
     """RabbitMQ closes the connection of who consumes from a quorum queue that is not quite there: tried again."""
     queues = [f"{prefix}.{n}" for n in range(10)]
-    async with transport_at(rabbitmq_url) as one, transport_at(rabbitmq_url) as two, transport_at(rabbitmq_url) as three:
+    async with (
+        transport_at(rabbitmq_url) as one,
+        transport_at(rabbitmq_url) as two,
+        transport_at(rabbitmq_url) as three,
+    ):
         for queue in queues:
             consumers = [transport.consume([queue], 1) for transport in (one, two, three)]
             firsts = [asyncio.ensure_future(anext(consumer)) for consumer in consumers]

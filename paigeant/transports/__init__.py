@@ -44,8 +44,9 @@ _NAMES = {"memory": "memory://", "inmemory": "memory://", "in-memory": "memory:/
 _ACKNOWLEDGING = ("amqp", "amqps", "pyamqp")
 """kombu transports that keep a message until it is acknowledged (measured: docs/explanation/durability.md)."""
 
-# For kombu programs: Connection("paigeant+sqlite:///queue.db").
+# For kombu programs: Connection("paigeant+sqlite:///queue.db"), Connection("redis-streams+redis://localhost/0").
 TRANSPORT_ALIASES.setdefault("paigeant", "paigeant.transports.sql:Transport")
+TRANSPORT_ALIASES.setdefault("redis-streams", "paigeant.transports.redis:Transport")
 
 _DRIVERS = {
     "redis": ("redis", '"paigeant[redis]"'),

@@ -1,10 +1,15 @@
-"""A kombu transport over Redis Streams. ``pump`` is how paigeant's I/O thread uses a channel.
+"""A kombu transport over Redis Streams, usable by any kombu program.
 
+    Connection("redis-streams+redis://localhost:6379/0")  # once paigeant.transports was imported
     Connection("redis://localhost:6379/0", transport="paigeant.transports.redis:Transport")
 
-kombu's own transport, which loses what a dying worker was just receiving, stays reachable as ``kombu+redis://``.
+What it can do is said in :mod:`paigeant.transports.channel`, how in :mod:`paigeant.transports.redis_queue`, and which
+URLs there are in :mod:`paigeant.transports.redis_client`. kombu's own transport, which loses what a dying worker was
+just receiving, stays reachable as ``kombu+redis://``.
 
-Transport options: ``lease_seconds`` (default 30), ``global_keyprefix`` (default ``paigeant:``).
+Transport options: ``lease_seconds`` (default 30), ``global_keyprefix`` (default ``paigeant:``), ``polling_interval``
+(seconds, default 0.01; looking for a wake-up costs Redis nothing), ``clock`` (a :class:`paigeant.clock.Clock`),
+``master_name`` and ``sentinel_kwargs``.
 """
 
 from __future__ import annotations
@@ -14,31 +19,55 @@ from typing import Any
 import redis
 from kombu.transport import virtual
 
-from paigeant.transports.redis_queue import RedisQueue, connect
+from paigeant.transports import channel, routes
+from paigeant.transports.redis_client import connect
+from paigeant.transports.redis_queue import RedisQueue
+from paigeant.urls import masked
 
-
-class Channel(virtual.Channel):
-    """A channel with its own connections to Redis."""
-
-    def __init__(self, connection: Any, **kwargs: Any) -> None:
-        super().__init__(connection, **kwargs)
-        options = connection.client.transport_options
-        self.pump = RedisQueue(
-            connect(connection.client.hostname),
-            prefix=options.get("global_keyprefix", "paigeant:"),
-            lease_seconds=float(options.get("lease_seconds", 30.0)),
-        )
+SCHEME = "redis-streams"
+"""What stands before the server's URL: ``redis-streams+redis://localhost``."""
 
 
 class Transport(virtual.Transport):
-    """Redis Streams as a kombu transport."""
+    """Redis Streams as a kombu transport. Every channel has connections of its own."""
 
-    Channel = Channel
+    Channel = channel.Channel
     can_parse_url = True
-    default_port = 6379
+    default_port: Any = 6379
     driver_type = "redis"
     driver_name = "paigeant"
-    connection_errors = (redis.exceptions.RedisError, OSError)
+    polling_interval = 0.01
+    connection_errors: Any = (redis.exceptions.RedisError, OSError)
+    recoverable_connection_errors = connection_errors
+    recoverable_channel_errors = ()
+    implements = virtual.Transport.implements.extend(exchange_type=frozenset(routes.TYPES))
+
+    def new_queues(self) -> RedisQueue:
+        """For a channel."""
+        options = self.client.transport_options
+        return RedisQueue(
+            connect(self._url, options),
+            address=masked(self._url),
+            prefix=options.get("global_keyprefix", "paigeant:"),
+            lease_seconds=float(options.get("lease_seconds", 30.0)),
+            clock=options.get("clock"),
+        )
+
+    @property
+    def _url(self) -> str:
+        """kombu takes sentinels for servers that are tried in turn."""
+        url = str(self.client.hostname)
+        return ";".join(self.client.alt) if url.startswith("sentinel://") and self.client.alt else url
+
+    def establish_connection(self) -> Any:
+        with connect(self._url, self.client.transport_options) as client:
+            client.ping()
+        kombu: Any = super()
+        return kombu.establish_connection()
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
+        """The URL with which any program that has imported paigeant.transports connects to the same server."""
+        return f"{SCHEME}+{self._url if include_password else masked(self._url)}"
 
     def driver_version(self) -> str:
         return redis.__version__

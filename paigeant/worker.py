@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -62,8 +62,6 @@ class Worker:
         self.shutdown_timeout = app.settings.shutdown_timeout if shutdown_timeout is None else shutdown_timeout
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
         self._running: set[asyncio.Task[None]] = set()
-        self._last_try = asyncio.Lock()
-        self._putting_off: set[asyncio.Future[None]] = set()
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
 
@@ -125,21 +123,44 @@ class Worker:
 
     async def _consume(self, runner: Runner) -> None:
         slots = asyncio.Semaphore(self.concurrency)
+        while True:
+            suspect = await self._take(runner, slots)
+            await self._run_alone(suspect, runner)
+
+    async def _take(self, runner: Runner, slots: asyncio.Semaphore) -> Delivery:
+        """Run what comes, until something comes for the last time before it is set aside: then take nothing more."""
         async with aclosing(self.app.transport.consume(self.queues, self.prefetch)) as batches:
             async for batch in batches:
+                suspects = [one for one in batch if 1 < one.deliveries == self.app.settings.max_deliveries]
                 for delivery in batch:
-                    task = asyncio.create_task(self._run(delivery, runner, slots))
-                    self._running.add(task)
-                    task.add_done_callback(self._running.discard)
+                    if delivery not in suspects:
+                        self._begin(self._run(delivery, runner, slots))
+                for delivery in suspects[1:]:
+                    await self._put_off(delivery)
+                if suspects:
+                    return suspects[0]
+        raise AssertionError("a transport's deliveries never end")
+
+    async def _run_alone(self, suspect: Delivery, runner: Runner) -> None:
+        """Run it while nothing else runs here, and nothing else is held.
+
+        A step that kills its process takes the others in it along, and each such death counts for all of them. If the
+        process dies of this delivery, it was this step; if it was innocent, it completes now.
+        """
+        if self._running:
+            await asyncio.wait(set(self._running))
+        await asyncio.wait({self._begin(self._run(suspect, runner, asyncio.Semaphore()))})
+
+    def _begin(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(run)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def _run(self, delivery: Delivery, runner: Runner, slots: asyncio.Semaphore) -> None:
         """One delivery, from its turn to its settlement; whatever goes wrong here, the worker goes on."""
-        is_last_try = 1 < delivery.deliveries == self.app.settings.max_deliveries
         try:
-            if is_last_try and self._last_try.locked():
-                await self._put_off(delivery)
-                return
-            async with self._alone(slots) if is_last_try else slots:
+            async with slots:
                 if self._stopping.is_set():  # fetched in advance, not begun
                     await self.app.transport.release(delivery)
                     return
@@ -153,27 +174,10 @@ class Worker:
             with suppress(PaigeantError):
                 await self.app.transport.release(delivery, _TROUBLE_DELAY)
 
-    @asynccontextmanager
-    async def _alone(self, slots: asyncio.Semaphore) -> AsyncIterator[None]:
-        """For the last delivery before a step is set aside: while it has every slot, no other step runs here.
-
-        A step that kills its process takes the others in it along, and each such death counts for all of them. If the
-        process dies of this delivery, it was this step; if it was innocent, it completes now.
-        """
-        async with self._last_try, AsyncExitStack() as held:
-            for _ in range(self.concurrency):
-                await held.enter_async_context(slots)
-            await asyncio.sleep(0)  # others of the same batch come to their turn, and are put off
-            while self._putting_off:
-                await asyncio.wait(self._putting_off)
-            yield
-
     async def _put_off(self, delivery: Delivery) -> None:
         """Give back another last delivery, so that this one's death is not counted against it."""
-        release = asyncio.ensure_future(self.app.transport.release(delivery, _PUT_OFF))
-        self._putting_off.add(release)
-        release.add_done_callback(self._putting_off.discard)
-        await release
+        with suppress(PaigeantError):
+            await self.app.transport.release(delivery, _PUT_OFF)
 
     async def _nothing_left(self) -> None:
         """Return when for a moment nothing has run and nothing has waited."""

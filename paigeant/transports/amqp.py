@@ -17,11 +17,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import amqp
+import structlog
 from kombu import Connection
 
 from paigeant.errors import TransportError
 from paigeant.transport import Delivery, Ledger, Outgoing
 from paigeant.transports.settlement import Settlement
+
+log = structlog.stdlib.get_logger("paigeant.transport")
 
 CONFIRM_TIMEOUT = 5.0
 """Seconds in which RabbitMQ must confirm a batch of publishes."""
@@ -47,14 +50,15 @@ class AmqpPump:
         self._connection = connection
         self._declared: set[str] = set()
         self._unconfirmed: set[int] = set()
-        self._refused: str | None = None
+        self._returned: set[str] = set()
+        self._is_refused = False
         self._published = 0
-        self._consumer_tags: list[str] = []
+        self._consumers: dict[str, str] = {}  # consumer tag: queue
+        self._cancelled: list[str] = []
         self._arrived: list[Delivery] = []
         self._held: dict[int, Delivery] = {}
         self._generation = next(_generations)
         self._heartbeat_at = 0.0
-        self._consumed: Sequence[str] = ()
         self._listen_until = 0.0
         self._suspicions = 0
 
@@ -96,6 +100,8 @@ class AmqpPump:
         return int(self._amqp.sock.fileno())
 
     def is_recoverable(self, error: BaseException) -> bool:
+        if _is_consumer_timeout(error):
+            return True
         if isinstance(error, amqp.PreconditionFailed | amqp.AccessRefused | amqp.NotAllowed | amqp.ResourceLocked):
             return False
         kinds = (*self._connection.connection_errors, *self._connection.channel_errors, OSError, TransportError)
@@ -144,30 +150,56 @@ class AmqpPump:
         return name
 
     def subscribe(self, names: Sequence[str], prefetch: int) -> None:
-        for tag in self._consumer_tags:
+        for tag, name in self._consumers.items():
             self._in.basic_cancel(tag)
-        self._consumer_tags.clear()
-        self._consumed = tuple(names)
+            # What was on its way arrives after all; py-amqp would requeue it, which counts as a crash.
+            self._in.callbacks[tag] = self._receiver(name)
+        self._consumers.clear()
+        self._cancelled.clear()
         self._listen_until = time.monotonic() + _DEAF_AFTER
-        if not names:
-            return
-        self.declare(names)
-        self._in.basic_qos(0, prefetch, False)
-        for name in names:
-            self._consumer_tags.append(self._in.basic_consume(name, callback=self._receiver(name)))
+        if names:
+            self.declare(names)
+            self._in.basic_qos(0, prefetch, False)
+            for name in names:
+                self._consume(name)
+
+    def _consume(self, name: str) -> None:
+        tag = self._in.basic_consume(name, callback=self._receiver(name), on_cancel=self._on_cancel)
+        self._consumers[tag] = name
+
+    def _consume_again(self) -> None:
+        """RabbitMQ ends a consumer when its queue is deleted or moves: make the queue anew and go on."""
+        while self._cancelled:
+            name = self._cancelled.pop()
+            log.warning("RabbitMQ ended a consumer, was its queue deleted? It is declared again", queue=name)
+            self._declared.discard(name)
+            self.declare([name])
+            self._consume(name)
 
     # --- the hop ---------------------------------------------------------------------------------------------
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
         """Publish everything, await the confirms, acknowledge everything, then take what has arrived."""
+        try:
+            return self._exchange(settlements, limit)
+        except amqp.PreconditionFailed as error:
+            if not _is_consumer_timeout(error):
+                raise
+            raise TransportError(
+                "RabbitMQ took a delivery back because its step ran longer than the broker's consumer_timeout: "
+                "set consumer_timeout in rabbitmq.conf above the timeout of every activity"
+            ) from error
+
+    def _exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
         accepted = [s.delivery is None or self._holds(s.delivery) for s in settlements]
         standing = [s for s, ok in zip(settlements, accepted, strict=True) if ok]
         self._publish([one for s in standing for one in _what_follows(s)])
         self._acknowledge([s.delivery.token for s in standing if s.delivery is not None])
         self._read()
+        self._consume_again()
         self._beat()
         self._check_hearing(limit)
-        room = limit if self._consumer_tags else len(self._arrived)  # the bridge gives back what nobody waits for
+        room = limit if self._consumers else len(self._arrived)  # the bridge gives back what nobody waits for
         taken, self._arrived = self._arrived[:room], self._arrived[room:]
         known = [ok or s.release_after is not None for s, ok in zip(settlements, accepted, strict=True)]
         return known, taken
@@ -176,27 +208,38 @@ class AmqpPump:
         return self._held.get(delivery.token) is delivery
 
     def _publish(self, outgoing: Sequence[Outgoing]) -> None:
-        if not outgoing:
-            return
-        self.declare([one.queue for one in outgoing])
+        """Once more to queues that were deleted since they were declared."""
+        for _ in range(2):
+            if not outgoing:
+                return
+            self.declare([one.queue for one in outgoing])
+            returned = self._publish_once(outgoing)
+            self._declared -= returned
+            outgoing = [one for one in outgoing if one.queue in returned]
+        if outgoing:
+            raise TransportError(f"RabbitMQ refused a message: no queue {outgoing[0].queue!r}")
+
+    def _publish_once(self, outgoing: Sequence[Outgoing]) -> set[str]:
+        """Publish all of it and await the confirms; the queues that were not there."""
         self._unconfirmed.clear()
-        self._refused = None
+        self._returned.clear()
         for one in outgoing:
             self._published += 1
             self._unconfirmed.add(self._published)
             queue = self._delay_queue(one.queue, _rounded(one.delay)) if one.delay > 0 else one.queue
             self._out.basic_publish(_amqp_message(one), exchange="", routing_key=queue, mandatory=True)
         self._await_confirms(time.monotonic() + CONFIRM_TIMEOUT)
+        return set(self._returned)
 
     def _await_confirms(self, deadline: float) -> None:
-        while self._unconfirmed and self._refused is None:
+        while self._unconfirmed and not self._is_refused:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TransportError(f"RabbitMQ did not confirm {len(self._unconfirmed)} messages in time")
             self._amqp.blocking_read(left)
-        if self._refused is not None:
+        if self._is_refused:
             self._declared.clear()
-            raise TransportError(f"RabbitMQ refused a message: {self._refused}")
+            raise TransportError("RabbitMQ refused a message: is it out of memory or disk?")
 
     def _acknowledge(self, tags: Sequence[int]) -> None:
         """One frame for each run of tags below which everything is settled, one for each of the others."""
@@ -230,11 +273,11 @@ class AmqpPump:
     def _check_hearing(self, limit: int) -> None:
         """A consumer that hears nothing while messages wait and it could take them is deaf: begin anew."""
         now = time.monotonic()
-        if self._arrived or self._held or not self._consumer_tags or limit <= 0:
+        if self._arrived or self._held or not self._consumers or limit <= 0:
             self._listen_until = now + _DEAF_AFTER
         elif now >= self._listen_until:
             self._listen_until = now + _DEAF_AFTER
-            waiting = [name for name in self._consumed if self.depth(name) > 0]
+            waiting = [name for name in self._consumers.values() if self.depth(name) > 0]
             self._suspicions = self._suspicions + 1 if waiting and not self._arrived else 0
             if self._suspicions > 1:
                 raise TransportError(f"RabbitMQ has messages in {waiting[0]!r} and delivers none")
@@ -248,10 +291,14 @@ class AmqpPump:
             self._unconfirmed.discard(tag)
 
     def _on_refuse(self, tag: int, multiple: bool) -> None:
-        self._refused = "negative confirm (is the broker out of memory or disk?)"
+        self._is_refused = True
 
     def _on_return(self, reason: Any, exchange: str, routing_key: str, message: Any) -> None:
-        self._refused = f"no queue {routing_key!r}"
+        self._returned.add(routing_key)  # it is confirmed none the less, after this
+
+    def _on_cancel(self, tag: str) -> None:
+        if (name := self._consumers.pop(tag, None)) is not None:
+            self._cancelled.append(name)
 
     def _receiver(self, queue: str) -> Any:
         return lambda message: self._on_message(queue, message)
@@ -311,6 +358,11 @@ def _deliveries(message: Any, headers: Mapping[str, Any]) -> int:
     if isinstance(counted, int):
         return earlier + counted + 1
     return earlier + (2 if message.delivery_info.get("redelivered") else 1)
+
+
+def _is_consumer_timeout(error: BaseException) -> bool:
+    """Whether RabbitMQ closed the channel of a holder that did not acknowledge in time (30 minutes by default)."""
+    return isinstance(error, amqp.PreconditionFailed) and "delivery acknowledgement" in str(error)
 
 
 def _is_readable(sock: Any) -> bool:

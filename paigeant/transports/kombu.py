@@ -108,6 +108,8 @@ class KombuTransport(BaseTransport):
                 yield await consumer.arrivals.get()
         finally:
             await self._call(lambda pump: bridge.remove(consumer))
+            for _ in range(2):  # the thread has made one exchange since: what was on its way has gone back
+                await self._call(lambda pump: None)
             while not consumer.arrivals.empty():
                 for delivery in consumer.arrivals.get_nowait():
                     await self.release(delivery)

@@ -115,7 +115,7 @@ def _plan(url: str, lease_seconds: float) -> tuple[Features, Callable[[], Connec
         return _SQL, partial(_connection, f"paigeant+{url}", lease_seconds=lease_seconds)
     if scheme == "memory":
         return _MEMORY, partial(_connection, url)
-    if scheme in ("redis", "rediss"):
+    if scheme in ("redis", "rediss", "sentinel"):
         kind = "paigeant.transports.redis:Transport"
         return _STREAMS, partial(_connection, url, kind, lease_seconds=lease_seconds)
     url = url.removeprefix(_KOMBUS_OWN)

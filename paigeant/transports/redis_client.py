@@ -10,6 +10,7 @@ Sentinels may also be written as kombu has them, ``sentinel://host1:26379;sentin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,6 +27,7 @@ SOCKET_TIMEOUT = 5.0
 """Seconds after which a silent Redis counts as gone. Nothing here blocks on the server."""
 
 _SENTINEL_PORT = 26379
+_PATH = re.compile("([^/?]*)(.*)")
 
 
 def connect(url: str, options: Mapping[str, Any] | None = None) -> redis.Redis:
@@ -85,20 +87,15 @@ def _by_sentinels(url: str, settings: dict[str, Any], options: Mapping[str, Any]
 
 
 def _split(url: str) -> tuple[str, list[tuple[str, int]], str]:
-    """``user:password@``, the sentinels, and what follows them."""
-    addresses = url.replace(";", ",").split("sentinel://")
-    text = ",".join(part.strip(",") for part in addresses if part)
-    end = next((place for place, sign in enumerate(text) if sign in "/?"), len(text))
-    hosts, rest = text[:end], text[end:]
-    if "," in rest:  # each sentinel had a path of its own: they all mean the same database
-        hosts, rest = hosts + "," + ",".join(part.partition("/")[0] for part in rest.split(",")[1:]), rest.split(",")[0]
-    login = ""
-    names = []
-    for host in hosts.split(","):
-        before, at, address = host.rpartition("@")
-        login = login or before + at
-        names.append(_address(address))
-    return login, names, rest
+    """``user:password@``, the sentinels, and the path and options, which need to stand behind one of them only."""
+    login, rest = "", ""
+    sentinels = []
+    for part in re.split("[;,]", url):
+        address, path = _PATH.match(part.removeprefix("sentinel://")).groups()  # type: ignore[union-attr]
+        before, at, host = address.rpartition("@")
+        login, rest = login or before + at, path or rest
+        sentinels.append(_address(host))
+    return login, sentinels, rest
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from functools import partial
 from typing import Any, TypeVar
 
+import structlog
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 
 from paigeant.errors import (
     ConfigurationError,
+    SchemaTooNew,
+    StoreError,
+    StoreRefused,
     StoreRequired,
     WorkflowError,
     WorkflowFailed,
@@ -22,6 +27,10 @@ from paigeant.store import EventRecord, Status, Store, WorkflowRecord
 from paigeant.values import revive
 
 T = TypeVar("T")
+
+log = structlog.stdlib.get_logger("paigeant.workflow")
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
 class Workflow:
@@ -42,6 +51,7 @@ class Workflow:
         self._store = store
         self._output_type = output_type
         self._sent = sent
+        self._outage: StoreError | None = None
 
     def __repr__(self) -> str:
         return f"<workflow {self.correlation_id}>"
@@ -75,7 +85,8 @@ class Workflow:
 
         Raises:
             WorkflowFailed: with the error of the step that failed.
-            WorkflowTimeout: after ``timeout`` seconds; the workflow goes on.
+            WorkflowTimeout: after ``timeout`` seconds; the workflow goes on. It says so when the store is unreachable,
+                which is waited out and is no error by itself.
             WorkflowError: the output does not fit the last activity's return annotation.
         """
         try:
@@ -84,11 +95,7 @@ class Workflow:
         except TimeoutError as error:
             if isinstance(error, WorkflowTimeout):
                 raise
-            raise WorkflowTimeout(
-                f"workflow {self.correlation_id} did not end within {timeout:g} s",
-                correlation_id=self.correlation_id,
-                hint="it goes on; is a worker running that serves its next step?",
-            ) from None
+            raise self._timed_out(timeout) from None
         if ended.status is Status.COMPLETED:
             return self._typed(ended.output)
         raise WorkflowFailed(
@@ -96,6 +103,14 @@ class Workflow:
             correlation_id=self.correlation_id,
             hint=f"see: paigeant workflow {self.correlation_id}",
         )
+
+    def _timed_out(self, timeout: float | None) -> WorkflowTimeout:
+        text, hint = f"workflow {self.correlation_id} did not end within {timeout:g} s", "it goes on"
+        if self._outage is not None:
+            text += f", or nobody could tell: {self._outage}"
+        else:
+            hint += "; is a worker running that serves its next step?"
+        return WorkflowTimeout(text, correlation_id=self.correlation_id, hint=hint)
 
     def _typed(self, output: Any) -> Any:
         try:
@@ -123,8 +138,8 @@ class Workflow:
         last: EventRecord | None = None
         while last is None:
             if not ended:
-                await store.await_event(self.correlation_id, after)
-            batch = await store.events(self.correlation_id, after)
+                await self._patiently(partial(store.await_event, self.correlation_id, after))
+            batch = await self._patiently(partial(store.events, self.correlation_id, after))
             for event in batch:
                 after = event.offset
                 seen.add(after)
@@ -148,10 +163,29 @@ class Workflow:
                     yield event
 
     async def _ended(self) -> WorkflowRecord:
-        if (record := await self.record()).status.is_terminal:
+        await self
+        if (record := await self._patiently(self.record)).status.is_terminal:
             return record
-        await self._required_store().await_end(self.correlation_id)
-        return await self.record()
+        await self._patiently(partial(self._required_store().await_end, self.correlation_id))
+        return await self._patiently(self.record)
+
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read from the store. An outage is waited out: how long is the caller's to say."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                value = await read()
+            except StoreError as error:
+                if isinstance(error, StoreRefused | SchemaTooNew):
+                    raise
+                if self._outage is None:
+                    log.warning("store unreachable, trying again", workflow=self.correlation_id, error=str(error))
+                self._outage = error
+            else:
+                self._outage = None
+                return value
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _required_store(self) -> Store:
         if self._store is None:

@@ -50,7 +50,7 @@ def _priority(properties: Mapping[str, Any], arguments: Mapping[str, Any]) -> in
 
 def payload(delivery: Delivery, delivery_tag: str, consumer_tag: str = "") -> dict[str, Any]:
     """A delivery as kombu's virtual transports hand it to Message. What another program wrote need not be kombu's."""
-    headers = _revived(delivery.headers)
+    headers = _headers(delivery)
     found = headers.pop(ENVELOPE, None)
     envelope = found if isinstance(found, dict) else {}
     properties = envelope.get("properties")
@@ -89,5 +89,13 @@ def _revived(value: Any) -> Any:
     plain = {name: _revived(one) for name, one in value.items()}
     try:
         return object_hook(plain)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError):
         return plain
+
+
+def _headers(delivery: Delivery) -> dict[str, Any]:
+    """The headers as they were sent; none when they are nested too deeply to be anybody's."""
+    try:
+        return dict(_revived(delivery.headers))
+    except (RecursionError, TypeError, ValueError):
+        return {}

@@ -125,7 +125,8 @@ def dead_letters(
         TransportError: the exchange is gone, or no queue is bound to it for this message.
     """
     envelope = _envelope(delivery)
-    info = envelope["properties"].get("delivery_info") or {}
+    address = envelope["properties"].get("delivery_info")
+    info = address if isinstance(address, dict) else {}
     exchange = str(arguments["x-dead-letter-exchange"])
     routing_key = str(arguments.get("x-dead-letter-routing-key") or info.get("routing_key") or delivery.queue)
     names = routes.targets(exchange, routing_key)
@@ -171,7 +172,7 @@ def _with_death(delivery: Delivery, info: Mapping[str, Any], reason: str, now: f
     before = [one for one in deaths if isinstance(one, dict)] if isinstance(deaths, list) else []
     same = [one for one in before if (one.get("queue"), one.get("reason")) == (delivery.queue, reason)]
     death = {
-        "count": sum(int(one.get("count", 1)) for one in same) + 1,
+        "count": sum(one["count"] if isinstance(one.get("count"), int) else 1 for one in same) + 1,
         "reason": reason,
         "queue": delivery.queue,
         "time": now,

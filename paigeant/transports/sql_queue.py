@@ -8,10 +8,8 @@ one transaction.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -25,34 +23,11 @@ from paigeant.transport import Delivery, Ledger
 from paigeant.transports import routes, sql_routes
 from paigeant.transports import sql_statements as sql
 from paigeant.transports.settlement import Settlement
+from paigeant.transports.sql_holder import Holder, Tag
+from paigeant.transports.sql_rows import as_number, delivery_of, row_of, turn_of
 from paigeant.transports.sql_session import SqlSession
 
 log = structlog.stdlib.get_logger("paigeant.transport")
-
-Tag = tuple[int, int]
-"""A delivery: the message's row and the fencing token of this claim."""
-
-
-@dataclass(slots=True)
-class Holder:
-    """This process as an owner of deliveries; a new name every time its lease was lost."""
-
-    lease_seconds: float
-    id: str = ""
-    renewed_at: float = float("-inf")
-    is_unsure: bool = False
-    """Whether a transaction broke, so that it is unknown what it renewed, claimed or settled."""
-    held: dict[Tag, Delivery] = field(default_factory=dict)
-
-    def is_due(self, now: float) -> bool:
-        """Renewing at a third of the lease keeps a live holder's row from ever being found expired."""
-        return self.is_unsure or not 0 <= now - self.renewed_at < self.lease_seconds / 3
-
-    def lose_all(self) -> None:
-        for delivery in self.held.values():
-            delivery.lease.lost = True
-        self.held.clear()
-        self.id = ""
 
 
 class SqlQueue(SqlSession):
@@ -240,7 +215,7 @@ class SqlQueue(SqlSession):
 
         accepted, rows = self.write(transact)
         self._may_have_more = len(rows) >= wanted
-        deliveries = [_delivery(row) for row in rows]
+        deliveries = [delivery_of(row) for row in rows]
         self._conclude(settlements, accepted)
         self.holder.held.update((delivery.tag, delivery) for delivery in deliveries)
         if settlements or deliveries:
@@ -292,7 +267,8 @@ class SqlQueue(SqlSession):
         if seen == self._seen and not self._may_have_more:
             return False
         self._seen, self._may_have_more = seen, False
-        self._due_at, waits = self._reader.execute(sql.look(self._subscription), {"now": now}).one()
+        due_at, waits = self._reader.execute(sql.look(self._subscription), {"now": now}).one()
+        self._due_at = as_number(due_at)
         return bool(waits) or self._is_due(now)
 
     # --- leases ----------------------------------------------------------------------------------------------
@@ -346,7 +322,7 @@ class SqlQueue(SqlSession):
             self._look_again()
         if now >= self._look_at:  # a process that always has something to settle never comes to look otherwise
             self._look_at = now + self.poll[1]
-            self._due_at = self._writer.execute(select(sql.next_due)).scalar()
+            self._due_at = as_number(self._writer.execute(select(sql.next_due)).scalar())
         if self._is_due(now):
             self._writer.execute(sql.promote, {"now": now})
             self._look_again()
@@ -370,7 +346,7 @@ class SqlQueue(SqlSession):
         letters: list[routes.Letter] = []
         if routes.has_dead_letters(arguments):
             lookup = sql_routes.Lookup(self._writer)
-            letters = routes.dead_letters(lookup, _delivery(row), row.priority, arguments, reason, now)
+            letters = routes.dead_letters(lookup, delivery_of(row), row.priority, arguments, reason, now)
         self._writer.execute(delete(sql.messages).where(sql.messages.c.id == row.id))
         self._publish(letters, now)
 
@@ -468,25 +444,10 @@ class SqlQueue(SqlSession):
 
     def _publish(self, letters: Sequence[routes.Letter], now: float) -> None:
         """The same message id waits in a queue once, however often it is published. A message ages when it is due."""
-        rows = []
-        for one, expires in letters:
-            due = now + one.delay if one.delay > 0 else None
-            self._news.came(one.queue, one.delay)
-            rows.append(
-                {
-                    "queue": one.queue,
-                    "message_id": one.id,
-                    "priority": one.priority,
-                    "enqueued_at": now,
-                    "available_at": due,
-                    "expires_at": (due or now) + expires if expires is not None else None,
-                    "token": 0,
-                    "deliveries": 0,
-                    "headers": json.dumps(dict(one.headers)) if one.headers else "{}",
-                    "body": one.body,
-                }
-            )
+        rows = [row_of(one, expires, now) for one, expires in letters]
         if rows:
+            for one, _ in letters:
+                self._news.came(one.queue, one.delay)
             self._note_queues(one.queue for one, _ in letters)
             self._writer.execute(sql_routes.insert_new(self._writer, sql.messages), rows)
             self._look_again()
@@ -503,17 +464,14 @@ class SqlQueue(SqlSession):
             claimed += kept
             if len(kept) == len(rows):
                 break
-        return sorted(claimed, key=lambda row: (-row.priority, row.id))
+        return sorted(claimed, key=turn_of)
 
     def _delivery_limits(self) -> dict[str, int]:
         """How often the queues that say so let a message be delivered again before it is a dead letter."""
         if self._limits is None:
             found = sql_routes.arguments_of(self._reader)
-            self._limits = {
-                name: arguments["x-delivery-limit"]
-                for name, arguments in found.items()
-                if "x-delivery-limit" in arguments and routes.has_dead_letters(arguments)
-            }
+            limits = {name: routes.delivery_limit(arguments) for name, arguments in found.items()}
+            self._limits = {name: limit for name, limit in limits.items() if limit is not None}
         return self._limits
 
     @property
@@ -524,16 +482,3 @@ class SqlQueue(SqlSession):
     def _is_worn_out(self, row: Row[Any], limits: Mapping[str, int], now: float) -> bool:
         limit = limits.get(row.queue)
         return limit is not None and row.deliveries - 1 > limit and self._is_dropped(row, "delivery_limit", now)
-
-
-def _delivery(row: Row[Any]) -> Delivery:
-    return Delivery(
-        queue=row.queue,
-        body=row.body,
-        tag=(row.id, row.token),
-        token=row.token,
-        id=row.message_id,
-        headers=json.loads(row.headers) if row.headers != "{}" else {},
-        deliveries=row.deliveries,
-        redelivered=row.token > 1,
-    )

@@ -14,6 +14,7 @@ from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delet
 from sqlalchemy.dialects import postgresql, sqlite
 
 from paigeant.transports import routes
+from paigeant.transports.sql_rows import json_object
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ def arguments_of(connection: Connection, names: Sequence[str] | None = None) -> 
     """The arguments of these queues; without names, of all queues that have any."""
     chosen = queues.c.arguments != "{}" if names is None else queues.c.name.in_(names)
     rows = connection.execute(select(queues.c.name, queues.c.arguments).where(chosen))
-    return {name: json.loads(arguments) for name, arguments in rows}
+    return {name: json_object(arguments) for name, arguments in rows}
 
 
 def delete_queue(connection: Connection, name: str) -> None:

@@ -15,12 +15,12 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
-    LargeBinary,
     MetaData,
     Table,
     Text,
     and_,
     bindparam,
+    case,
     delete,
     exists,
     func,
@@ -30,6 +30,8 @@ from sqlalchemy import (
     union_all,
     update,
 )
+
+from paigeant.transports.sql_rows import Bytes
 
 metadata = MetaData()
 
@@ -47,7 +49,7 @@ messages = Table(
     Column("token", BigInteger),
     Column("deliveries", Integer),
     Column("headers", Text),
-    Column("body", LargeBinary),
+    Column("body", Bytes),
 )
 holders = Table(
     "paigeant_holder",
@@ -124,9 +126,18 @@ def claim_from(names: tuple[str, ...]) -> Any:
     return (
         update(messages)
         .where(messages.c.id.in_(select(ready.c.id)))
-        .values(owner=bindparam("me"), token=messages.c.token + 1, deliveries=messages.c.deliveries + 1)
+        .values(
+            owner=bindparam("me"),
+            token=_one_more(messages.c.token, 2**63),
+            deliveries=_one_more(messages.c.deliveries, 2**31),
+        )
         .returning(*_DELIVERED)
     )
+
+
+def _one_more(column: Column[int], end: int) -> Any:
+    """Counts; from what somebody else wrote it starts again, for an overflow would be an error of every claim."""
+    return case((column < end - 1, column + 1), else_=1)
 
 
 @lru_cache(maxsize=64)

@@ -25,7 +25,7 @@ T = TypeVar("T")
 BUSY_TIMEOUT = 60.0
 """Seconds a SQLite writer waits for its turn; transactions here take milliseconds."""
 
-_TURN = (0.0005, 0.003)
+_TURN = (0.00005, 0.0004)
 """Seconds between two tries of a SQLite writer to get the lock, at random between these."""
 
 _READ_ONLY = "paigeant_read"

@@ -12,10 +12,15 @@ if TYPE_CHECKING:
     from paigeant.activity import Activity as Activity
     from paigeant.app import App as App
     from paigeant.context import ActivityContext as ActivityContext
+    from paigeant.interrupts import Park as Park
+    from paigeant.interrupts import Retry as Retry
+    from paigeant.interrupts import Terminate as Terminate
     from paigeant.message import PaigeantMessage as PaigeantMessage
     from paigeant.retry import RetryPolicy as RetryPolicy
     from paigeant.slip import ActivitySpec as ActivitySpec
     from paigeant.slip import RoutingSlip as RoutingSlip
+    from paigeant.steps import await_signal as await_signal
+    from paigeant.steps import sleep as sleep
     from paigeant.store import Store as Store
     from paigeant.transport import BaseTransport as BaseTransport
     from paigeant.transports import get_transport as get_transport
@@ -37,6 +42,11 @@ _HOMES = {
     "RetryPolicy": "paigeant.retry",
     "Worker": "paigeant.worker",
     "Workflow": "paigeant.workflow",
+    "Park": "paigeant.interrupts",
+    "Retry": "paigeant.interrupts",
+    "Terminate": "paigeant.interrupts",
+    "sleep": "paigeant.steps",
+    "await_signal": "paigeant.steps",
     "Store": "paigeant.store",
     "ActivitySpec": "paigeant.slip",
     "RoutingSlip": "paigeant.slip",

@@ -15,20 +15,22 @@ from fast_depends import Provider
 from pydantic import ValidationError
 
 from paigeant.activity import Activity, caller_namespace, problem
+from paigeant.catalog import Catalog, Step
 from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
 from paigeant.config import load_settings
 from paigeant.depends import overridden
-from paigeant.dispatch import Dispatcher, Observer, queue_name
+from paigeant.dispatch import Dispatcher, Observer
 from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments
-from paigeant.events import WorkflowDispatched
 from paigeant.ids import new_correlation_id
 from paigeant.logs import hand_over
 from paigeant.message import PaigeantMessage
 from paigeant.retry import RetryPolicy
 from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.steps import CONTROL
 from paigeant.store import Store
 from paigeant.stores import open_store, store_url
+from paigeant.timers import Timers
 from paigeant.transport import BaseTransport
 from paigeant.workflow import Workflow, run_sync
 
@@ -41,9 +43,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _apps: WeakSet[App] = WeakSet()
 """The Apps of this process: those with one broker URL share its connection."""
-
-Step = Activity[..., Any] | ActivitySpec | str
-"""What an itinerary can be written with: an activity, a step, or the name of an activity that lives elsewhere."""
 
 
 class App:
@@ -144,6 +143,10 @@ class App:
 
             made = agent_activity(function, **options)
         with self._lock:
+            if made.name.startswith(f"{CONTROL}."):
+                raise ConfigurationError(
+                    f"the name {made.name!r} is reserved", hint=f"choose one that does not begin with '{CONTROL}.'"
+                )
             if made.name in self.activities:
                 raise DuplicateActivity(
                     f"App {self.name!r} has an activity {made.name!r} already", hint="give this one a name=..."
@@ -157,7 +160,12 @@ class App:
 
     def queue_of(self, activity: Activity[..., Any]) -> str:
         """The full name of the queue an activity is served from."""
-        return queue_name(self.prefix, activity.queue or activity.name)
+        return self.catalog.queue_of(activity)
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is known of activities here, and where they are served."""
+        return Catalog(self.activities, self.prefix)
 
     # --- connections -----------------------------------------------------------------------------------------
 
@@ -182,10 +190,16 @@ class App:
             transport=self.transport,
             store=self.store,
             joined=ledger is not None and self.transport.enlist(ledger),
+            app=self.name,
             prefix=self.prefix,
             message_limit=self.settings.message_limit,
             observers=self.observers,
         )
+
+    @property
+    def timers(self) -> Timers | None:
+        """What sends on messages that wait in the store, or None without one."""
+        return Timers(self.dispatcher, self.store, self.clock) if self.store is not None else None
 
     async def connect(self) -> None:
         """Reach broker and store, or say why not."""
@@ -226,17 +240,17 @@ class App:
             TransportError, StoreError: broker or store cannot be reached.
         """
         try:
-            slip = self._slip(steps, variables or {})
+            slip = self.catalog.slip(steps, variables or {})
             message = PaigeantMessage(
                 correlation_id=id or new_correlation_id(), name=name or self.name, routing_slip=slip
             )
         except ValidationError as error:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error
-        last = self.activities.get(slip.itinerary[-1].name)
+        last = slip.itinerary[-1]
         with self._lock:
             dispatcher = self.dispatcher
         sending = dispatcher.start(
-            _dispatched(message, self.name, self.clock.now()), dispatcher.encoded(message), repeated=id is not None
+            dispatcher.dispatched(message, self.clock.now()), dispatcher.encoded(message), repeated=id is not None
         )
         try:
             loop = asyncio.get_running_loop()
@@ -250,59 +264,17 @@ class App:
         return self._workflow(correlation_id, None)
 
     def _workflow(
-        self, correlation_id: str, last: Activity[..., Any] | None, sent: asyncio.Task[None] | None = None
+        self, correlation_id: str, last: ActivitySpec | None, sent: asyncio.Task[None] | None = None
     ) -> Workflow:
-        output_type = last.output_type if last is not None else Any
-        return Workflow(correlation_id, self.store, output_type=output_type, sent=sent)
-
-    def _slip(self, steps: Sequence[Any], variables: Mapping[str, Any]) -> RoutingSlip:
-        if len(steps) == 1 and isinstance(steps[0], RoutingSlip):
-            slip = steps[0].model_copy(update={"variables": {**steps[0].variables, **_written(variables)}})
-        else:
-            slip = RoutingSlip(itinerary=tuple(self._specs(steps)), variables=dict(variables))
-        if slip.is_finished():
-            raise InvalidArguments("there is no step to dispatch", hint="app.dispatch(first_activity, second_activity)")
-        itinerary = tuple(self._addressed(step) for step in slip.itinerary)
-        if not slip.log:
-            self._check_first(itinerary[0], slip.variables)
-        return slip.model_copy(update={"itinerary": itinerary})
-
-    def _specs(self, steps: Iterable[Any]) -> Iterable[ActivitySpec]:
-        for step in steps:
-            match step:
-                case ActivitySpec():
-                    yield step
-                case Activity():
-                    yield step.step()
-                case str():
-                    yield ActivitySpec(name=step)
-                case RoutingSlip():
-                    raise InvalidArguments("a routing slip is dispatched alone, not among steps")
-                case list() | tuple():
-                    yield from self._specs(step)
-                case _:
-                    hint = "pass an activity, activity.step(...), or the name of an activity"
-                    raise InvalidArguments(f"{step!r} is not a step", hint=hint)
-
-    def _addressed(self, step: ActivitySpec) -> ActivitySpec:
-        """The step with its queue, so that no worker needs to know where another one listens."""
-        known = self.activities.get(step.name)
-        if known is not None:
-            known.refuse_unknown(step.arguments)
-            known.refuse_wrong(step.arguments)
-        queue = step.queue or (self.queue_of(known) if known else queue_name(self.prefix, step.name))
-        return step.model_copy(update={"queue": queue})
-
-    def _check_first(self, step: ActivitySpec, variables: Mapping[str, Any]) -> None:
-        known = self.activities.get(step.name)
-        if known is not None:
-            known.refuse_wrong({name: value for name, value in variables.items() if name not in step.arguments})
-        given = {**step.arguments, **({"prompt": step.prompt} if step.prompt is not None else {})}
-        if known is not None and (unfilled := known.unfilled(given, variables)):
-            raise InvalidArguments(
-                f"activity {step.name!r} needs {unfilled[0]!r}, and nothing comes before it",
-                hint=f"pass {step.name}.step({unfilled[0]}=...) or variables={{{unfilled[0]!r}: ...}}",
-            )
+        known = self.catalog.find(last.name) if last else None
+        return Workflow(
+            correlation_id,
+            self.store,
+            timers=self.timers,
+            output_type=known.output_type if known else Any,
+            last_step=last.id if last else None,
+            sent=sent,
+        )
 
     # --- in plain code ---------------------------------------------------------------------------------------
 
@@ -313,20 +285,3 @@ class App:
 
 def _is_used(transport: BaseTransport) -> bool:
     return any(app.__dict__.get("transport") is transport for app in _apps)
-
-
-def _written(variables: Mapping[str, Any]) -> dict[str, Any]:
-    return RoutingSlip(variables=dict(variables)).variables
-
-
-def _dispatched(message: PaigeantMessage, app: str, at: float) -> WorkflowDispatched:
-    slip = message.routing_slip
-    return WorkflowDispatched(
-        correlation_id=message.correlation_id,
-        at=at,
-        name=message.name,
-        app=app,
-        message_id=message.id,
-        variables=slip.variables,
-        itinerary=[{"id": step.id, "name": step.name, "queue": step.queue} for step in slip.itinerary],
-    )

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any, get_args
 
 import structlog
 
-from paigeant.errors import Superseded
+from paigeant.errors import ChildFailed, SignalTimeout, Superseded
+from paigeant.ids import derive_child_id
+from paigeant.interrupts import Park
 from paigeant.message import PaigeantMessage
-from paigeant.slip import ActivitySpec
+from paigeant.outcome import Edits
+from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.store import Status, child_key
 from paigeant.transport import Delivery
 from paigeant.values import jsonable, revive
 
@@ -60,6 +67,14 @@ class Variables(MutableMapping[str, Any]):
 Report = Callable[[Any], Awaitable[None]]
 """Records a value a running step reports."""
 
+PlanSteps = Callable[[Sequence[Any]], tuple[ActivitySpec, ...]]
+"""Makes steps of what developers write."""
+
+
+def signal_key(name: str) -> str:
+    """What a step waits for that waits for this signal."""
+    return f"signal:{name}"
+
 
 def takes_context(annotation: Any) -> bool:
     """Whether a parameter annotated like this is given the context; ``| None`` lets tests call without one."""
@@ -69,12 +84,21 @@ def takes_context(annotation: Any) -> bool:
 class ActivityContext:
     """Given to every parameter annotated with it. ``attempt`` counts our retries, ``deliveries`` the broker's."""
 
-    __slots__ = ("_delivery", "_message", "_report", "logger", "variables")
+    __slots__ = ("_awaited", "_delivery", "_edits", "_message", "_plan", "_report", "logger", "variables")
 
-    def __init__(self, message: PaigeantMessage, delivery: Delivery, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        message: PaigeantMessage,
+        delivery: Delivery,
+        report: Report | None = None,
+        plan: PlanSteps | None = None,
+    ) -> None:
         self._message = message
         self._delivery = delivery
         self._report = report
+        self._plan = plan
+        self._edits = Edits()
+        self._awaited: Counter[str] = Counter()
         self.variables = Variables(message.routing_slip.variables)
         self.logger: Any = structlog.stdlib.get_logger(message.step.name)
 
@@ -130,6 +154,105 @@ class ActivityContext:
             KeyError: when no such step has completed.
         """
         return self._message.routing_slip.output(step, type)
+
+    # --- changing what comes after ---------------------------------------------------------------------------
+
+    @property
+    def edits(self) -> Edits:
+        """What this step changes in the workflow when it completes."""
+        return self._edits
+
+    def insert(self, *steps: Any) -> None:
+        """Put steps right after this one, in this order, when it completes; they come behind those inserted before.
+
+        Raises:
+            InvalidArguments: something that is no step, or a wrong argument.
+        """
+        self._edits = replace(self._edits, insert=(*self._edits.insert, *self._planned(steps)))
+
+    def skip(self, *steps: str) -> None:
+        """Leave out steps ahead, by name or id, when this one completes.
+
+        Raises:
+            KeyError: there is no such step ahead.
+        """
+        ahead = self._message.routing_slip.itinerary[1:]
+        for name in steps:
+            if not any(name in (step.name, step.id) for step in ahead):
+                raise KeyError(f"no step {name!r} ahead; ahead: {[step.name for step in ahead]}")
+        self._edits = replace(self._edits, skip=(*self._edits.skip, *steps))
+
+    def dispatch(self, *steps: Any, variables: Mapping[str, Any] | None = None, name: str | None = None) -> str:
+        """Send another workflow on its way, when this step completes or waits for it; its id.
+
+        The id is derived from this step, so however often the step runs, it is one workflow.
+
+        Raises:
+            InvalidArguments: no step, something that is none, or a wrong argument.
+        """
+        message = self._message
+        child = PaigeantMessage(
+            correlation_id=derive_child_id(message.correlation_id, message.step.id, len(self._edits.children)),
+            causation_id=message.id,
+            name=name or message.name,
+            routing_slip=RoutingSlip(itinerary=self._planned(steps), variables=dict(variables or {})),
+            parent=message.correlation_id,
+            obo_token=message.obo_token,
+            principal=message.principal,
+        )
+        self._edits = replace(self._edits, children=(*self._edits.children, child))
+        return child.correlation_id
+
+    def _planned(self, steps: Sequence[Any]) -> tuple[ActivitySpec, ...]:
+        if self._plan is None:
+            raise LookupError("steps can be planned in a running step only")
+        return self._plan(steps)
+
+    # --- waiting ---------------------------------------------------------------------------------------------
+
+    def sleep(self, seconds: float | None = None, *, until: float | None = None) -> None:
+        """Wait this long, or until this time (epoch seconds), without holding a process or a message.
+
+        This and its siblings do not block: they raise, and when the wait is over the activity runs from its beginning
+        and passes here. What it did before must bear repetition, or be a step of its own.
+        """
+        if until is not None:
+            seconds = max(0.0, until - time.time())
+        self._await("timer", seconds or 0.0, None)
+
+    def await_signal(self, name: str, *, timeout: float | None = None, schema: Any = Any) -> Any:
+        """The value of ``workflow.signal(name, value)`` as ``schema``; the step waits for it as in :meth:`sleep`.
+
+        Raises:
+            SignalTimeout: after ``timeout`` seconds.
+            pydantic.ValidationError: the value is no ``schema``.
+        """
+        return revive(self._await(signal_key(name), timeout, {"signal": name}), schema)
+
+    def wait_for(self, workflow: str, *, timeout: float | None = None, type: Any = Any) -> Any:  # noqa: A002 - as output()
+        """The output of a workflow that this step dispatched, as ``type``; the step waits for it as in :meth:`sleep`.
+
+        Raises:
+            ChildFailed: the workflow failed or was cancelled.
+            SignalTimeout: after ``timeout`` seconds.
+        """
+        end = self._await(child_key(workflow), timeout, {"workflow": workflow})
+        if end["status"] != Status.COMPLETED.value:
+            error = end["error"]
+            why = f": {error['type']}: {error['message']}" if error else ""
+            raise ChildFailed(f"workflow {workflow}: {end['status']}{why}", hint=f"see: paigeant workflow {workflow}")
+        return revive(end["output"], type)
+
+    def _await(self, key: str, seconds: float | None, detail: Any) -> Any:
+        """The value of the nth wait for this key, on the nth call of this run."""
+        arrived = self._message.received.get(key, ())
+        turn = self._awaited[key]
+        self._awaited[key] += 1
+        if turn >= len(arrived):
+            raise Park(key, seconds, detail)
+        if "value" in arrived[turn] or key == "timer":
+            return arrived[turn].get("value")
+        raise SignalTimeout(f"{key!r} did not come in time")
 
     async def heartbeat(self, details: Any = None) -> None:
         """Say that the step is alive and, with details, how far it is; ``workflow.events()`` shows them.

@@ -13,18 +13,24 @@ from dataclasses import dataclass
 import structlog
 
 from paigeant import codec
-from paigeant.errors import StoreError, StoreRefused
-from paigeant.events import Event, MessageDeadLettered, WorkflowDispatched
+from paigeant.errors import StoreError, StoreRefused, StoreRequired
+from paigeant.events import Event, MessageDeadLettered, MessageHeld, WorkflowDispatched
 from paigeant.message import PaigeantMessage
-from paigeant.plan import Plan, Release, Send, Settle
+from paigeant.plan import Hold, Plan, Release, Send, Settle
 from paigeant.slip import ActivitySpec
-from paigeant.store import Store
+from paigeant.store import Standing, Store
 from paigeant.transport import BaseTransport, Delivery, Outgoing
 
 log = structlog.stdlib.get_logger("paigeant.dispatch")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries to record the end of a step."""
+
+TIMER = "timer"
+"""What a message waits for that waits for nothing but its time."""
+
+_LONGEST_DELAY = 5.0
+"""Seconds a message is delayed by a broker that cannot; longer ones wait in the store."""
 
 Observer = Callable[[Event], None]
 """Told about an event after it was recorded."""
@@ -36,28 +42,48 @@ def queue_name(prefix: str, activity: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """A plan's messages as bytes: those to publish, and the facts about those to hold and about workflows begun."""
+
+    outgoing: Sequence[Outgoing] = ()
+    facts: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatcher:
     """Sends messages and settles deliveries for one App. ``joined``: the store writes in the transport's database."""
 
     transport: BaseTransport
     store: Store | None
     joined: bool
+    app: str
     prefix: str
     message_limit: int
     observers: Sequence[Observer] = ()
 
     # --- plans ------------------------------------------------------------------------------------------------
 
-    def outgoing(self, plan: Plan) -> list[Outgoing]:
+    def written(self, plan: Plan, at: float) -> Written:
         """The plan's messages as bytes.
 
         Raises:
             MessageTooLarge: naming the part that takes the most room.
+            StoreRequired: the plan holds a message, and there is no store to hold it.
         """
-        return [self._encoded(send) for send in plan.send] if isinstance(plan, Settle) else []
+        if not isinstance(plan, Settle):
+            return Written()
+        holds, sends = list(plan.hold), []
+        for send in plan.send:
+            if self.store is not None and send.delay > _LONGEST_DELAY and not self.transport.features.delay:
+                holds.append(Hold(send.message, TIMER, at + send.delay))
+            else:
+                sends.append(self._encoded(send))
+        sends += [self._encoded(Send(message)) for message in plan.begin]
+        facts = [self.dispatched(message, at) for message in plan.begin]
+        return Written(sends, [*facts, *(self._held(hold, at) for hold in holds)])
 
     async def carry_out(
-        self, plan: Plan, delivery: Delivery, outgoing: Sequence[Outgoing], *, cause: str | None, worker: str, at: float
+        self, plan: Plan, delivery: Delivery, written: Written, *, cause: str | None, worker: str, at: float
     ) -> None:
         """Act on a plan for a delivery; ``cause`` is the id of the message it carried.
 
@@ -68,7 +94,7 @@ class Dispatcher:
         if isinstance(plan, Release):
             await self.transport.release(delivery, plan.delay)
             return
-        record = list(plan.record)
+        record, outgoing = [*plan.record, *written.facts], written.outgoing
         if plan.set_aside is not None:
             letter = _dead_letter(plan, delivery, worker, at)
             record.append(letter)
@@ -105,24 +131,28 @@ class Dispatcher:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def repeat(self, delivery: Delivery, message_id: str) -> bool:
-        """For a message that is done with: publish again what followed it, and acknowledge. False for any other.
-
-        In a joined database a finished message is never delivered again: its row went with the record.
-        """
-        if self.joined or self.store is None:
-            return False
-        outgoing = await self.store.successors(message_id)
-        if outgoing is None:
-            return False
-        await self.transport.settle(delivery, outgoing)
-        return True
+    async def standing(self, message: PaigeantMessage) -> Standing:
+        """Whether the message may run, as far as there is somebody to know."""
+        if self.store is None:
+            return Standing()
+        return await self.store.standing(message.id, message.correlation_id)
 
     async def note(self, events: Sequence[Event]) -> None:
         """Record what is not the end of a step."""
         if self.store is not None:
             await self.store.record(events)
         self._announce(events)
+
+    async def post(self, outgoing: Sequence[Outgoing], record: Sequence[Event]) -> None:
+        """Record and publish what no delivery leads to: in one transaction, or in this order.
+
+        Raises:
+            TransportError, StoreError: it is unknown what was done; the same again does no harm.
+        """
+        if self.store is not None and not self.joined:
+            await self.store.record(record, outgoing)
+        await self.transport.send(outgoing, record if self.joined else ())
+        self._announce(record)
 
     # --- beginnings -------------------------------------------------------------------------------------------
 
@@ -137,14 +167,27 @@ class Dispatcher:
         """
         if repeated and self.joined and self.store is not None and await self.store.workflow(event.correlation_id):
             return
-        if self.store is not None:
-            await (self.store.connect() if self.joined else self.store.record([event], [outgoing]))
-        await self.transport.send([outgoing], [event] if self.joined else ())
-        self._announce([event])
+        if self.store is not None and self.joined:
+            await self.store.connect()
+        await self.post([outgoing], [event])
 
     def encoded(self, message: PaigeantMessage, delay: float = 0.0) -> Outgoing:
         """A message as bytes for its queue."""
         return self._encoded(Send(message, delay))
+
+    def dispatched(self, message: PaigeantMessage, at: float) -> WorkflowDispatched:
+        """The fact that this message begins a workflow."""
+        slip = message.routing_slip
+        return WorkflowDispatched(
+            correlation_id=message.correlation_id,
+            at=at,
+            name=message.name,
+            app=self.app,
+            message_id=message.id,
+            variables=slip.variables,
+            itinerary=[{"id": step.id, "name": step.name, "queue": step.queue} for step in slip.itinerary],
+            parent=message.parent,
+        )
 
     # --- parts ------------------------------------------------------------------------------------------------
 
@@ -159,6 +202,28 @@ class Dispatcher:
             id=message.id,
             delay=send.delay,
             priority=message.step.priority,
+        )
+
+    def _held(self, hold: Hold, at: float) -> MessageHeld:
+        if self.store is None:
+            raise StoreRequired(
+                f"the step waits for {hold.key!r}, which is kept in a store, and this App has none",
+                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
+            )
+        message = hold.message
+        encoded = self._encoded(Send(message))
+        return MessageHeld(
+            correlation_id=message.correlation_id,
+            at=at,
+            wait_id=message.id,
+            step_id=message.step.id,
+            activity=message.step.name,
+            key=hold.key,
+            due_at=hold.due_at,
+            detail=hold.detail,
+            queue=encoded.queue,
+            body=encoded.body,
+            priority=encoded.priority,
         )
 
     def _kept(self, letter: MessageDeadLettered) -> Outgoing:

@@ -72,8 +72,16 @@ class MessageTooLarge(MessageError):
     """The message is larger than the configured limit."""
 
 
+class SignalTimeout(MessageError):
+    """What a step waited for did not come in time."""
+
+
 class InvalidInput(MessageError):
     """The values that reached an activity do not fit its parameters; retrying cannot help."""
+
+
+class ChildFailed(PaigeantError):
+    """A workflow that a step dispatched and waited for did not complete."""
 
 
 # --- the operator ------------------------------------------------------------------------------------------------
@@ -116,6 +124,10 @@ class WorkflowNotFound(WorkflowError):
 
 class WorkflowFailed(WorkflowError):
     """The workflow ended as ``failed``."""
+
+
+class WorkflowCancelled(WorkflowError):
+    """The workflow was cancelled before its end."""
 
 
 class WorkflowTimeout(WorkflowError, TimeoutError):

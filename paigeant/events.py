@@ -42,26 +42,44 @@ class WorkflowDispatched(Event):
     message_id: str
     variables: dict[str, Any] = field(default_factory=dict)
     itinerary: list[dict[str, Any]] = field(default_factory=list)
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowCompleted(Event):
+class WorkflowEnded(Event):
+    """The workflow is over. ``parent`` is the workflow that dispatched it, if one did."""
+
+    type: ClassVar[str] = "workflow_ended"
+
+    variables: dict[str, Any] = field(default_factory=dict)
+    parent: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCompleted(WorkflowEnded):
     """The last step completed; ``output`` is its output."""
 
     type: ClassVar[str] = "workflow_completed"
 
     output: Any = None
-    variables: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowFailed(Event):
+class WorkflowFailed(WorkflowEnded):
     """The workflow ended without reaching its last step."""
 
     type: ClassVar[str] = "workflow_failed"
 
     error: ErrorInfo
-    variables: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCancelled(WorkflowEnded):
+    """Somebody ended the workflow; ``reason`` is what they said."""
+
+    type: ClassVar[str] = "workflow_cancelled"
+
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +165,69 @@ class StepRetried(StepEnded):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepParked(StepEnded):
+    """A step waits for ``key`` or until ``due_at`` (epoch seconds); nothing of it runs meanwhile."""
+
+    type: ClassVar[str] = "step_parked"
+    status: ClassVar[str] = "parked"
+
+    key: str
+    due_at: float | None = None
+    detail: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDropped(StepEnded):
+    """A step was not started, because its workflow was over before; ``reason`` says how."""
+
+    type: ClassVar[str] = "step_dropped"
+    status: ClassVar[str] = "dropped"
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageHeld(Event):
+    """A message is kept in the store until ``key`` arrives or ``due_at`` has come."""
+
+    type: ClassVar[str] = "message_held"
+
+    wait_id: str
+    step_id: str
+    activity: str
+    key: str
+    due_at: float | None = None
+    detail: Any = None
+    queue: str
+    body: bytes
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageResumed(Event):
+    """A held message went back to its queue; ``key`` is what it waited for."""
+
+    type: ClassVar[str] = "message_resumed"
+
+    wait_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalReceived(Event):
+    """Something a step of this workflow waits for, or will: a signal, the end of a child, an operator's word.
+
+    ``by`` says who sent it, where that is known.
+    """
+
+    type: ClassVar[str] = "signal_received"
+
+    key: str
+    value: Any = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepSuperseded(StepEvent):
     """A worker finished a step that another worker had taken over; its result was refused."""
 
@@ -167,5 +248,5 @@ class MessageDeadLettered(Event):
     deliveries: int = 1
 
 
-LAST = (WorkflowCompleted.type, WorkflowFailed.type)
+LAST = (WorkflowCompleted.type, WorkflowFailed.type, WorkflowCancelled.type)
 """The types of event after which a workflow has no more."""

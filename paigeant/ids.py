@@ -17,10 +17,30 @@ def new_correlation_id() -> str:
     return str(UUID(int=value))
 
 
-def derive_message_id(correlation_id: str, step_id: str, heading: str, attempt: int, epoch: int = 0) -> str:
+def derive_message_id(
+    correlation_id: str, step_id: str, heading: str, attempt: int, epoch: int = 0, resumes: int = 0
+) -> str:
     """The id of the message that carries this attempt of this step: 32 hex digits.
 
     The same step sent twice is one message, so receivers and brokers can drop the copy.
     """
-    parts = (correlation_id, step_id, heading, str(attempt), str(epoch))
+    parts = [correlation_id, step_id, heading, str(attempt), str(epoch)]
+    if resumes:
+        parts.append(str(resumes))
     return blake2b("\x1f".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def derive_child_id(correlation_id: str, step_id: str, ordinal: int) -> str:
+    """The id of the nth workflow that a step dispatches: the same however often the step runs.
+
+    A UUID of version 8 (RFC 9562, section 5.8) that keeps the time of the parent's, if that is a UUID of version 7.
+    """
+    digest = blake2b("\x1f".join((correlation_id, step_id, str(ordinal))).encode(), digest_size=16).digest()
+    try:
+        time_part = UUID(correlation_id).bytes[:6]
+    except ValueError:
+        time_part = digest[:6]
+    value = int.from_bytes(time_part + digest[6:])
+    value = value & ~(0xF << 76) | 0x8 << 76
+    value = value & ~(0b11 << 62) | 0b10 << 62
+    return str(UUID(int=value))

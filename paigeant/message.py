@@ -8,9 +8,10 @@ from pydantic import ConfigDict, Field, model_validator
 
 from paigeant.ids import derive_message_id, new_correlation_id
 from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.values import JsonObject
 from paigeant.wire import Label, WireModel
 
-SPEC_VERSION = "1.0"
+SPEC_VERSION = "1.1"
 """The wire format this release writes. A change of the first number is one an older worker must refuse."""
 
 
@@ -24,6 +25,9 @@ class PaigeantMessage(WireModel):
     ``id`` is derived from (correlation id, step id, heading, attempt, epoch), so the same step sent twice is one
     message. ``epoch`` counts redrives by an operator. ``trace_context`` is W3C trace context. The last group of fields
     is reserved for signatures and delegated identity.
+
+    ``resumes`` counts how often the step was parked and went on, and ``received`` lists what it waited for, by key.
+    ``parent`` is the workflow that dispatched this one.
     """
 
     model_config = ConfigDict(json_schema_extra={"required": list[Any](sorted(REQUIRED))})
@@ -35,6 +39,9 @@ class PaigeantMessage(WireModel):
     name: Label = ""
     attempt: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
     epoch: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    resumes: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    received: JsonObject = Field(default_factory=dict)
+    parent: Label | None = None
     routing_slip: RoutingSlip
     trace_context: dict[str, str] = Field(default_factory=dict)
 
@@ -46,7 +53,7 @@ class PaigeantMessage(WireModel):
     def _derived(self) -> Self:
         if not self.routing_slip.itinerary:
             raise ValueError("the routing slip is empty: a message always has a current step")
-        derived = self._derive(self.routing_slip, self.attempt)
+        derived = self._derive(self.routing_slip, self.attempt, self.resumes)
         if self.id not in ("", derived):
             raise ValueError("the id does not belong to this step and attempt")
         # Frozen for everyone else: this runs before the message is handed out.
@@ -64,15 +71,28 @@ class PaigeantMessage(WireModel):
         """The workflow's variables."""
         return self.routing_slip.variables
 
-    def _derive(self, slip: RoutingSlip, attempt: int) -> str:
-        return derive_message_id(self.correlation_id, slip.itinerary[0].id, slip.heading, attempt, self.epoch)
+    def _derive(self, slip: RoutingSlip, attempt: int, resumes: int) -> str:
+        step = slip.itinerary[0].id
+        return derive_message_id(self.correlation_id, step, slip.heading, attempt, self.epoch, resumes)
 
-    def next(self, slip: RoutingSlip, attempt: int = 1) -> PaigeantMessage:
-        """The message that follows this one: same workflow, new slip."""
-        changes = {
-            "id": self._derive(slip, attempt),
-            "causation_id": self.id,
-            "attempt": attempt,
-            "routing_slip": slip,
-        }
-        return self.model_copy(update=changes)
+    def next(self, slip: RoutingSlip) -> PaigeantMessage:
+        """The message that follows this one: same workflow, next step."""
+        return self._following(routing_slip=slip, attempt=1, resumes=0, received={})
+
+    def again(self) -> PaigeantMessage:
+        """The next attempt of the same step."""
+        return self._following(attempt=self.attempt + 1)
+
+    def resumed(self) -> PaigeantMessage:
+        """The same attempt of the same step, after what it waits for has come; see :meth:`receiving`."""
+        return self._following(resumes=self.resumes + 1)
+
+    def receiving(self, key: str, value: Any) -> PaigeantMessage:
+        """The message with what its step waited for, after what came for the same key before; the id stays."""
+        arrived = [*self.received.get(key, ()), value]
+        return self.model_copy(update={"received": {**self.received, key: arrived}})
+
+    def _following(self, **changes: Any) -> PaigeantMessage:
+        after = self.model_copy(update=changes | {"causation_id": self.id})
+        after.__dict__["id"] = after._derive(after.routing_slip, after.attempt, after.resumes)
+        return after

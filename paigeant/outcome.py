@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from paigeant.events import ErrorInfo
+from paigeant.message import PaigeantMessage
+from paigeant.slip import ActivitySpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,13 +20,24 @@ class Execution:
     finished_at: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edits:
+    """What a step changes in its workflow: steps right after it, steps left out, workflows dispatched."""
+
+    insert: tuple[ActivitySpec, ...] = ()
+    skip: tuple[str, ...] = ()
+    children: tuple[PaigeantMessage, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The activity returned; ``variables`` is None when it changed none."""
+    """The activity returned; ``variables`` is None when it changed none. ``is_last``: the steps ahead are not run."""
 
     execution: Execution
     output: Any = None
     variables: dict[str, Any] | None = None
+    edits: Edits = Edits()
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,20 @@ class Retrying:
     execution: Execution
     error: ErrorInfo
     delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The step waits for ``key``, or until ``due_at`` (epoch seconds), without holding a process or a message.
+
+    ``detail`` says what is waited for, for people: what an approval asks, for example.
+    """
+
+    execution: Execution
+    key: str
+    due_at: float | None = None
+    detail: Any = None
+    children: tuple[PaigeantMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +80,14 @@ class Poisoned:
 
 
 @dataclass(frozen=True, slots=True)
+class Dropped:
+    """The step was not started, because its workflow is over."""
+
+    execution: Execution
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
     """This worker cannot run the step; the delivery goes back, unharmed, due again after ``delay`` seconds."""
 
@@ -60,4 +95,4 @@ class Returned:
     delay: float
 
 
-Outcome = Completed | Retrying | Faulted | Poisoned | Returned
+Outcome = Completed | Retrying | Parked | Faulted | Poisoned | Dropped | Returned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from paigeant.events import Event
 from paigeant.message import PaigeantMessage
@@ -17,10 +18,25 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A message to keep in the store until ``key`` arrives, or until ``due_at`` (epoch seconds)."""
+
+    message: PaigeantMessage
+    key: str
+    due_at: float | None = None
+    detail: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
-    """Record these facts, publish these messages, acknowledge the delivery; ``set_aside`` keeps its bytes as well."""
+    """Record these facts, publish or hold these messages, acknowledge the delivery.
+
+    ``begin`` are the first messages of other workflows; ``set_aside`` is why the delivery's bytes are kept.
+    """
 
     send: tuple[Send, ...] = ()
+    begin: tuple[PaigeantMessage, ...] = ()
+    hold: tuple[Hold, ...] = ()
     record: tuple[Event, ...] = ()
     set_aside: str | None = None
 

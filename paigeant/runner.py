@@ -17,14 +17,43 @@ import structlog
 from paigeant import codec
 from paigeant.activity import Activity, Kind
 from paigeant.clock import Clock, SystemClock
-from paigeant.context import ActivityContext, _current
-from paigeant.dispatch import Dispatcher
-from paigeant.errors import ConfigurationError, MessageError, MessageTooLarge, StoreError, Superseded
-from paigeant.events import ErrorInfo, StepEvent, StepProgressed, StepStarted, StepSuperseded, StepYielded
-from paigeant.forward import decide
+from paigeant.context import ActivityContext, PlanSteps, _current
+from paigeant.dispatch import TIMER, Dispatcher, Written
+from paigeant.errors import (
+    ConfigurationError,
+    MessageError,
+    MessageTooLarge,
+    StoreError,
+    StoreRequired,
+    Superseded,
+    TransportError,
+)
+from paigeant.events import (
+    ErrorInfo,
+    StepEvent,
+    StepProgressed,
+    StepStarted,
+    StepSuperseded,
+    StepYielded,
+    WorkflowEnded,
+)
+from paigeant.forward import admit, decide
+from paigeant.interrupts import Park, Retry, Terminate
 from paigeant.message import PaigeantMessage
-from paigeant.outcome import Completed, Execution, Faulted, Outcome, Poisoned, Retrying, Returned
-from paigeant.plan import Settle
+from paigeant.outcome import (
+    Completed,
+    Dropped,
+    Execution,
+    Faulted,
+    Outcome,
+    Parked,
+    Poisoned,
+    Retrying,
+    Returned,
+)
+from paigeant.plan import Plan, Settle
+from paigeant.steps import BUILT_IN
+from paigeant.timers import Timers
 from paigeant.transport import Delivery
 from paigeant.values import jsonable, printable
 
@@ -47,6 +76,8 @@ class Runner:
     activities: Mapping[str, Activity[..., Any]]
     dispatcher: Dispatcher
     threads: Executor
+    timers: Timers | None = None
+    plan_steps: PlanSteps | None = None
     max_deliveries: int = 5
     message_limit: int = 1_048_576
     clock: Clock = field(default_factory=SystemClock)
@@ -71,10 +102,13 @@ class Runner:
 
     async def _run_message(self, message: PaigeantMessage, delivery: Delivery) -> None:
         try:
-            if await self.dispatcher.repeat(delivery, message.id):
+            standing = await self.dispatcher.standing(message)
+            if standing.done is not None:
+                await self.dispatcher.transport.settle(delivery, standing.done)
                 log.info("step was done before, its successor is sent again")
                 return
-            outcome = await self._outcome(message, delivery)
+            now = self.clock.now()
+            outcome = admit(standing, self._execution(delivery, now)) or await self._outcome(message, delivery)
             await self._conclude(message, delivery, outcome)
         except Superseded:
             log.warning(
@@ -85,7 +119,7 @@ class Runner:
     # --- outcome ---------------------------------------------------------------------------------------------
 
     async def _outcome(self, message: PaigeantMessage, delivery: Delivery) -> Outcome:
-        activity = self.activities.get(message.step.name)
+        activity = self.activities.get(message.step.name) or BUILT_IN.get(message.step.name)
         if activity is None:
             return Returned(f"this worker does not serve {message.step.name!r}", RETURN_DELAY)
         started_at = self.clock.now()
@@ -93,22 +127,32 @@ class Runner:
             execution = self._execution(delivery, started_at)
             return Poisoned(execution, _poison(self.max_deliveries))
         notice = asyncio.get_running_loop().call_later(NOTICE_AFTER, self._notice, message, delivery, started_at)
+        progress = _Progress(self, message, delivery)
+        context = ActivityContext(message, delivery, progress.report, self.plan_steps)
+        is_last = False
         try:
-            output, variables = await self._invoke(activity, message, delivery)
+            try:
+                output = await self._invoke(activity, message, context, progress)
+            except Terminate as terminate:
+                output, is_last = jsonable(terminate.output, f"the output of {activity.name!r}"), True
         except BaseException as error:  # an activity may raise anything, SystemExit too: it becomes an outcome
             if _is_ours(error):
                 raise
-            return _after_error(error, self._execution(delivery, started_at), activity, message)
+            return _after_error(error, self._execution(delivery, started_at), activity, context)
         finally:
             notice.cancel()
-        return Completed(self._execution(delivery, started_at), output, variables)
+        return Completed(
+            self._execution(delivery, started_at), output, context.variables.changed, context.edits, is_last
+        )
 
     async def _invoke(
-        self, activity: Activity[..., Any], message: PaigeantMessage, delivery: Delivery
-    ) -> tuple[Any, dict[str, Any] | None]:
-        """Bind and call; the output as JSON types, and the variables if any changed."""
-        progress = _Progress(self, message, delivery)
-        context = ActivityContext(message, delivery, progress.report)
+        self,
+        activity: Activity[..., Any],
+        message: PaigeantMessage,
+        context: ActivityContext,
+        progress: _Progress,
+    ) -> Any:
+        """Bind and call; the output as JSON types."""
         token = _current.set(context)
         try:
             async with asyncio.timeout(message.step.timeout or activity.timeout):
@@ -121,7 +165,7 @@ class Runner:
                         result = await self._call(activity, arguments, progress)
         finally:
             _current.reset(token)
-        return jsonable(result, f"the output of {activity.name!r}"), context.variables.changed
+        return jsonable(result, f"the output of {activity.name!r}")
 
     async def _call(self, activity: Activity[..., Any], arguments: dict[str, Any], progress: _Progress) -> Any:
         match activity.kind:
@@ -137,22 +181,39 @@ class Runner:
 
     async def _conclude(self, message: PaigeantMessage, delivery: Delivery, outcome: Outcome) -> None:
         plan = decide(message, outcome)
+        now = self.clock.now()
         try:
-            outgoing = self.dispatcher.outgoing(plan)
-        except MessageTooLarge as error:
-            assert isinstance(outcome, Completed | Retrying)
+            written = self.dispatcher.written(plan, now)
+        except (MessageTooLarge, StoreRequired) as error:
+            assert isinstance(outcome, Completed | Retrying | Parked)
             outcome = Faulted(outcome.execution, _error_info(error))
-            plan, outgoing = decide(message, outcome), []
-        await self.dispatcher.carry_out(
-            plan, delivery, outgoing, cause=message.id, worker=self.worker, at=self.clock.now()
-        )
+            plan, written = decide(message, outcome), Written()
+        await self.dispatcher.carry_out(plan, delivery, written, cause=message.id, worker=self.worker, at=now)
         _log(outcome)
+        await self._wake(plan)
+
+    async def _wake(self, plan: Plan) -> None:
+        """What was recorded may be what a message waits for, or wait for what has come before."""
+        if self.timers is None or not isinstance(plan, Settle):
+            return
+        for hold in plan.hold:
+            if hold.due_at is not None:
+                self.timers.expect(hold.due_at)
+        concerned = {hold.message.correlation_id for hold in plan.hold if hold.key != TIMER}
+        concerned |= {event.parent for event in plan.record if isinstance(event, WorkflowEnded) and event.parent}
+        try:
+            for correlation_id in concerned:
+                await self.timers.match(correlation_id)
+        except (StoreError, TransportError) as error:  # any worker's next look finds it
+            log.warning("could not wake what waits", error=str(error))
 
     async def _set_aside(self, delivery: Delivery, error: MessageError) -> None:
         reason = f"{type(error).__name__}: {error}"
         plan = Settle(set_aside=reason)
         try:
-            await self.dispatcher.carry_out(plan, delivery, [], cause=None, worker=self.worker, at=self.clock.now())
+            await self.dispatcher.carry_out(
+                plan, delivery, Written(), cause=None, worker=self.worker, at=self.clock.now()
+            )
         except Superseded:
             return
         log.warning("message set aside", queue=delivery.queue, reason=reason, worker=self.worker)
@@ -227,15 +288,22 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _after_error(
-    error: BaseException, execution: Execution, activity: Activity[..., Any], message: PaigeantMessage
+    error: BaseException, execution: Execution, activity: Activity[..., Any], context: ActivityContext
 ) -> Outcome:
     """What follows an exception: never a retry for input or configuration that cannot get better."""
+    message = context.message
     policy = message.step.retry or activity.retry
     if isinstance(error, Superseded):
         raise error
+    if isinstance(error, Park):
+        due_at = None if error.seconds is None else execution.finished_at + error.seconds
+        return Parked(execution, error.key, due_at, error.detail, context.edits.children)
+    if isinstance(error, Retry) and not error.counted:
+        return Retrying(execution, _error_info(error), error.after or policy.wait(message.attempt))
     if isinstance(error, MessageError | ConfigurationError) or not policy.allows(message.attempt):
         return Faulted(execution, _error_info(error))
-    return Retrying(execution, _error_info(error), policy.wait(message.attempt))
+    after = error.after if isinstance(error, Retry) else None
+    return Retrying(execution, _error_info(error), policy.wait(message.attempt) if after is None else after)
 
 
 def _error_info(error: BaseException) -> ErrorInfo:
@@ -264,6 +332,10 @@ def _log(outcome: Outcome) -> None:
     match outcome:
         case Completed(execution=ran):
             log.info("step completed", seconds=round(ran.finished_at - ran.started_at, 3))
+        case Parked(key=key, due_at=due_at):
+            log.info("step parked", waits_for=key, due_at=due_at)
+        case Dropped(reason=reason):
+            log.info("step dropped", reason=reason)
         case Retrying(error=error, delay=delay):
             log.warning("step failed, will be tried again", error_type=error.type, delay=round(delay, 3))
         case Faulted(error=error):

@@ -6,6 +6,7 @@ are the words of MassTransit Courier. Slips are frozen: every change is a new sl
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -96,9 +97,22 @@ class RoutingSlip(WireModel):
         """Whether no step is left."""
         return not self.itinerary
 
-    def completed(self, entry: LogEntry, variables: dict[str, Any] | None = None) -> RoutingSlip:
-        """The slip after its current step completed."""
-        changes: dict[str, Any] = {"itinerary": self.itinerary[1:], "log": (*self.log, entry)}
+    def completed(
+        self,
+        entry: LogEntry,
+        variables: dict[str, Any] | None = None,
+        *,
+        insert: tuple[ActivitySpec, ...] = (),
+        skip: Collection[str] = (),
+    ) -> RoutingSlip:
+        """The slip after its current step completed, inserted steps first and those of these names or ids left out."""
+        ahead = self.itinerary[1:]
+        if skip:
+            ahead = tuple(step for step in ahead if step.name not in skip and step.id not in skip)
+        if insert:
+            taken = {one.id for one in self.log} | {one.id for one in self.itinerary}
+            ahead = (*_numbered(insert, taken), *ahead)
+        changes: dict[str, Any] = {"itinerary": ahead, "log": (*self.log, entry)}
         if variables is not None:
             changes["variables"] = variables
         return self.model_copy(update=changes)

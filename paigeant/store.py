@@ -19,12 +19,61 @@ class Status(StrEnum):
     """Where a workflow stands."""
 
     RUNNING = "running"
+    PAUSED = "paused"
+    PARKED = "parked"
+    COMPENSATING = "compensating"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLED = "cancelled"
+    COMPENSATED = "compensated"
+    COMPENSATION_INCOMPLETE = "compensation_incomplete"
 
     @property
     def is_terminal(self) -> bool:
-        return self is not Status.RUNNING
+        return self in TERMINAL
+
+
+TERMINAL = frozenset(
+    {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.COMPENSATED, Status.COMPENSATION_INCOMPLETE}
+)
+"""Where a workflow stays for good."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the store knows that decides whether a delivered message may run.
+
+    ``done``: the message was done with before, and this is what followed it, as far as not itself done.
+    """
+
+    status: Status = Status.RUNNING
+    done: Sequence[Outgoing] | None = None
+
+
+def child_key(correlation_id: str) -> str:
+    """What a workflow waits for that waits for this child of it."""
+    return f"child:{correlation_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A message that waits in the store, or did: ``value`` is what came for it, None when its time came first.
+
+    ``key`` is what it waits for; ``detail`` says it for people. Times are epoch seconds.
+    """
+
+    wait_id: str
+    correlation_id: str
+    step_id: str
+    activity: str
+    key: str
+    due_at: float | None
+    detail: Any
+    queue: str
+    body: bytes
+    priority: int
+    since: float
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +184,31 @@ class Store(ABC):
     @abstractmethod
     async def successors(self, message_id: str) -> Sequence[Outgoing] | None:
         """What followed a message that is done with, as far as not itself done; None for one that is not."""
+
+    @abstractmethod
+    async def standing(self, message_id: str, correlation_id: str) -> Standing:
+        """Whether this message may run: asked before each step."""
+
+    # --- what waits --------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def match(self, correlation_id: str | None = None) -> Sequence[Held]:
+        """Give what has come for waiting messages to them, each once; those that may go on now.
+
+        Default: of all workflows, at most some hundreds at a time. A message that was given its value here stays held
+        until :class:`~paigeant.events.MessageResumed` is recorded.
+        """
+
+    @abstractmethod
+    async def take_due(self) -> tuple[Sequence[Held], float | None]:
+        """Messages whose time has come, at most some hundreds, and when to look again (epoch seconds; None: any time).
+
+        Among them are those that were given their value a while ago and have not gone on: whoever did that has died.
+        """
+
+    @abstractmethod
+    async def held(self, correlation_id: str | None = None, key: str = "", limit: int = 100) -> Sequence[Held]:
+        """Waiting messages, the oldest first; ``key`` is how their keys begin."""
 
     @abstractmethod
     async def waiting_queues(self) -> Sequence[str]:

@@ -16,10 +16,12 @@ import structlog
 from paigeant.activity import Activity
 from paigeant.app import App
 from paigeant.code_version import code_version
+from paigeant.dispatch import queue_name
 from paigeant.errors import ConfigurationError, PaigeantError, StoreError
 from paigeant.health import Health
 from paigeant.recovery import is_needed, refill
 from paigeant.runner import Runner
+from paigeant.steps import CONTROL
 from paigeant.store import WORKER_ANNOUNCES_EVERY, WorkerRecord
 from paigeant.transport import Delivery
 
@@ -57,7 +59,8 @@ class Worker:
         self.concurrency = concurrency or app.settings.concurrency
         self.prefetch = max(prefetch or self.concurrency, 1)
         self.activities = _chosen(app, only)
-        self.queues = tuple(queues) or tuple(dict.fromkeys(app.queue_of(one) for one in self.activities.values()))
+        served = tuple(queues) or tuple(dict.fromkeys(app.catalog.queue_of(one) for one in self.activities.values()))
+        self.queues = (*served, queue_name(app.prefix, CONTROL)) if app.store is not None else served
         self.burst = burst
         self.shutdown_timeout = app.settings.shutdown_timeout if shutdown_timeout is None else shutdown_timeout
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:4]}"
@@ -80,18 +83,24 @@ class Worker:
         await self.app.connect()
         await self.app.transport.declare(*self.queues)
         threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="paigeant-activity")
+        timers = self.app.timers
         runner = Runner(
             worker=self.name,
             activities=self.activities,
             dispatcher=self.app.dispatcher,
             threads=threads,
+            timers=timers,
+            plan_steps=self.app.catalog.specs,
             max_deliveries=self.app.settings.max_deliveries,
             message_limit=self.app.settings.message_limit,
             clock=self.app.clock,
         )
-        beside = [asyncio.create_task(self._announce()), asyncio.create_task(self._recover())]
+        tasks = [self._announce(), self._recover()]
+        if timers is not None:
+            tasks.append(timers.run())
         if self.health is not None:
-            beside.append(asyncio.create_task(self.health.watch(self.app.transport, self.queues[0])))
+            tasks.append(self.health.watch(self.app.transport, self.queues[0]))
+        beside = [asyncio.create_task(task) for task in tasks]
         try:
             await self._serve(runner, started)
         finally:

@@ -11,12 +11,14 @@ import structlog
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 
+from paigeant.context import signal_key
 from paigeant.errors import (
     ConfigurationError,
     SchemaTooNew,
     StoreError,
     StoreRefused,
     StoreRequired,
+    WorkflowCancelled,
     WorkflowError,
     WorkflowFailed,
     WorkflowNotFound,
@@ -24,7 +26,8 @@ from paigeant.errors import (
 )
 from paigeant.events import LAST
 from paigeant.store import EventRecord, Status, Store, WorkflowRecord
-from paigeant.values import revive
+from paigeant.timers import Timers
+from paigeant.values import jsonable, revive
 
 T = TypeVar("T")
 
@@ -44,12 +47,16 @@ class Workflow:
         correlation_id: str,
         store: Store | None,
         *,
+        timers: Timers | None = None,
         output_type: Any = Any,
+        last_step: str | None = None,
         sent: asyncio.Task[None] | None = None,
     ) -> None:
         self.correlation_id = correlation_id
         self._store = store
+        self._timers = timers
         self._output_type = output_type
+        self._last_step = last_step
         self._sent = sent
         self._outage: StoreError | None = None
 
@@ -85,6 +92,7 @@ class Workflow:
 
         Raises:
             WorkflowFailed: with the error of the step that failed.
+            WorkflowCancelled: somebody ended it.
             WorkflowTimeout: after ``timeout`` seconds; the workflow goes on. It says so when the store is unreachable,
                 which is waited out and is no error by itself.
             WorkflowError: the output does not fit the last activity's return annotation.
@@ -97,7 +105,9 @@ class Workflow:
                 raise
             raise self._timed_out(timeout) from None
         if ended.status is Status.COMPLETED:
-            return self._typed(ended.output)
+            return self._typed(ended.output) if self._ended_as_planned(ended) else ended.output
+        if ended.status is Status.CANCELLED:
+            raise WorkflowCancelled(f"workflow {self.correlation_id} was cancelled", correlation_id=self.correlation_id)
         raise WorkflowFailed(
             f"workflow {self.correlation_id} failed: {ended.error}",
             correlation_id=self.correlation_id,
@@ -112,6 +122,11 @@ class Workflow:
             hint += "; is a worker running that serves its next step?"
         return WorkflowTimeout(text, correlation_id=self.correlation_id, hint=hint)
 
+    def _ended_as_planned(self, record: WorkflowRecord) -> bool:
+        """Whether the output is that of the step that was last at dispatch: steps can be inserted, or end it sooner."""
+        ran = [step.id for step in record.steps if step.status == "completed"]
+        return self._last_step is None or (bool(ran) and ran[-1] == self._last_step)
+
     def _typed(self, output: Any) -> Any:
         try:
             return revive(output, self._output_type)
@@ -125,6 +140,24 @@ class Workflow:
     def result_sync(self, timeout: float | None = None) -> Any:
         """:meth:`result` for plain code."""
         return run_sync(self.result(timeout), "await workflow.result()")
+
+    async def signal(self, name: str, value: Any = None, *, by: str | None = None) -> None:
+        """Give the workflow a signal that a step waits for, or will: one that nobody waits for yet is kept.
+
+        Raises:
+            WorkflowNotFound, WorkflowError: there is no such workflow, or it has ended.
+            NotSerializable: the value cannot be written as JSON.
+        """
+        await self._deliver(signal_key(name), jsonable(value, f"signal {name!r}"), by)
+
+    async def _deliver(self, key: str, value: Any, by: str | None) -> None:
+        status = await self.status()
+        if status.is_terminal or self._timers is None:
+            raise WorkflowError(
+                f"workflow {self.correlation_id} is {status.value}: nothing waits in it any more",
+                correlation_id=self.correlation_id,
+            )
+        await self._timers.deliver(self.correlation_id, key, value, by)
 
     async def events(self, after: int = 0) -> AsyncGenerator[EventRecord, None]:
         """What happens in the workflow, from the beginning or after an offset, until it ends.

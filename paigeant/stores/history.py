@@ -7,29 +7,34 @@ from dataclasses import asdict, fields
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from paigeant.events import (
     ErrorInfo,
     Event,
     MessageDeadLettered,
+    MessageHeld,
+    MessageResumed,
+    SignalReceived,
     StepCompleted,
     StepEnded,
     StepStarted,
+    WorkflowCancelled,
     WorkflowCompleted,
     WorkflowDispatched,
+    WorkflowEnded,
     WorkflowFailed,
 )
-from paigeant.store import Status
-from paigeant.stores.tables import dead_letters, events, steps, workflows
+from paigeant.store import TERMINAL, Status, child_key
+from paigeant.stores.tables import dead_letters, events, signals, steps, waits, workflows
 
 Row = dict[str, Any]
 
-_ASIDE = {"correlation_id", "at", "output", "body", "itinerary", "variables"}
+_ASIDE = {"correlation_id", "at", "output", "body", "itinerary", "variables", "parent"}
 """Fields an event's row leaves out: they have columns of their own, here or in the workflow or step they change."""
 
-ENDED = ("completed", "retried", "failed")
+ENDED = ("completed", "retried", "failed", "parked", "dropped")
 """The statuses of a step that is done with its message."""
 
 
@@ -82,9 +87,10 @@ _FINISHED = select(steps.c.message_id, steps.c.worker).where(
 )
 
 _change = update(workflows).where(workflows.c.correlation_id == bindparam("id"))
-_END = _change.where(workflows.c.status == Status.RUNNING.value).values(
+_END = _change.where(*[workflows.c.status != one.value for one in sorted(TERMINAL)]).values(
     {name: bindparam(f"new_{name}") for name in ("status", "updated_at", "finished_at", "variables", "output", "error")}
 )
+_RESUMED = delete(waits).where(waits.c.wait_id == bindparam("id"))
 _CARRY = _change.values(variables=bindparam("new_variables"), updated_at=bindparam("new_updated_at"))
 
 
@@ -127,17 +133,26 @@ def _without_repetitions(batch: Sequence[Event], new: set[str]) -> list[Event]:
 
 
 def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
-    rows: dict[Table, list[Row]] = {events: [_event_row(event) for event in batch]}
+    rows: dict[Table, list[Row]] = {}
     for event in batch:
         match event:
+            case MessageHeld():
+                rows.setdefault(waits, []).append(_wait_row(event))
+                continue
             case MessageDeadLettered():
                 rows.setdefault(dead_letters, []).append(_columns(event, dead_letters))
+            case SignalReceived():
+                rows.setdefault(signals, []).append(_columns(event, signals))
+            case WorkflowEnded(parent=str() as parent):
+                rows.setdefault(signals, []).append(_child_row(event, parent))
+        rows.setdefault(events, []).append(_event_row(event))
     return rows
 
 
 def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
     carried: list[Row] = []
     ended: list[Row] = []
+    resumed: list[Row] = []
     for event in batch:
         match event:
             case StepCompleted(variables=dict() as variables):
@@ -146,10 +161,15 @@ def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
                 ended.append(_end_row(event, Status.COMPLETED, event.output, None))
             case WorkflowFailed():
                 ended.append(_end_row(event, Status.FAILED, None, event.error))
-    return [(statement, rows) for statement, rows in ((_CARRY, carried), (_END, ended)) if rows]
+            case WorkflowCancelled():
+                ended.append(_end_row(event, Status.CANCELLED, None, None))
+            case MessageResumed(wait_id=wait_id):
+                resumed.append({"id": wait_id})
+    statements = ((_CARRY, carried), (_END, ended), (_RESUMED, resumed))
+    return [(statement, rows) for statement, rows in statements if rows]
 
 
-def _end_row(event: WorkflowCompleted | WorkflowFailed, status: Status, output: Any, error: ErrorInfo | None) -> Row:
+def _end_row(event: WorkflowEnded, status: Status, output: Any, error: ErrorInfo | None) -> Row:
     return {
         "id": event.correlation_id,
         "new_status": status.value,
@@ -176,6 +196,23 @@ def _columns(event: Event, table: Table) -> Row:
     return {column.name: getattr(event, column.name) for column in table.columns if column.name != "id"}
 
 
+def _wait_row(event: MessageHeld) -> Row:
+    kept = ("wait_id", "correlation_id", "step_id", "activity", "key", "due_at", "detail", "queue", "body", "priority")
+    return {name: getattr(event, name) for name in kept} | {"since": event.at}
+
+
+def _child_row(event: WorkflowEnded, parent: str) -> Row:
+    """What the parent is told, if it waits for this child, now or later."""
+    value: Row = {"status": event.type.removeprefix("workflow_"), "output": None, "error": None}
+    match event:
+        case WorkflowCompleted(output=output):
+            value["output"] = output
+        case WorkflowFailed(error=error):
+            value["error"] = {"type": error.type, "message": error.message}
+    key = child_key(event.correlation_id)
+    return {"correlation_id": parent, "key": key, "value": value, "by": None, "at": event.at}
+
+
 def _workflow_row(event: WorkflowDispatched) -> Row:
     return {
         "correlation_id": event.correlation_id,
@@ -186,6 +223,7 @@ def _workflow_row(event: WorkflowDispatched) -> Row:
         "updated_at": event.at,
         "itinerary": event.itinerary,
         "variables": event.variables,
+        "parent": event.parent,
     }
 
 

@@ -22,12 +22,15 @@ from paigeant.store import (
     WORKER_ANNOUNCES_EVERY,
     DeadLetter,
     EventRecord,
+    Held,
+    Standing,
     Status,
     StepRecord,
     Store,
     WorkerRecord,
     WorkflowRecord,
 )
+from paigeant.stores import waiting
 from paigeant.stores.history import SqlLedger
 from paigeant.stores.tables import dead_letters, events, outbox, steps, workers, workflows
 from paigeant.stores.watch import Wait, Watch
@@ -48,7 +51,7 @@ class SqlStore(Store):
         self._ledger = SqlLedger(url)
         self._watch = Watch(self._database)
         self._thread = IOThread("paigeant-store", self._look, self._watch.fileno)
-        self._waiting: SimpleQueue[tuple[_Write | _Question, asyncio.Future[Any]]] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[_Write | _Question | _Doubt, asyncio.Future[Any]]] = SimpleQueue()
         self._migrated = False
 
     # --- life ------------------------------------------------------------------------------------------------
@@ -116,7 +119,7 @@ class SqlStore(Store):
         found: Sequence[Outgoing] | None = await self._together(_Question(message_id))
         return found
 
-    async def _together(self, request: _Write | _Question) -> Any:
+    async def _together(self, request: _Write | _Question | _Doubt) -> Any:
         """What is asked at the same time is answered by the same few statements."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.put((request, future))
@@ -126,6 +129,7 @@ class SqlStore(Store):
     def _flush(self) -> None:
         """Everything that waits; a later call for the same batch finds nothing to do."""
         batch = [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+        self._answer([(one, future) for one, future in batch if isinstance(one, _Doubt)], self._standings)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Question)], self._successors)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Write)], self._write)
 
@@ -189,6 +193,44 @@ class SqlStore(Store):
             for row in self._reader.execute(select(outbox).where(outbox.c.cause_id.in_(done))):
                 followed[row.cause_id].append(_stored(row, now))
         return [followed.get(question.message_id) for question in questions]
+
+    async def standing(self, message_id: str, correlation_id: str) -> Standing:
+        found: Standing = await self._together(_Doubt(message_id, correlation_id))
+        return found
+
+    def _standings(self, doubts: Sequence[_Doubt]) -> list[Standing]:
+        done = self._successors([_Question(doubt.message_id) for doubt in doubts])
+        ids = {doubt.correlation_id for doubt in doubts}
+        query = select(workflows.c.correlation_id, workflows.c.status).where(
+            workflows.c.correlation_id.in_(ids), workflows.c.status != Status.RUNNING.value
+        )
+        elsewhere = {row.correlation_id: Status(row.status) for row in self._reader.execute(query)}
+        return [
+            Standing(status=elsewhere.get(doubt.correlation_id, Status.RUNNING), done=one)
+            for doubt, one in zip(doubts, done, strict=True)
+        ]
+
+    # --- what waits ------------------------------------------------------------------------------------------
+
+    async def match(self, correlation_id: str | None = None) -> Sequence[Held]:
+        return await self._in_transaction(lambda writer, now: waiting.match(writer, now, correlation_id))
+
+    async def take_due(self) -> tuple[Sequence[Held], float | None]:
+        now = self._database.now()
+        due_at = await self._run(lambda: waiting.next_due(self._reader, now))
+        if due_at is None or due_at > now:
+            return (), due_at
+        return await self._in_transaction(waiting.take_due), now
+
+    async def held(self, correlation_id: str | None = None, key: str = "", limit: int = 100) -> Sequence[Held]:
+        return await self._run(lambda: waiting.held(self._reader, correlation_id, key, limit))
+
+    async def _in_transaction(self, call: Callable[[Connection, float], T]) -> T:
+        def called() -> T:
+            with self._writer.begin():
+                return call(self._writer, self._database.now())
+
+        return await self._run(lambda: retrying(called))
 
     async def waiting_queues(self) -> Sequence[str]:
         query = select(outbox.c.queue).distinct().order_by(outbox.c.queue)
@@ -318,6 +360,14 @@ class _Question:
     """A call of :meth:`SqlStore.successors` waiting for its answer."""
 
     message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Doubt:
+    """A call of :meth:`SqlStore.standing` waiting for its answer."""
+
+    message_id: str
+    correlation_id: str
 
 
 def _take_turn(write: _Write, first: set[str]) -> bool:

@@ -39,6 +39,7 @@ workflows = Table(
     Column("variables", JsonText),
     Column("output", JsonText),
     Column("error", JsonText),
+    Column("parent", Text),
 )
 steps = Table(
     "paigeant_step",
@@ -75,6 +76,33 @@ outbox = Table(
     Column("headers", JsonText),
     Column("priority", Integer),
     Column("due_at", Double),
+)
+waits = Table(
+    "paigeant_wait",
+    metadata,
+    Column("wait_id", Text, primary_key=True),
+    Column("correlation_id", Text),
+    Column("step_id", Text),
+    Column("activity", Text),
+    Column("key", Text),
+    Column("due_at", Double),
+    Column("detail", JsonText),
+    Column("queue", Text),
+    Column("body", LargeBinary),
+    Column("priority", Integer),
+    Column("since", Double),
+    Column("fired_at", Double),
+    Column("value", JsonText),
+)
+signals = Table(
+    "paigeant_signal",
+    metadata,
+    Column("id", _SERIAL, primary_key=True),
+    Column("correlation_id", Text),
+    Column("key", Text),
+    Column("value", JsonText),
+    Column("by", Text),
+    Column("at", Double),
 )
 dead_letters = Table(
     "paigeant_dead_letter",

@@ -13,7 +13,7 @@ from paigeant.database import Database
 from paigeant.events import LAST, Event
 from paigeant.io_thread import answer
 from paigeant.listener import END, EVENT, LONGEST_SLEEP, Listener
-from paigeant.store import Status
+from paigeant.store import TERMINAL
 from paigeant.stores.tables import events, workflows
 
 _POLL, _POLL_SERVER = 0.005, 0.02
@@ -119,7 +119,7 @@ def _over(reader: Connection, waits: Sequence[Wait]) -> list[Wait]:
 
 def _ended(reader: Connection, ids: set[str]) -> set[str]:
     query = select(workflows.c.correlation_id).where(
-        workflows.c.correlation_id.in_(ids), workflows.c.status != Status.RUNNING.value
+        workflows.c.correlation_id.in_(ids), workflows.c.status.in_(sorted(TERMINAL))
     )
     return set(reader.execute(query).scalars())
 

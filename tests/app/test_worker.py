@@ -143,7 +143,7 @@ async def test_a_worker_serves_only_what_it_is_told(app, running):
             return (await workflow.record()).steps[0].status == "completed"
 
         await until_async(first_is_done)
-        assert worker.queues == (f"{app.prefix}.mine",)
+        assert worker.queues == (f"{app.prefix}.mine", f"{app.prefix}.paigeant")
         assert (await workflow.record()).steps[1].status == "pending"
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from unit.builders import EXECUTION, message
 
-from paigeant.dispatch import Dispatcher
-from paigeant.errors import StoreError, StoreRefused, Superseded, TransportError
+from paigeant.dispatch import Dispatcher, Written
+from paigeant.errors import StoreError, StoreRefused, StoreRequired, Superseded, TransportError
 from paigeant.events import ErrorInfo, WorkflowDispatched
 from paigeant.forward import decide
-from paigeant.outcome import Completed, Poisoned, Returned
+from paigeant.outcome import Completed, Parked, Poisoned, Returned
 from paigeant.plan import Settle
+from paigeant.store import Standing
 from paigeant.transport import Delivery, Outgoing
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +52,9 @@ class Effects(list[Any]):
     async def successors(self, message_id):
         return self.known.get(message_id)
 
+    async def standing(self, message_id, correlation_id):
+        return Standing(done=self.known.get(message_id))
+
     async def workflow(self, correlation_id):
         return object() if correlation_id in self.known else None
 
@@ -73,6 +77,7 @@ def dispatcher(effects: Effects, *, store: bool = True, joined: bool = False) ->
         transport=effects,
         store=effects if store else None,
         joined=joined,
+        app="a",
         prefix="p",
         message_limit=10_000,
         observers=[effects.observe],
@@ -81,7 +86,7 @@ def dispatcher(effects: Effects, *, store: bool = True, joined: bool = False) ->
 
 async def conclude(made: Dispatcher, outcome: Any) -> None:
     plan = decide(ONE, outcome)
-    await made.carry_out(plan, DELIVERY, made.outgoing(plan), cause=ONE.id, worker="w1", at=5.0)
+    await made.carry_out(plan, DELIVERY, made.written(plan, 5.0), cause=ONE.id, worker="w1", at=5.0)
 
 
 async def test_apart_the_record_comes_first_then_the_settlement_then_the_announcement(effects):
@@ -172,19 +177,38 @@ async def test_without_a_store_what_is_set_aside_goes_to_a_queue_of_its_own(effe
 
     effects.settle = settle
     made = dispatcher(effects, store=False)
-    await made.carry_out(Settle(set_aside="why"), DELIVERY, [], cause=None, worker="w1", at=5.0)
+    await made.carry_out(Settle(set_aside="why"), DELIVERY, Written(), cause=None, worker="w1", at=5.0)
     (kept,) = sent
     assert (kept.queue, kept.body) == ("p.dead-letter", b"body")
     assert kept.headers == {"reason": "why", "queue": "p.a", "deliveries": "2"}
 
 
-async def test_a_message_that_is_done_with_is_settled_with_what_followed_it(effects):
-    """It is not run again (G5)."""
-    made = dispatcher(effects)
-    assert await made.repeat(DELIVERY, ONE.id) is False
+async def test_what_is_known_of_a_message_is_asked_of_the_store(effects):
+    """Without one every message may run."""
     effects.known[ONE.id] = [Outgoing(queue="p.b", body=b"", id="stored")]
-    assert await made.repeat(DELIVERY, ONE.id) is True
-    assert effects == [("settle", ["stored"], [])]
+    assert (await dispatcher(effects).standing(ONE)).done == effects.known[ONE.id]
+    assert await dispatcher(effects, store=False).standing(ONE) == Standing()
+
+
+PARKED = Parked(EXECUTION, "signal:go", 9.0, {"signal": "go"})
+
+
+async def test_a_parked_step_is_held_in_the_store(effects):
+    """With the record of that; nothing is published."""
+    await conclude(dispatcher(effects), PARKED)
+    assert effects == [
+        ("record", ["step_parked", "message_held"], [], ONE.id),
+        ("settle", [], []),
+        ("announce", "step_parked"),
+        ("announce", "message_held"),
+    ]
+
+
+async def test_without_a_store_nothing_can_be_held(effects):
+    """The step fails, and says what is missing."""
+    with pytest.raises(StoreRequired, match="signal:go"):
+        await conclude(dispatcher(effects, store=False), PARKED)
+    assert effects == []
 
 
 BEGUN = WorkflowDispatched(correlation_id="c1", at=1.0, name="n", app="a", message_id=ONE.id)

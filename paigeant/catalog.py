@@ -1,0 +1,95 @@
+"""What an App knows of activities: from what developers write to the steps of a routing slip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paigeant.activity import Activity
+from paigeant.dispatch import queue_name
+from paigeant.errors import InvalidArguments
+from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.steps import BUILT_IN
+
+Step = Activity[..., Any] | ActivitySpec | str
+"""What an itinerary can be written with: an activity, a step, or the name of an activity that lives elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The activities of one App, and where they are served."""
+
+    activities: Mapping[str, Activity[..., Any]]
+    prefix: str
+
+    def find(self, name: str) -> Activity[..., Any] | None:
+        """The activity of this name, of this App's or one that every worker runs."""
+        return self.activities.get(name) or BUILT_IN.get(name)
+
+    def queue_of(self, activity: Activity[..., Any]) -> str:
+        """The full name of the queue an activity is served from."""
+        return queue_name(self.prefix, activity.queue or activity.name)
+
+    def slip(self, steps: Sequence[Any], variables: Mapping[str, Any]) -> RoutingSlip:
+        """A slip over these steps, addressed and checked as far as can be known here.
+
+        Raises:
+            InvalidArguments: no step, something that is none, or a wrong or missing argument.
+        """
+        if len(steps) == 1 and isinstance(steps[0], RoutingSlip):
+            slip = steps[0].model_copy(update={"variables": {**steps[0].variables, **_written(variables)}})
+            slip = slip.model_copy(update={"itinerary": tuple(self._addressed(step) for step in slip.itinerary)})
+        else:
+            slip = RoutingSlip(itinerary=self.specs(steps), variables=dict(variables))
+        if slip.is_finished():
+            raise InvalidArguments("there is no step to dispatch", hint="app.dispatch(first_activity, second_activity)")
+        if not slip.log:
+            self._check_first(slip.itinerary[0], slip.variables)
+        return slip
+
+    def specs(self, steps: Iterable[Any]) -> tuple[ActivitySpec, ...]:
+        """The steps, each with its queue, so that no worker needs to know where another one listens."""
+        return tuple(self._addressed(step) for step in _flat(steps))
+
+    def _addressed(self, step: ActivitySpec) -> ActivitySpec:
+        known = self.find(step.name)
+        if known is not None:
+            known.refuse_unknown(step.arguments)
+            known.refuse_wrong(step.arguments)
+        queue = step.queue or (self.queue_of(known) if known else queue_name(self.prefix, step.name))
+        return step.model_copy(update={"queue": queue})
+
+    def _check_first(self, step: ActivitySpec, variables: Mapping[str, Any]) -> None:
+        known = self.find(step.name)
+        if known is None:
+            return
+        known.refuse_wrong({name: value for name, value in variables.items() if name not in step.arguments})
+        given = {**step.arguments, **({"prompt": step.prompt} if step.prompt is not None else {})}
+        if unfilled := known.unfilled(given, variables):
+            raise InvalidArguments(
+                f"activity {step.name!r} needs {unfilled[0]!r}, and nothing comes before it",
+                hint=f"pass {step.name}.step({unfilled[0]}=...) or variables={{{unfilled[0]!r}: ...}}",
+            )
+
+
+def _flat(steps: Iterable[Any]) -> Iterator[ActivitySpec]:
+    for step in steps:
+        match step:
+            case ActivitySpec():
+                yield step
+            case Activity():
+                yield step.step()
+            case str():
+                yield ActivitySpec(name=step)
+            case RoutingSlip():
+                raise InvalidArguments("a routing slip is dispatched alone, not among steps")
+            case list() | tuple():
+                yield from _flat(step)
+            case _:
+                hint = "pass an activity, activity.step(...), or the name of an activity"
+                raise InvalidArguments(f"{step!r} is not a step", hint=hint)
+
+
+def _written(variables: Mapping[str, Any]) -> dict[str, Any]:
+    return RoutingSlip(variables=dict(variables)).variables

@@ -1,0 +1,201 @@
+"""Steps that wait: for time, for signals, for workflows they dispatched; with broker and store in one and apart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import until_async
+from pydantic import BaseModel
+
+from paigeant import ActivityContext, App, Terminate, Workflow, await_signal, sleep
+from paigeant.errors import ChildFailed, InvalidArguments, WorkflowError, WorkflowFailed
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["joined", "apart"])
+def app(request: pytest.FixtureRequest, make_app: Callable[..., App], tmp_path: Path) -> App:
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    return make_app(store if request.param == "joined" else f"sqlite:///{tmp_path / 'broker.db'}", store)
+
+
+class Decision(BaseModel):
+    approved: bool
+
+
+async def parked(workflow: Workflow) -> None:
+    """Wait until a step of the workflow waits."""
+
+    async def waits() -> bool:
+        return any(step.status == "parked" for step in (await workflow.record()).steps)
+
+    await until_async(waits)
+
+
+async def test_a_sleep_hands_on_what_came_before_and_is_never_early(app, running):
+    """And nothing of it is on the broker meanwhile (G6)."""
+
+    @app.activity
+    def first() -> int:
+        return 7
+
+    @app.activity
+    def second(value: int) -> tuple[int, float]:
+        return value, time.time()
+
+    async with running(app):
+        begun = time.time()
+        workflow = await app.dispatch(first, sleep(0.4), second)
+        await parked(workflow)
+        assert set((await app.transport.queues()).values()) <= {0}
+        value, at = await workflow.result(20)
+        assert value == 7
+        assert at >= begun + 0.4
+
+
+async def test_a_signal_is_the_output_of_the_step_that_waits_for_it(app, running):
+    """Whether it comes before or after."""
+
+    @app.activity
+    def after(value: str) -> str:
+        return value.upper()
+
+    async with running(app):
+        early = await app.dispatch(sleep(0.2), await_signal("word"), after)
+        await early.signal("word", "early", by="ada")
+        late = await app.dispatch(await_signal("word"), after)
+        await parked(late)
+        await late.signal("word", "late")
+        assert (await early.result(20), await late.result(20)) == ("EARLY", "LATE")
+
+
+async def test_an_activity_waits_for_signals_of_a_type(app, running):
+    """It runs from its beginning each time; what came before is there."""
+    runs = []
+
+    @app.activity
+    def ask(ctx: ActivityContext) -> list[bool]:
+        runs.append(ctx.attempt)
+        first = ctx.await_signal("decision", schema=Decision)
+        second = ctx.await_signal("decision", schema=Decision)
+        return [first.approved, second.approved]
+
+    async with running(app):
+        workflow = await app.dispatch(ask)
+        await workflow.signal("decision", Decision(approved=True))
+        await workflow.signal("decision", Decision(approved=False))
+        assert await workflow.result(20) == [True, False]
+        assert set(runs) == {1}
+
+
+async def test_a_signal_that_does_not_come_fails_the_step(app, running):
+    """With an error that names it."""
+
+    @app.activity
+    def after() -> None:
+        raise AssertionError
+
+    async with running(app):
+        workflow = await app.dispatch(await_signal("never", timeout=0.05), after)
+        with pytest.raises(WorkflowFailed, match="SignalTimeout: 'signal:never' did not come in time"):
+            await workflow.result(20)
+        with pytest.raises(WorkflowError, match="is failed: nothing waits in it"):
+            await workflow.signal("never", 1)
+
+
+async def test_a_step_dispatches_a_workflow_and_waits_for_it(app, running):
+    """One workflow, however often the step runs."""
+
+    @app.activity
+    def child(value: int) -> int:
+        return value * 10
+
+    @app.activity
+    def bad() -> None:
+        raise ValueError("no")
+
+    @app.activity
+    def parent(ctx: ActivityContext) -> list[Any]:
+        good, failing = ctx.dispatch(child.step(value=4), name="child"), ctx.dispatch(bad)
+        output = ctx.wait_for(good, type=int)
+        try:
+            ctx.wait_for(failing)
+        except ChildFailed as error:
+            return [output, str(error)]
+        raise AssertionError
+
+    async with running(app):
+        workflow = await app.dispatch(parent)
+        output, error = await workflow.result(20)
+        assert output == 40
+        assert "failed: ValueError: no" in error
+        assert app.store is not None
+        assert len(await app.store.workflows()) == 3
+
+
+async def test_the_itinerary_changes_at_run_time(app, running):
+    """Steps are inserted in order right after this one, others left out, and the end can come early."""
+    ran = []
+
+    @app.activity
+    def note(word: str) -> str:
+        ran.append(word)
+        return word
+
+    @app.activity
+    def edit(ctx: ActivityContext) -> None:
+        ctx.insert(note.step(word="a"), note.step(word="b"))
+        ctx.insert(note.step(word="c"))
+        ctx.skip("left_out")
+        with pytest.raises(KeyError, match="no step 'unheard_of' ahead"):
+            ctx.skip("unheard_of")
+
+    @app.activity
+    def left_out() -> None:
+        raise AssertionError
+
+    @app.activity
+    def end() -> None:
+        raise Terminate({"done": True})
+
+    async with running(app):
+        workflow = await app.dispatch(edit, left_out, note.step(word="d"), end, left_out)
+        assert await workflow.result(20) == {"done": True}
+        assert ran == ["a", "b", "c", "d"]
+
+
+async def test_without_a_store_a_step_cannot_wait(make_app, running, tmp_path):
+    """It fails rather than wait for ever; there is nobody who could tell."""
+    told: list[Any] = []
+    app = make_app(f"sqlite:///{tmp_path / 'broker.db'}", "none", observers=[told.append])
+
+    @app.activity
+    def wait(ctx: ActivityContext) -> None:
+        ctx.sleep(60)
+
+    async with running(app):
+        await app.dispatch(wait)
+
+        async def failed() -> bool:
+            return any(event.type == "workflow_failed" for event in told)
+
+        await until_async(failed)
+    assert "StoreRequired" in str(told)
+
+
+@pytest.mark.parametrize("given", [{}, {"seconds": 1, "until": datetime(2030, 1, 1, tzinfo=UTC)}])
+def test_a_sleep_needs_one_time(given):
+    """Either for how long or until when."""
+    with pytest.raises(InvalidArguments, match="either seconds or until"):
+        sleep(**given)
+
+
+def test_a_time_to_sleep_until_has_a_zone():
+    """Workers may be in others."""
+    with pytest.raises(InvalidArguments, match="until has no time zone"):
+        sleep(until=datetime(2030, 1, 1))  # noqa: DTZ001 - the mistake

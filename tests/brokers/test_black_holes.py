@@ -11,7 +11,7 @@ from helpers import until_async
 from paigeant.health import Health
 from paigeant.transports import forget, get_transport
 
-pytestmark = [pytest.mark.anyio, pytest.mark.brokers]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("server", ["redis_url", "rabbitmq_url"])

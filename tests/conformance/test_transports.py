@@ -8,7 +8,7 @@ import pytest
 
 from paigeant.testing.conformance import KombuScratch, TransportConformance
 
-LEASE = 0.6
+LEASE = 1.5
 """Seconds. A live holder must be able to renew within it on a busy machine."""
 
 

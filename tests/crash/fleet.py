@@ -43,7 +43,7 @@ class Process:
         return self.popen.poll() is None
 
     def ready(self) -> Process:
-        until(lambda: "READY" in self.log or not self.is_alive, 20)
+        until(lambda: "READY" in self.log or not self.is_alive, 60)
         assert self.is_alive or "KILLING" in self.log, self.log
         return self
 
@@ -61,7 +61,7 @@ class Process:
 
     def stop(self) -> None:
         self.signal(signal.SIGTERM)
-        assert self.popen.wait(20) == 0, self.log
+        assert self.popen.wait(60) == 0, self.log
 
 
 @dataclass

@@ -82,7 +82,6 @@ def test_killed_between_stores_on_two_servers(
     assert [starts_of(fleet, step) for step in "123"] == [1, 1, 1]
 
 
-@pytest.mark.brokers
 @pytest.mark.parametrize("point", ["recorded", "published, not acknowledged", "acknowledged, not answered"])
 def test_killed_with_a_broker_that_has_no_transactions(
     make_fleet: Callable[..., Fleet], tmp_path: Path, rabbitmq_url: str, prefix: str, point: str

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _PAUSE = 0.01
-_LONGEST_TEST = 30.0
+_LONGEST_TEST = 60.0
 
 
-async def until(condition: Callable[[], Awaitable[T]], deadline: float = 10.0) -> T:
+async def until(condition: Callable[[], Awaitable[T]], deadline: float = 20.0) -> T:
     """The first truthy value of the condition; fails when there is none within ``deadline`` seconds."""
     give_up = time.monotonic() + deadline
     while not (value := await condition()):

@@ -268,7 +268,7 @@ class RedisQueue:
         for settlement, ok in zip(settlements, reply.accepted, strict=True):
             if settlement.delivery is not None:
                 self._held.pop(settlement.delivery.tag, None)
-                settlement.delivery.lease.lost |= not ok
+                settlement.delivery.lease.lost |= not ok and settlement.release_after is None
         if reply.lost:
             self._lose_all()
         self.routes.check(reply.mark)

@@ -193,6 +193,17 @@ def test_a_full_worker_waits_for_room_rather_than_look_all_the_time(queue: Redis
     assert ids(queue.exchange([Settlement(delivery=delivery)], 1)[1]) == ["b"]
 
 
+def test_whoever_finds_itself_late_does_not_bury_itself(make_queue: Callable[..., RedisQueue], clock: Any) -> None:
+    """It slept between the look at its watch and the claim: what it claims must be under a name that is registered."""
+    late, other = make_queue(), make_queue()
+    send(other, "a", "b")
+    assert ids(claim(late, 1)) == ["a"]
+    clock.advance(LEASE + 1)
+    late._renewed_at = clock.now()
+    assert ids(claim(late, 1)) == ["b"]
+    assert sorted(map(str, ids(claim(other)))) == ["a", "b"]
+
+
 # --- a wiped database ---------------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ elseif not is_registered then
   limit = 0
 end
 
-for _, dead in ipairs(redis.call('ZRANGEBYSCORE', holders, '-inf', '(' .. string.format('%.0f', now))) do
+local function bury(dead)
   for _, stream in ipairs(redis.call('SMEMBERS', streams)) do
     repeat
       local held = redis.pcall('XPENDING', stream, GROUP, '-', '+', 1000, dead)
@@ -149,6 +149,11 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', holders, '-inf', '(' .. string
   redis.call('ZREM', holders, dead)
 end
 
+-- Not myself: I may be late, but I am about to claim.
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', holders, '-inf', '(' .. string.format('%.0f', now))) do
+  if dead ~= me then bury(dead) end
+end
+
 -- settlements ------------------------------------------------------------------------------------------------------
 
 local queues = {}
@@ -159,16 +164,19 @@ local function held_by_me(stream, entry, count)
   return not found.err and found[1] ~= nil and found[1][2] == me and found[1][4] == count
 end
 
-local function drop(stream, entry, id)
-  place(id, 'done ' .. me .. '/' .. entry, REMEMBERED_FOR)
+local function done_by_me(entry, count) return 'done ' .. me .. '/' .. entry .. '/' .. count end
+
+local function drop(stream, entry, count, id)
+  place(id, done_by_me(entry, count), REMEMBERED_FOR)
   redis.call('XACK', stream, GROUP, entry)
   redis.call('XDEL', stream, entry)
 end
 
--- Whether an earlier try was carried out although its answer was lost: it says so itself, or nobody else could have
--- taken the delivery from a holder that never lost its lease.
-local function was_made(entry, id)
-  return (is_registered and lost == 0) or whereabouts(id) == 'done ' .. me .. '/' .. entry
+-- Whether an earlier try was carried out although its answer was lost. Messages without an id leave no trace; of theirs
+-- it is so when the holder never lost its lease, for then nobody else could have taken the delivery from it.
+local function was_made(entry, count, id)
+  if id == '' then return is_registered and lost == 0 end
+  return whereabouts(id) == done_by_me(entry, count)
 end
 
 local function release(stream, entry, count, id, delay)
@@ -177,7 +185,7 @@ local function release(stream, entry, count, id, delay)
     return
   end
   local found = redis.call('XRANGE', stream, entry, entry)[1]
-  drop(stream, entry, id)
+  drop(stream, entry, count, id)
   if found then
     local f = fields(found)
     local queue, priority = string.match(string.sub(stream, #prefix + 1), '^queue:(.*):(%d+)$')
@@ -210,11 +218,11 @@ for index = 1, number() do
     for _, m in ipairs(messages) do
       if kind == 'send' or m.id ~= id then send(m, tried) end
     end
-    if kind == 'ack' then drop(stream, entry, id) end
+    if kind == 'ack' then drop(stream, entry, count, id) end
     for _, m in ipairs(messages) do
       if kind == 'ack' and m.id == id then send(m, 0) end -- it follows itself
     end
-  elseif tried == 1 and was_made(entry, id) then
+  elseif tried == 1 and was_made(entry, count, id) then
     ok = true
   end
   accepted[index] = ok and 1 or 0

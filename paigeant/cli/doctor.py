@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask
+from paigeant.cli.connect import app_or_urls, ask, settings_in_force
 from paigeant.cli.errors import UNREACHABLE
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
@@ -14,30 +15,59 @@ if TYPE_CHECKING:
     from paigeant.app import App
     from paigeant.doctor import Finding
 
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
 
 @click.command()
 @as_json
+@click.option("--prove", "does_prove", is_flag=True, help="Measure on this broker what it keeps; takes half a minute.")
+@click.option(
+    "--lease",
+    type=click.FloatRange(min=0.5),
+    metavar="SECONDS",
+    help="With --prove: the lease to measure under; default: 2.",
+)
 @connections
 @click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
-    """Check the installation, the broker and the store; exits with 69 if something does not work."""
-    findings = ask(app_or_urls(), _examine)
+def doctor(context: click.Context, as_json: bool, does_prove: bool, lease: float | None) -> None:
+    """Check the installation, the broker and the store; exits with 69 if something does not work.
+
+    With --prove, processes are killed and connections cut on purpose, in queues of its own that are deleted afterwards.
+    """
+
+    async def look(app: App) -> dict[str, list[Finding]]:
+        from paigeant.doctor import LEASE, examine, prove
+
+        say: Callable[[Finding], None] = (lambda _: None) if as_json else _print
+        found = {"checks": await _each(examine(app), say)}
+        if does_prove:
+            _hush()
+            found["proof"] = await _each(prove(app.settings.broker_url, lease or LEASE), say)
+        return found
+
+    found = ask(app_or_urls(), look)
     if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        _print(findings)
-    if any(finding.verdict == "problem" for finding in findings):
+        print_json({part: [asdict(one) for one in findings] for part, findings in found.items()})
+    if any(one.verdict == "fail" for findings in found.values() for one in findings):
         context.exit(UNREACHABLE)
 
 
-async def _examine(app: App) -> list[Finding]:
-    from paigeant.doctor import examine
+async def _each(findings: AsyncIterator[Finding], say: Callable[[Finding], None]) -> list[Finding]:
+    """Say each as soon as it is there."""
+    found = []
+    async for one in findings:
+        say(one)
+        found.append(one)
+    return found
 
-    return [finding async for finding in examine(app)]
+
+def _print(finding: Finding) -> None:
+    verdict = click.style(f"{finding.verdict:<5}", fg=_COLOURS[finding.verdict])
+    click.echo(f"{verdict} {finding.name}: {finding.found}")
+    if finding.advice:
+        click.echo(f"{'':<5} {finding.advice}")
 
 
-def _print(findings: list[Finding]) -> None:
-    for finding in findings:
-        click.echo(f"{finding.verdict:<8} {finding.name}: {finding.found}")
-        if finding.advice:
-            click.echo(f"{'':<8} {finding.advice}")
+def _hush() -> None:
+    """What breaks from here on is broken on purpose."""
+    settings_in_force("error")

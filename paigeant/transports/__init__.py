@@ -85,12 +85,21 @@ def get_transport(url: str | None = None, *, lease_seconds: float | None = None)
     Raises:
         ConfigurationError: for a URL no transport knows.
     """
-    settings = load_settings(broker_url=url, lease_seconds=lease_seconds)
-    address = _NAMES.get(settings.broker_url, settings.broker_url)
+    address, lease = _address(url, lease_seconds)
     with _lock:
         if address not in _instances:
-            _instances[address] = _make(address, settings.lease_seconds)
+            _instances[address] = _make(address, lease)
         return _instances[address]
+
+
+def new_transport(url: str | None = None, *, lease_seconds: float | None = None) -> BaseTransport:
+    """As :func:`get_transport`, but one that is shared with nobody."""
+    return _make(*_address(url, lease_seconds))
+
+
+def _address(url: str | None, lease_seconds: float | None) -> tuple[str, float]:
+    settings = load_settings(broker_url=url, lease_seconds=lease_seconds)
+    return _NAMES.get(settings.broker_url, settings.broker_url), settings.lease_seconds
 
 
 def forget(transport: BaseTransport) -> None:

@@ -114,6 +114,11 @@ class AmqpPump:
         """The connection is the lease: hear whether it is still there."""
         self._beat(force=True)
 
+    def about(self) -> Mapping[str, Any]:
+        """What the server said of itself when we connected: product, version, capabilities."""
+        told: Mapping[str, Any] = self._amqp.server_properties
+        return told
+
     # --- queues ----------------------------------------------------------------------------------------------
 
     def declare(self, names: Sequence[str]) -> None:

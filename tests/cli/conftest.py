@@ -133,7 +133,9 @@ class Terminal:
         for name, source in modules.items():
             (self.folder / f"{name}.py").write_text(source)
 
-    def run(self, *arguments: str, code: int | None = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, code: int | None = 0, patience: float = PATIENCE, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; ``code`` is what it must exit with."""
         done = subprocess.run(
             [sys.executable, "-m", "paigeant", *arguments],
@@ -142,7 +144,7 @@ class Terminal:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
             check=False,
         )
         told = f"$ paigeant {' '.join(arguments)}\n{done.stdout}{done.stderr}"

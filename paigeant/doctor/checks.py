@@ -1,0 +1,164 @@
+"""What a newcomer gets wrong, looked at one thing at a time on the user's own machine and broker.
+
+Every check gives one :class:`Finding`; none of them raises. Nothing is changed: the round trip uses a queue of its own
+and leaves it empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from paigeant.doctor.broker import settings_of
+from paigeant.doctor.finding import Finding, Verdict
+from paigeant.errors import PaigeantError
+from paigeant.store import Store, WorkerRecord
+from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
+from paigeant.urls import masked
+
+if TYPE_CHECKING:
+    from paigeant.app import App
+
+PATIENCE = 10.0
+"""Seconds a round trip may take."""
+
+EXTRAS = {"redis": "redis", "postgres": "psycopg", "dev": "watchfiles"}
+"""paigeant's extras, and the module each brings."""
+
+_PACKAGES = ("paigeant", "kombu", "SQLAlchemy", "pydantic", "pydantic-ai-slim")
+
+_REFUSED_LOGIN = ("ACCESS_REFUSED", "WRONGPASS", "NOAUTH", "password", "authentication", "no PostgreSQL user")
+_NOT_LISTENING = ("refused",)
+_UNKNOWN_HOST = ("not known", "resolve", "resolution", "nodename", "getaddrinfo")
+
+
+async def examine(app: App) -> AsyncIterator[Finding]:
+    """Look at the installation, the broker and the store; each finding as soon as it is there."""
+    yield _versions()
+    yield _extras()
+    try:
+        transport = app.transport
+        await transport.connect()
+    except PaigeantError as error:
+        yield Finding("broker", Verdict.FAIL, str(error), advice_for(error))
+    else:
+        yield _promise(transport)
+        yield await _round_trip(transport, app.prefix)
+        for finding in await settings_of(transport, app.activities.values()):
+            yield finding
+    async for finding in _store(app):
+        yield finding
+
+
+def advice_for(error: PaigeantError) -> str | None:
+    """What to do about a broker that was not reached, by what was said."""
+    said = str(error)
+    if any(word in said for word in _NOT_LISTENING) and "ACCESS_REFUSED" not in said:
+        return "nothing answers there: is it running, and are host and port of the URL right?"
+    if any(word in said for word in _REFUSED_LOGIN):
+        return "it answers, and refuses the login: are user, password and virtual host or database of the URL right?"
+    if any(word in said for word in _UNKNOWN_HOST):
+        return "there is no machine of this name: is the host of the URL right?"
+    return error.hint
+
+
+def _versions() -> Finding:
+    found = [f"Python {platform.python_version()}", *(f"{name} {_version(name)}" for name in _PACKAGES)]
+    return Finding("versions", Verdict.OK, ", ".join(found))
+
+
+def _extras() -> Finding:
+    there = [name for name, module in EXTRAS.items() if find_spec(module) is not None]
+    missing = [name for name in EXTRAS if name not in there]
+    found = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
+    return Finding("extras", Verdict.OK, found)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
+
+
+def _promise(transport: BaseTransport) -> Finding:
+    durability, url = transport.features.durability, masked(transport.url)
+    if durability is Durability.VOLATILE:
+        return Finding("promise", Verdict.WARN, f"{url} keeps messages in one process", "for tests only")
+    if durability is Durability.BEST_EFFORT:
+        advice = "use a SQL database, RabbitMQ or Redis (redis://) if the messages matter"
+        return Finding("promise", Verdict.WARN, f"{url} may lose messages when a worker dies", advice)
+    return Finding("promise", Verdict.OK, f"{url}: {durability.value.replace('_', ' ')}")
+
+
+async def _round_trip(transport: BaseTransport, prefix: str) -> Finding:
+    queue = f"{prefix}.doctor"  # always the same, so that no broker fills with them
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await transport.declare(queue)
+            await transport.send([Outgoing(queue=queue, body=b"{}", id=uuid4().hex)])
+            await transport.settle(await first_delivery(transport, queue))
+    except TimeoutError:
+        return Finding("round trip", Verdict.FAIL, f"a message did not come back within {PATIENCE:g} s")
+    except PaigeantError as error:
+        return Finding("round trip", Verdict.FAIL, str(error), error.hint)
+    took = (time.perf_counter() - started) * 1000
+    return Finding("round trip", Verdict.OK, f"published, received and settled in {took:.1f} ms")
+
+
+async def first_delivery(transport: BaseTransport, queue: str) -> Delivery:
+    """Wait for one delivery from the queue."""
+    async with aclosing(transport.consume([queue], 1)) as batches:
+        async for batch in batches:
+            return batch[0]
+    raise AssertionError("consume() ends only when it is closed")
+
+
+async def _store(app: App) -> AsyncIterator[Finding]:
+    try:
+        store = app.store
+        if store is None:
+            advice = 'App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL'
+            yield Finding("store", Verdict.WARN, "none: no results, status or history", advice)
+            return
+        await store.connect()
+        alive = [worker for worker in await store.workers() if worker.alive]
+        is_joined = app.dispatcher.joined
+    except PaigeantError as error:
+        yield Finding("store", Verdict.FAIL, str(error), advice_for(error))
+        return
+    yield _found_store(store, is_joined, len(alive))
+    for finding in code_of(alive):
+        yield finding
+
+
+def _found_store(store: Store, is_joined: bool, alive: int) -> Finding:
+    where = "in the broker's database: one transaction" if is_joined else "apart from the broker"
+    return Finding("store", Verdict.OK, f"{masked(store.url)}, {where}; {alive} workers alive")
+
+
+def code_of(alive: Iterable[WorkerRecord]) -> list[Finding]:
+    """Whether the workers of each App run the same code; of workers that do not say, nothing is known."""
+    by_app: dict[str, Counter[str]] = defaultdict(Counter)
+    for worker in alive:
+        if worker.code:
+            by_app[worker.app][worker.code] += 1
+    return [_same_code(app, found) for app, found in sorted(by_app.items())]
+
+
+def _same_code(app: str, found: Counter[str]) -> Finding:
+    if len(found) == 1:
+        [(code, number)] = found.items()
+        return Finding("code", Verdict.OK, f"the workers of {app!r} run the same code: {code} ({number})")
+    versions = ", ".join(f"{code} ({number})" for code, number in found.most_common())
+    advice = "if no rollout is going on, start those again that run old code: paigeant workers --json"
+    return Finding("code", Verdict.WARN, f"the workers of {app!r} run {len(found)} versions: {versions}", advice)

@@ -21,13 +21,13 @@ from paigeant.code_version import files_of
 from paigeant.config import load_settings
 from paigeant.depends import overridden
 from paigeant.dispatch import Dispatcher, Observer
-from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments
+from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments, StoreRequired
 from paigeant.ids import new_correlation_id
 from paigeant.logs import hand_over
 from paigeant.message import PaigeantMessage
 from paigeant.retry import RetryPolicy
 from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.steps import CONTROL
+from paigeant.steps import BUILT_IN, CONTROL
 from paigeant.store import Store
 from paigeant.stores import open_store, store_url
 from paigeant.timers import Timers
@@ -236,6 +236,7 @@ class App:
         and ``await`` ing the workflow gives the same certainty. The same ``id`` twice is one workflow.
 
         Raises:
+            StoreRequired: a step waits, and the App has no store.
             ConfigurationError: an empty itinerary, a wrong or missing argument, a value that cannot be written as JSON.
             TransportError, StoreError: broker or store cannot be reached.
         """
@@ -246,6 +247,12 @@ class App:
             )
         except ValidationError as error:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error
+        waiting = next((step.name for step in slip.itinerary if step.name in BUILT_IN), None)
+        if waiting is not None and self.store is None:
+            raise StoreRequired(
+                f"a step {waiting!r} waits in a store, and this App has none",
+                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
+            )
         last = slip.itinerary[-1]
         with self._lock:
             dispatcher = self.dispatcher

@@ -26,8 +26,8 @@ log = structlog.stdlib.get_logger("paigeant.dispatch")
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 """Seconds between two tries to record the end of a step."""
 
-TIMER = "timer"
-"""What a message waits for that waits for nothing but its time."""
+TIMER = "retry"
+"""What a delayed message waits for that a broker without delays cannot keep: nothing but its time."""
 
 _LONGEST_DELAY = 5.0
 """Seconds a message is delayed by a broker that cannot; longer ones wait in the store."""

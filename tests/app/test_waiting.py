@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from helpers import until_async
 from pydantic import BaseModel
 
-from paigeant import ActivityContext, App, Terminate, Workflow, await_signal, sleep
-from paigeant.errors import ChildFailed, InvalidArguments, WorkflowError, WorkflowFailed
+from paigeant import ActivityContext, App, RetryPolicy, Terminate, Workflow, await_signal, sleep
+from paigeant.errors import ChildFailed, InvalidArguments, StoreRequired, WorkflowError, WorkflowFailed
 
 pytestmark = pytest.mark.anyio
 
@@ -199,3 +200,28 @@ def test_a_time_to_sleep_until_has_a_zone():
     """Workers may be in others."""
     with pytest.raises(InvalidArguments, match="until has no time zone"):
         sleep(until=datetime(2030, 1, 1))  # noqa: DTZ001 - the mistake
+
+
+def test_without_a_store_a_waiting_step_is_refused_at_dispatch(make_app):
+    """Nobody could ever send it on."""
+    with pytest.raises(StoreRequired, match=r"'paigeant.sleep' waits in a store"):
+        make_app("memory://", "none").dispatch(sleep(1))
+
+
+async def test_a_delayed_retry_is_no_sleep(app, running, monkeypatch):
+    """What brought the message back is not what the step waits for."""
+    monkeypatch.setattr("paigeant.dispatch._LONGEST_DELAY", 0.0)
+    object.__setattr__(app.transport, "features", replace(app.transport.features, delay=False))
+    slept = []
+
+    @app.activity(retry=RetryPolicy(attempts=2, delay=0.1, jitter=False))
+    def late(ctx: ActivityContext) -> float:
+        if ctx.attempt == 1:
+            raise ValueError("not yet")
+        slept.append(time.time())
+        ctx.sleep(0.3)
+        return time.time() - slept[0]
+
+    async with running(app):
+        workflow = await app.dispatch(late)
+        assert await workflow.result(20) >= 0.3

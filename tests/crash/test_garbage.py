@@ -113,9 +113,10 @@ def test_arguments_that_do_not_fit_fail_the_workflow_and_import_nothing(fleet: F
 
     async def send() -> dict[str, str]:
         sent = {}
+        dispatcher = fleet.app.dispatcher
         for name, slip in slips.items():
             message = PaigeantMessage(routing_slip=slip, obo_token="evil:Class", principal={"__type__": "evil:Class"})
-            await fleet.app.dispatcher.start(_dispatched(message), fleet.app.dispatcher.encoded(message))
+            await dispatcher.start(dispatcher.dispatched(message, 1.0), dispatcher.encoded(message))
             sent[name] = message.correlation_id
         return sent
 
@@ -126,12 +127,6 @@ def test_arguments_that_do_not_fit_fail_the_workflow_and_import_nothing(fleet: F
     assert not Path(fleet.folder / "imported").exists()
     fleet.facts.assert_nothing_waits()
     worker.stop()
-
-
-def _dispatched(message: PaigeantMessage) -> Any:
-    from paigeant.app import _dispatched
-
-    return _dispatched(message, "crash")
 
 
 @pytest.mark.parametrize("activity", ["third", "evil:Class"])

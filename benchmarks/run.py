@@ -106,11 +106,13 @@ class Run:
                 cwd=environment.ROOT, env=os.environ | where.environment(),
                 stdout=subprocess.DEVNULL, stderr=None if os.environ.get("BENCH_DEBUG") else subprocess.DEVNULL,
             )  # fmt: skip
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(3 * self.given.limit + _SLACK)
-            if process.poll() is None:
-                process.terminate()
-                process.wait(30)
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(3 * self.given.limit + _SLACK)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait(30)
             if not answer.exists():
                 return {"status": "failed", "reason": f"no answer (exit code {process.returncode})"}
             said = json.loads(answer.read_text())
@@ -125,7 +127,9 @@ class Run:
         return amounts | {"limit": self.given.limit}
 
     def results(self, about: dict[str, Any]) -> dict[str, Any]:
-        return about | {"systems": [_summary(SYSTEMS[name], answers) for name, answers in self.answers.items()]}
+        return about | {
+            "systems": [_summary(SYSTEMS[name], answers) for name, answers in self.answers.items() if answers]
+        }
 
 
 def _summary(entry: Entry, answers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -204,7 +208,8 @@ def main() -> None:
     with servers.redis_server(given.redis, wanted="redis" in needed) as redis_url:
         run = Run(given, redis_url, failures)
         about["servers"] = servers.describe(run.servers, needed, private_redis=given.redis is None)
-        run.take()
+        with suppress(KeyboardInterrupt):  # what was measured until then is written none the less
+            run.take()
     results = run.results(about)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")

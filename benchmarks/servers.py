@@ -90,7 +90,8 @@ def _describe_rabbitmq(url: str) -> str:
 
     with Connection(url, connect_timeout=5) as connection:
         connection.connect()
-        return f"{connection.connection.server_properties['version']}, classic durable queues, persistent messages"
+        version = connection.connection.server_properties["version"]
+        return f"{version}, persistent messages; classic queues, but for paigeant's quorum queues"
 
 
 def _require_empty(url: str) -> None:

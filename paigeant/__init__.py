@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from paigeant.interrupts import Park as Park
     from paigeant.interrupts import Retry as Retry
     from paigeant.interrupts import Terminate as Terminate
+    from paigeant.join import BranchResult as BranchResult
+    from paigeant.join import quorum as quorum
     from paigeant.message import PaigeantMessage as PaigeantMessage
     from paigeant.retry import RetryPolicy as RetryPolicy
+    from paigeant.scattering import scatter as scatter
+    from paigeant.scattering import scatter_map as scatter_map
     from paigeant.slip import ActivitySpec as ActivitySpec
     from paigeant.slip import RoutingSlip as RoutingSlip
+    from paigeant.steps import await_approval as await_approval
     from paigeant.steps import await_signal as await_signal
     from paigeant.steps import sleep as sleep
     from paigeant.store import Store as Store
@@ -47,6 +52,11 @@ _HOMES = {
     "Terminate": "paigeant.interrupts",
     "sleep": "paigeant.steps",
     "await_signal": "paigeant.steps",
+    "await_approval": "paigeant.steps",
+    "scatter": "paigeant.scattering",
+    "scatter_map": "paigeant.scattering",
+    "quorum": "paigeant.join",
+    "BranchResult": "paigeant.join",
     "Store": "paigeant.store",
     "ActivitySpec": "paigeant.slip",
     "RoutingSlip": "paigeant.slip",

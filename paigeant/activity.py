@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
-from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints
+from math import inf
+from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints, overload
 
 from fast_depends.dependencies import Dependant, Provider
 from pydantic import ValidationError
@@ -17,15 +18,20 @@ from pydantic import ValidationError
 from paigeant.context import ActivityContext, takes_context
 from paigeant.depends import Providers
 from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
-from paigeant.retry import RetryPolicy
-from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.lock import LockName
+from paigeant.retry import ErrorMatch, RetryPolicy, RetryRules
+from paigeant.slip import ActivitySpec, RoutingSlip, Undo
 from paigeant.values import adapter, jsonable, reviver
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _MISSING: Any = inspect.Parameter.empty
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+COMPENSATION_RETRY = RetryPolicy(attempts=5)
+"""How often a compensation is tried that does not say so itself: giving up leaves something behind."""
 
 
 class Kind(Enum):
@@ -86,6 +92,21 @@ class Signature:
         return cls(open_, tuple(contexts), dependants, takes_any)
 
 
+class ActivityOptions(TypedDict, total=False):
+    """What ``@app.activity(...)`` takes; :meth:`App.activity` says what each is."""
+
+    name: str | None
+    queue: str | None
+    timeout: float | None
+    start_timeout: float | None
+    heartbeat_timeout: float | None
+    retry: RetryPolicy | None
+    retry_on: ErrorMatch
+    give_up_on: ErrorMatch
+    priority: int
+    lock: bool | str
+
+
 class Activity(Generic[P, R]):
     """A function that workers run as a step. Calling it calls the function, as if it were not decorated."""
 
@@ -96,8 +117,13 @@ class Activity(Generic[P, R]):
         name: str | None = None,
         queue: str | None = None,
         timeout: float | None = None,
+        start_timeout: float | None = None,
+        heartbeat_timeout: float | None = None,
         retry: RetryPolicy | None = None,
+        retry_on: ErrorMatch = BaseException,
+        give_up_on: ErrorMatch = (),
         priority: int = 0,
+        lock: bool | str = False,
         overrides: Provider | None = None,
         namespace: Mapping[str, Any] | None = None,
     ) -> None:
@@ -105,11 +131,15 @@ class Activity(Generic[P, R]):
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.queue = queue
         self.timeout = timeout
+        self.start_timeout = start_timeout
+        self.heartbeat_timeout = heartbeat_timeout
         self.retry = retry or RetryPolicy()
+        self.rules = RetryRules(retry_on, give_up_on)
         self.priority = priority
+        self.lock = LockName.of(lock, self.name)
         self.kind = _kind_of(function)
         self.description = (inspect.getdoc(function) or "").partition("\n")[0]
-        self.compensation: Callable[..., Any] | None = None
+        self.compensation: Activity[..., Any] | None = None
         self._namespace = dict(namespace or {})
         self._overrides = overrides or Provider()
         functools.update_wrapper(self, function, updated=())
@@ -204,28 +234,48 @@ class Activity(Generic[P, R]):
         Raises:
             InvalidInput: naming the parameter that has no value or one of the wrong type.
         """
-        given = dict(step.arguments)
+        bound: dict[str, Any] = dict.fromkeys(self.signature.contexts, context)
+        for name, (value, source) in self._given(step, slip).items():
+            parameter = self.signature.open.get(name)
+            bound[name] = self._revived(parameter, value, source) if parameter else value
+        return bound
+
+    def lock_of(self, step: ActivitySpec, slip: RoutingSlip) -> str | None:
+        """The name of the lock that a run takes, if it takes one.
+
+        Raises:
+            InvalidInput: a parameter has no value, or one that cannot be part of a name.
+        """
+        if self.lock is None:
+            return None
+        given = {name: value for name, (value, _) in self._given(step, slip).items()}
+        defaults = {name: one.default for name, one in self.signature.open.items() if not one.is_required}
+        return self.lock.key({**slip.variables, **defaults, **given})
+
+    def _given(self, step: ActivitySpec, slip: RoutingSlip) -> dict[str, tuple[Any, str]]:
+        """The JSON value for each parameter that is given one, and where it comes from."""
+        arguments = dict(step.arguments)
         for name, value in (("prompt", step.prompt), ("deps", step.deps)):
             if value is not None:
-                given.setdefault(name, value)
-        bound: dict[str, Any] = dict.fromkeys(self.signature.contexts, context)
-        output_is_free = bool(slip.log)
+                arguments.setdefault(name, value)
+        given: dict[str, tuple[Any, str]] = {}
+        output_is_free = bool(slip.log) and not slip.is_back
         for name, parameter in self.signature.open.items():
-            if name in given:
-                bound[name] = self._revived(parameter, given.pop(name), "argument")
+            if name in arguments:
+                given[name] = arguments.pop(name), "argument"
             elif name in slip.variables:
-                bound[name] = self._revived(parameter, slip.variables[name], "variable")
+                given[name] = slip.variables[name], "variable"
             elif output_is_free and (parameter.is_required or slip.log[-1].output is not None):
                 output_is_free = False
-                bound[name] = self._revived(parameter, slip.log[-1].output, f"the output of {slip.log[-1].name!r}")
+                given[name] = slip.log[-1].output, f"the output of {slip.log[-1].name!r}"
             elif parameter.is_required:
                 raise InvalidInput(
                     f"activity {self.name!r}: nothing gives parameter {name!r} a value",
                     hint="pass it in .step(...), set a workflow variable of that name, or give it a default",
                 )
-        if given and not self.signature.takes_any:
-            raise InvalidInput(f"activity {self.name!r} takes no argument {next(iter(given))!r}")
-        return bound | given
+        if arguments and not self.signature.takes_any:
+            raise InvalidInput(f"activity {self.name!r} takes no argument {next(iter(arguments))!r}")
+        return given | {name: (value, "argument") for name, value in arguments.items()}
 
     def _revived(self, parameter: Parameter, value: Any, source: str) -> Any:
         try:
@@ -236,13 +286,67 @@ class Activity(Generic[P, R]):
 
     # --- taking it back --------------------------------------------------------------------------------------
 
-    def compensate(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Decorates what takes a completed run of this activity back.
+    @overload
+    def compensate(self, function: F, /) -> F: ...
+    @overload
+    def compensate(self, /, *, retry: RetryPolicy | None = ..., timeout: float | None = ...) -> Callable[[F], F]: ...
 
-        It is registered with the activity; running compensations is not part of this release.
+    def compensate(
+        self, function: Any = None, /, *, retry: RetryPolicy | None = None, timeout: float | None = None
+    ) -> Any:
+        """Decorates what takes a completed run of this activity back, when a later step of the workflow fails.
+
+        A parameter of the same name as one of the activity's is given that argument, the first of the others the
+        output. ``retry`` and ``timeout`` are its own; by default it is tried five times.
+
+        Raises:
+            ConfigurationError: the activity has a compensation already, or the function cannot be one.
         """
-        self.compensation = function
-        return function
+        namespace = caller_namespace(1)
+
+        def register(decorated: F) -> F:
+            if self.compensation is not None:
+                raise ConfigurationError(f"activity {self.name!r} has a compensation already")
+            self.compensation = Activity(
+                decorated,
+                name=self.name,
+                queue=self.queue,
+                timeout=timeout,
+                retry=retry or COMPENSATION_RETRY,
+                overrides=self._overrides,
+                namespace=namespace,
+            )
+            return decorated
+
+        return register if function is None else register(function)
+
+    def undo(self, step: ActivitySpec, slip: RoutingSlip) -> Undo | None:
+        """How this run is to be taken back, as far as is known before it: the arguments its compensation takes.
+
+        Raises:
+            InvalidInput, NotSerializable: an argument is missing, or a default is no JSON.
+        """
+        if self.compensation is None:
+            return None
+        defaults = {
+            name: jsonable(one.default, f"the default of {self.name}.{name}")
+            for name, one in self.signature.open.items()
+            if not one.is_required and self.compensation.takes(name)
+        }
+        given = {name: value for name, (value, _) in self._given(step, slip).items() if self.compensation.takes(name)}
+        return Undo(queue=step.queue, arguments=defaults | given)
+
+    def takes(self, name: str) -> bool:
+        """Whether an argument of this name can be given."""
+        return name in self.signature.open or self.signature.takes_any
+
+    def undo_with(self, undo: Undo, output: Any) -> Undo:
+        """The same, now that the output is known."""
+        assert self.compensation is not None
+        own = [one for name, one in self.compensation.signature.open.items() if name not in self.signature.open]
+        if not own or (output is None and not own[0].is_required):
+            return undo
+        return undo.model_copy(update={"arguments": undo.arguments | {own[0].name: output}})
 
 
 def problem(error: ValidationError) -> str:
@@ -258,11 +362,15 @@ def _refuse_bad_options(activity: Activity[..., Any]) -> None:
             name=activity.name,
             queue=activity.queue,
             timeout=activity.timeout,
+            start_timeout=activity.start_timeout,
             retry=activity.retry,
             priority=activity.priority,
         )
     except ValidationError as error:
         raise ConfigurationError(f"activity {activity.name!r}: {problem(error)}") from error
+    silence = activity.heartbeat_timeout
+    if silence is not None and not 0 < silence < inf:
+        raise ConfigurationError(f"activity {activity.name!r}: heartbeat_timeout: {silence} is no number of seconds")
 
 
 def _routine(function: Callable[..., Any]) -> Callable[..., Any]:

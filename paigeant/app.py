@@ -5,33 +5,41 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from weakref import WeakSet
 
 from fast_depends import Provider
 from pydantic import ValidationError
+from typing_extensions import Unpack
 
-from paigeant.activity import Activity, caller_namespace, problem
-from paigeant.catalog import Catalog, Step
+from paigeant.activity import Activity, ActivityOptions, caller_namespace, problem
+from paigeant.catalog import BUILT_IN, Catalog, Step
 from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
 from paigeant.config import load_settings
 from paigeant.depends import overridden
 from paigeant.dispatch import Dispatcher, Observer
 from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments, StoreRequired
-from paigeant.ids import new_correlation_id
+from paigeant.idempotency import use_of
+from paigeant.ids import derive_keyed_id, new_correlation_id
 from paigeant.logs import hand_over
 from paigeant.message import PaigeantMessage
-from paigeant.retry import RetryPolicy
+from paigeant.plan import Send
+from paigeant.schedules import Timetable
+from paigeant.scheduling import Schedule, Schedules, takes_time
 from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.steps import BUILT_IN, CONTROL
+from paigeant.steering import Steering
+from paigeant.steps import CONTROL
 from paigeant.store import Store
 from paigeant.stores import open_store, store_url
 from paigeant.timers import Timers
+from paigeant.times import Times, When
 from paigeant.transport import BaseTransport
+from paigeant.urls import is_database_url
 from paigeant.workflow import Workflow, run_sync
 
 if TYPE_CHECKING:
@@ -48,8 +56,12 @@ _apps: WeakSet[App] = WeakSet()
 class App:
     """A set of activities, a broker and a store.
 
-    ``broker`` and ``store`` are URLs and default to one SQLite file; ``store="none"`` remembers nothing. What is not
-    given comes from ``PAIGEANT_*`` variables, ``.env`` and ``[tool.paigeant]``. Nothing connects before it is used.
+    ``broker`` and ``store`` are URLs and default to one SQLite file; ``store="none"`` remembers nothing.
+    ``durability="best_effort"`` allows a broker that may lose messages. What is not given comes from ``PAIGEANT_*``
+    variables, ``.env`` and ``[tool.paigeant]``. Nothing connects before it is used.
+
+    Raises:
+        ConfigurationError: a setting that makes no sense, or a broker that nothing here knows.
     """
 
     clock: Clock = SystemClock()
@@ -61,6 +73,7 @@ class App:
         broker: str | None = None,
         store: str | None = None,
         *,
+        durability: str | None = None,
         queue_prefix: str | None = None,
         lease_seconds: float | None = None,
         max_deliveries: int | None = None,
@@ -71,15 +84,18 @@ class App:
         self.settings = load_settings(
             broker_url=broker,
             store_url=store,
+            durability=durability,
             queue_prefix=queue_prefix,
             lease_seconds=lease_seconds,
             max_deliveries=max_deliveries,
             message_limit=message_limit,
         )
+        _check_broker(self.settings.broker_url)
         self.prefix = self.settings.queue_prefix or name
         hand_over()
         self.activities: dict[str, Activity[..., Any]] = {}
         self.source_files: set[str] = set()
+        self.declared_schedules: dict[str, Schedule] = {}
         self.observers = tuple(observers)
         self._overrides = Provider()
         self._lock = threading.RLock()
@@ -93,34 +109,20 @@ class App:
     @overload
     def activity(self, function: Callable[P, R], /) -> Activity[P, R]: ...
     @overload
-    def activity(
-        self,
-        agent: Agent[Any, Any],
-        /,
-        *,
-        name: str | None = ...,
-        queue: str | None = ...,
-        timeout: float | None = ...,
-        retry: RetryPolicy | None = ...,
-        priority: int = ...,
-    ) -> Activity[..., Any]: ...
+    def activity(self, agent: Agent[Any, Any], /, **options: Unpack[ActivityOptions]) -> Activity[..., Any]: ...
     @overload
-    def activity(
-        self,
-        /,
-        *,
-        name: str | None = ...,
-        queue: str | None = ...,
-        timeout: float | None = ...,
-        retry: RetryPolicy | None = ...,
-        priority: int = ...,
-    ) -> Callable[[Callable[P, R]], Activity[P, R]]: ...
+    def activity(self, /, **options: Unpack[ActivityOptions]) -> Callable[[Callable[P, R]], Activity[P, R]]: ...
 
     def activity(self, function: Any = None, /, **options: Any) -> Any:
         """Make a function or a pydantic-ai agent an activity: ``@app.activity``, bare or with options.
 
         ``name`` defaults to the function's; ``queue`` is the part of the queue's name after the prefix and defaults to
-        the activity's name; ``timeout`` is seconds per attempt; ``priority`` is 0 to 9, 9 first.
+        the activity's name; ``timeout`` is seconds per attempt; ``priority`` is 0 to 9, 9 first. A step waits at
+        most ``start_timeout`` seconds for a worker, and is ended when it gives no sign of life with ``ctx.heartbeat()``
+        for ``heartbeat_timeout`` seconds. ``retry`` says when a
+        failed step is tried again, ``retry_on`` and ``give_up_on`` for which errors: a type, several, or a function of
+        the error. With ``lock=True`` one step of the activity runs at a time, on all workers of one store; with
+        ``lock="customer:{id}"`` one for each value of its argument ``id``.
 
         Raises:
             DuplicateActivity: the App has an activity of this name.
@@ -154,6 +156,62 @@ class App:
             self.activities[made.name] = made
         return made
 
+    # --- schedules -------------------------------------------------------------------------------------------
+
+    def schedule(
+        self,
+        name: str | None = None,
+        *steps: Step | RoutingSlip | Iterable[Step],
+        every: float | timedelta | None = None,
+        cron: str | None = None,
+        timezone: str = "UTC",
+        backfill: Literal["none", "latest", "all"] = "latest",
+        variables: Mapping[str, Any] | None = None,
+        paused: bool = False,
+    ) -> Callable[[F], F]:
+        """Dispatch these steps again and again, or what the decorated function returns: steps, a slip, or None.
+
+        The function takes nothing, or the ``datetime`` it is due; its name is the schedule's unless one is given.
+        ``every`` counts seconds from 1970 on; ``cron`` has five fields and is read in the ``timezone``. ``backfill``
+        says which of the times that passed while no worker ran are made up for. With ``paused`` it begins paused.
+
+        Raises:
+            ConfigurationError: a timetable that makes no sense, wrong steps, or a name that is taken.
+        """
+        timetable = Timetable.of(every, cron, timezone, backfill)
+        self.source_files |= files_of(None, sys._getframe(1).f_code)
+
+        def declare(function: F) -> F:
+            self._declare(
+                Schedule(
+                    name=name or function.__name__,
+                    timetable=timetable,
+                    function=function,
+                    takes_time=takes_time(function),
+                    variables=dict(variables or {}),
+                    paused=paused,
+                )
+            )
+            return function
+
+        if steps:
+            self.catalog.slip(steps, variables or {})
+            declare(lambda: steps)
+        return declare
+
+    def _declare(self, schedule: Schedule) -> None:
+        with self._lock:
+            if schedule.name in self.declared_schedules:
+                raise ConfigurationError(
+                    f"App {self.name!r} has a schedule {schedule.name!r} already", hint="give this one another name"
+                )
+            self.declared_schedules[schedule.name] = schedule
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules of this App: to list, pause, resume and run."""
+        return Schedules(self.name, self.declared_schedules, self.store, self.dispatch, self.clock)
+
     def override(self, provider: Callable[..., Any], replacement: Callable[..., Any]) -> AbstractContextManager[None]:
         """In tests: use another provider wherever ``Depends(provider)`` stands, until the context ends."""
         return overridden(self._overrides, provider, replacement)
@@ -169,12 +227,23 @@ class App:
 
     # --- connections -----------------------------------------------------------------------------------------
 
+    def use(self, broker: str | None = None, store: str | None = None) -> None:
+        """Other URLs than it was made with, before anything connects.
+
+        Raises:
+            ConfigurationError: a broker that nothing here knows.
+        """
+        urls = {"broker_url": broker, "store_url": store}
+        self.settings = self.settings.model_copy(update={name: url for name, url in urls.items() if url})
+        _check_broker(self.settings.broker_url)
+
     @cached_property
     def transport(self) -> BaseTransport:
         """What carries the messages."""
         from paigeant.transports import get_transport
 
-        return get_transport(self.settings.broker_url, lease_seconds=self.settings.lease_seconds)
+        settings = self.settings
+        return get_transport(settings.broker_url, lease_seconds=settings.lease_seconds, durability=settings.durability)
 
     @cached_property
     def store(self) -> Store | None:
@@ -195,6 +264,12 @@ class App:
             message_limit=self.settings.message_limit,
             observers=self.observers,
         )
+
+    @property
+    def steering(self) -> Steering | None:
+        """What cancels, pauses and resumes workflows, or None without a store."""
+        timers = self.timers
+        return Steering(self.dispatcher, timers.store, timers) if timers is not None else None
 
     @property
     def timers(self) -> Timers | None:
@@ -229,36 +304,52 @@ class App:
         variables: Mapping[str, Any] | None = None,
         name: str | None = None,
         id: str | None = None,  # noqa: A002 - the promised name
+        delay: float | timedelta | None = None,
+        eta: datetime | None = None,
+        expires: When | None = None,
+        deadline: When | None = None,
+        idempotency_key: str | None = None,
     ) -> Workflow:
         """Send a workflow on its way. Takes activities, steps, names of activities of other services, or a slip.
 
         In plain code the message is on the broker when this returns. Under a running event loop it returns at once,
         and ``await`` ing the workflow gives the same certainty. The same ``id`` twice is one workflow.
 
+        The first step is due at once, after ``delay`` seconds or at ``eta``. If it is not started within ``expires``
+        of then, or the workflow is not over within ``deadline`` of now, the workflow fails; both are seconds or a time.
+
+        The same ``idempotency_key`` with the same name, steps, arguments and variables is the same workflow, sent once.
+
         Raises:
-            StoreRequired: a step waits, and the App has no store.
+            IdempotencyConflict: the key stands for something else; under a running event loop, awaiting says so.
+            StoreRequired: something waits for longer than the broker can keep it, and the App has no store.
             ConfigurationError: an empty itinerary, a wrong or missing argument, a value that cannot be written as JSON.
             TransportError, StoreError: broker or store cannot be reached.
         """
+        now = self.clock.now()
+        times = Times.of(now, delay=delay, eta=eta, expires=expires, deadline=deadline)
         try:
             slip = self.catalog.slip(steps, variables or {})
             message = PaigeantMessage(
-                correlation_id=id or new_correlation_id(), name=name or self.name, routing_slip=slip
-            )
+                correlation_id=self._new_id(id, idempotency_key),
+                name=name or self.name,
+                routing_slip=slip,
+                deadline=times.deadline,
+            ).due(times.due_at)
         except ValidationError as error:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error
-        waiting = next((step.name for step in slip.itinerary if step.name in BUILT_IN), None)
-        if waiting is not None and self.store is None:
-            raise StoreRequired(
-                f"a step {waiting!r} waits in a store, and this App has none",
-                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
-            )
+        self._refuse_without_store(slip, idempotency_key)
         last = slip.itinerary[-1]
         with self._lock:
             dispatcher = self.dispatcher
-        sending = dispatcher.start(
-            dispatcher.dispatched(message, self.clock.now()), dispatcher.encoded(message), repeated=id is not None
-        )
+        if times.start_by is not None:
+            message = message.model_copy(update={"start_by": times.start_by})
+        send = Send(message, times.due_at - now)
+        begun = dispatcher.begun(send, now)
+        if idempotency_key is not None:
+            sending = dispatcher.start_once(begun, use_of(idempotency_key, message))
+        else:
+            sending = dispatcher.start(begun, repeated=id is not None)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -266,9 +357,45 @@ class App:
             return self._workflow(message.correlation_id, last)
         return self._workflow(message.correlation_id, last, loop.create_task(sending))
 
+    def _new_id(self, given: str | None, idempotency_key: str | None) -> str:
+        if idempotency_key is None:
+            return given or new_correlation_id()
+        if given is not None or not idempotency_key:
+            raise InvalidArguments(
+                "dispatch takes either id or idempotency_key, and no empty key",
+                hint="the key gives the workflow its id",
+            )
+        return derive_keyed_id(self.name, idempotency_key)
+
+    def _refuse_without_store(self, slip: RoutingSlip, idempotency_key: str | None) -> None:
+        if self.store is not None:
+            return
+        for what in self._kept_in_store(slip, idempotency_key):
+            raise StoreRequired(
+                f"{what}, and this App has none",
+                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
+            )
+
+    def _kept_in_store(self, slip: RoutingSlip, idempotency_key: str | None) -> Iterator[str]:
+        if idempotency_key is not None:
+            yield f"what idempotency key {idempotency_key!r} stands for is kept in a store"
+        for step in slip.itinerary:
+            if step.name in BUILT_IN:
+                yield f"a step {step.name!r} waits in a store"
+            elif (known := self.catalog.find(step.name)) is not None and known.lock is not None:
+                yield f"the lock of step {step.name!r} is kept in a store"
+            elif self.catalog.policy_of(step).exhausted == "park":
+                yield f"step {step.name!r} waits in a store when its attempts are used up"
+
     def workflow(self, correlation_id: str) -> Workflow:
         """The handle of a workflow that was dispatched before."""
         return self._workflow(correlation_id, None)
+
+    async def cancel(
+        self, correlation_id: str, *, compensate: bool = False, reason: str = "", by: str | None = None
+    ) -> None:
+        """:meth:`paigeant.Workflow.cancel` for a workflow that was dispatched before."""
+        await self.workflow(correlation_id).cancel(compensate=compensate, reason=reason, by=by)
 
     def _workflow(
         self, correlation_id: str, last: ActivitySpec | None, sent: asyncio.Task[None] | None = None
@@ -278,6 +405,7 @@ class App:
             correlation_id,
             self.store,
             timers=self.timers,
+            steering=self.steering,
             output_type=known.output_type if known else Any,
             last_step=last.id if last else None,
             sent=sent,
@@ -288,6 +416,13 @@ class App:
     def close_sync(self) -> None:
         """:meth:`close` for plain code."""
         run_sync(self.close(), "await app.close()")
+
+
+def _check_broker(url: str) -> None:
+    if not is_database_url(url):  # kombu, which knows the others, takes a while to import
+        from paigeant.transports import check_broker
+
+        check_broker(url)
 
 
 def _is_used(transport: BaseTransport) -> bool:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from paigeant.activity import Activity
 from paigeant.dispatch import queue_name
 from paigeant.errors import InvalidArguments
+from paigeant.retry import RetryPolicy
+from paigeant.scattering import map_step, scatter_step
 from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.steps import BUILT_IN
+from paigeant.steps import approval_step, flat, signal_step, sleep_step
+
+BUILT_IN: Mapping[str, Activity[..., Any]] = {
+    one.name: one for one in (sleep_step, signal_step, approval_step, scatter_step, map_step)
+}
+"""What every worker runs."""
 
 Step = Activity[..., Any] | ActivitySpec | str
 """What an itinerary can be written with: an activity, a step, or the name of an activity that lives elsewhere."""
@@ -31,6 +38,11 @@ class Catalog:
         """The full name of the queue an activity is served from."""
         return queue_name(self.prefix, activity.queue or activity.name)
 
+    def policy_of(self, step: ActivitySpec) -> RetryPolicy:
+        """When the step is tried again, as far as can be known here."""
+        known = self.find(step.name)
+        return step.retry or (known.retry if known else RetryPolicy())
+
     def slip(self, steps: Sequence[Any], variables: Mapping[str, Any]) -> RoutingSlip:
         """A slip over these steps, addressed and checked as far as can be known here.
 
@@ -50,7 +62,7 @@ class Catalog:
 
     def specs(self, steps: Iterable[Any]) -> tuple[ActivitySpec, ...]:
         """The steps, each with its queue, so that no worker needs to know where another one listens."""
-        return tuple(self._addressed(step) for step in _flat(steps))
+        return tuple(self._addressed(step) for step in flat(steps))
 
     def _addressed(self, step: ActivitySpec) -> ActivitySpec:
         known = self.find(step.name)
@@ -58,7 +70,12 @@ class Catalog:
             known.refuse_unknown(step.arguments)
             known.refuse_wrong(step.arguments)
         queue = step.queue or (self.queue_of(known) if known else queue_name(self.prefix, step.name))
-        return step.model_copy(update={"queue": queue})
+        patience = step.start_timeout or (known.start_timeout if known else None)
+        branches = tuple(self._branch(slip) for slip in step.branches)
+        return step.model_copy(update={"queue": queue, "start_timeout": patience, "branches": branches})
+
+    def _branch(self, slip: RoutingSlip) -> RoutingSlip:
+        return slip.model_copy(update={"itinerary": self.specs(slip.itinerary)})
 
     def _check_first(self, step: ActivitySpec, variables: Mapping[str, Any]) -> None:
         known = self.find(step.name)
@@ -71,24 +88,6 @@ class Catalog:
                 f"activity {step.name!r} needs {unfilled[0]!r}, and nothing comes before it",
                 hint=f"pass {step.name}.step({unfilled[0]}=...) or variables={{{unfilled[0]!r}: ...}}",
             )
-
-
-def _flat(steps: Iterable[Any]) -> Iterator[ActivitySpec]:
-    for step in steps:
-        match step:
-            case ActivitySpec():
-                yield step
-            case Activity():
-                yield step.step()
-            case str():
-                yield ActivitySpec(name=step)
-            case RoutingSlip():
-                raise InvalidArguments("a routing slip is dispatched alone, not among steps")
-            case list() | tuple():
-                yield from _flat(step)
-            case _:
-                hint = "pass an activity, activity.step(...), or the name of an activity"
-                raise InvalidArguments(f"{step!r} is not a step", hint=hint)
 
 
 def _written(variables: Mapping[str, Any]) -> dict[str, Any]:

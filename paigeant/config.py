@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     store_url: str | None = Field(
         None, description="what remembers workflows; 'none' for none; default: the broker's database, if it is one"
     )
+    durability: Literal["at_least_once", "best_effort"] = Field(
+        "at_least_once", description="the least the broker must promise; best_effort: it may lose messages"
+    )
     queue_prefix: str | None = Field(None, description="first part of every queue name; default: the App's name")
     lease_seconds: Seconds = Field(30.0, description="how long a dead worker keeps its messages")
     max_deliveries: Annotated[int, Field(ge=1)] = Field(
@@ -47,6 +50,9 @@ class Settings(BaseSettings):
     concurrency: Annotated[int, Field(ge=1)] = Field(100, description="steps a worker process runs at once")
     shutdown_timeout: Annotated[float, Field(ge=0)] = Field(
         30.0, description="how long running steps may go on after the first SIGTERM"
+    )
+    cancel_grace: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="how long a step may go on after it was told that its workflow is cancelled"
     )
     health_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="where a worker answers /live and /ready; default: nowhere"

@@ -39,7 +39,8 @@ _POSTGRES = {
 }
 """Limits that make a dead server an error in seconds rather than a wait for ever; the URL's own go before them."""
 
-_POSTGRES_OPTIONS = "-c idle_in_transaction_session_timeout=60000 -c statement_timeout=60000"
+_MOMENT = 5.0
+"""Seconds that the answer may take on its way."""
 
 
 def normalise(url: str) -> URL:
@@ -66,14 +67,15 @@ class Database:
     statements that each see the latest commit.
     """
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, clock: Clock | None = None, *, longest_statement: float = 60.0) -> None:
+        """PostgreSQL ends a statement after ``longest_statement`` seconds; no answer a moment later is an error."""
         self.url = normalise(url)
         self._clock = clock or SystemClock()
         self._asks_server = clock is None
         self._skew = 0.0
         self.schema = ""
         """PostgreSQL: where the tables are; known after :meth:`migrate`."""
-        self.engine = _engine(self.url)
+        self.engine = _engine(self.url, longest_statement)
 
     @property
     def is_sqlite(self) -> bool:
@@ -157,20 +159,34 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return "locked" in str(error) or "busy" in str(error)
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, longest_statement: float) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             return _sqlite_engine(url)
-        given = url.query
-        options = f"{_POSTGRES_OPTIONS} {given.get('options', '')}".strip()
-        limits = {name: value for name, value in _POSTGRES.items() if name not in given}
-        return create_engine(url, poolclass=NullPool, connect_args={**limits, "options": options})
+        return _postgres_engine(url, longest_statement)
     except NoSuchModuleError as error:
         raise ConfigurationError(f"{url.drivername!r} is not a database paigeant knows") from error
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"{url.drivername!r} needs {error.name!r}, which is not installed", hint='pip install "paigeant[postgres]"'
         ) from error
+
+
+def _postgres_engine(url: URL, longest_statement: float) -> Engine:
+    given = url.query
+    limits = {name: value for name, value in _POSTGRES.items() if name not in given}
+    times = f"-c idle_in_transaction_session_timeout=60000 -c statement_timeout={longest_statement * 1000:.0f}"
+    options = f"{times} {given.get('options', '')}".strip()
+    engine = create_engine(url, poolclass=NullPool, connect_args={**limits, "options": options})
+    if engine.driver == "psycopg":
+
+        @event.listens_for(engine, "do_connect")
+        def _connect(_dialect: object, _record: object, arguments: Any, parameters: Any) -> Any:
+            from paigeant import postgresql
+
+            return postgresql.connect(longest_statement + _MOMENT, tuple(arguments), parameters)
+
+    return engine
 
 
 def _sqlite_engine(url: URL) -> Engine:

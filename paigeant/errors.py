@@ -76,12 +76,28 @@ class SignalTimeout(MessageError):
     """What a step waited for did not come in time."""
 
 
+class StartTimeout(MessageError):
+    """A step was not started in the time it was given to wait in its queue."""
+
+
+class DeadlineReached(MessageError):
+    """The workflow's deadline has come; no further step of it is started."""
+
+
+class ApprovalDenied(MessageError):
+    """Somebody denied what a step asked for."""
+
+
 class InvalidInput(MessageError):
     """The values that reached an activity do not fit its parameters; retrying cannot help."""
 
 
 class ChildFailed(PaigeantError):
     """A workflow that a step dispatched and waited for did not complete."""
+
+
+class BranchesFailed(ChildFailed):
+    """Fewer branches of a scatter completed than its policy asks for."""
 
 
 # --- the operator ------------------------------------------------------------------------------------------------
@@ -107,7 +123,19 @@ class Superseded(PaigeantError):
     """Another worker owns this delivery now: its lease ran out and this worker's result was refused."""
 
 
+class AttemptEnded(PaigeantError):
+    """This attempt was ended by its timeout or its worker's stop: whatever it does from now on counts for nothing."""
+
+
+class HeartbeatTimeout(PaigeantError, TimeoutError):
+    """A step gave no sign of life for longer than its heartbeat timeout."""
+
+
 # --- the caller --------------------------------------------------------------------------------------------------
+
+
+class ScheduleNotFound(PaigeantError):
+    """There is no schedule of this name."""
 
 
 class WorkflowError(PaigeantError):
@@ -120,6 +148,10 @@ class WorkflowError(PaigeantError):
 
 class WorkflowNotFound(WorkflowError):
     """The store knows no workflow with this id."""
+
+
+class IdempotencyConflict(WorkflowError):
+    """The idempotency key stands for a workflow of other steps, arguments, variables or name; nothing was sent."""
 
 
 class WorkflowFailed(WorkflowError):

@@ -6,7 +6,10 @@ Events are what a store keeps, observers are told and ``workflow.events()`` yiel
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:  # events are imported by commands that must start at once
+    from paigeant.join import Branch, Join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +22,20 @@ class ErrorInfo:
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancellation:
+    """That somebody cancelled a workflow (epoch seconds), and whether what it did is taken back."""
+
+    at: float
+    by: str | None = None
+    reason: str = ""
+    compensate: bool = False
+
+    def __str__(self) -> str:
+        who = f" by {self.by}" if self.by else ""
+        return f"cancelled{who}: {self.reason}" if self.reason else f"cancelled{who}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,25 +60,31 @@ class WorkflowDispatched(Event):
     variables: dict[str, Any] = field(default_factory=dict)
     itinerary: list[dict[str, Any]] = field(default_factory=list)
     parent: str | None = None
+    branch: Branch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowEnded(Event):
-    """The workflow is over. ``parent`` is the workflow that dispatched it, if one did."""
+    """The workflow is over. ``parent`` is the workflow that dispatched it, if one did, ``branch`` its place in that."""
 
     type: ClassVar[str] = "workflow_ended"
 
     variables: dict[str, Any] = field(default_factory=dict)
     parent: str | None = None
+    branch: Branch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowCompleted(WorkflowEnded):
-    """The last step completed; ``output`` is its output."""
+    """The last step completed; ``output`` is its output.
+
+    ``standing`` are the log entries of a branch that can be taken back: should its parent fail, that does it.
+    """
 
     type: ClassVar[str] = "workflow_completed"
 
     output: Any = None
+    standing: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +98,65 @@ class WorkflowFailed(WorkflowEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowCancelled(WorkflowEnded):
-    """Somebody ended the workflow; ``reason`` is what they said."""
+    """Somebody ended the workflow; ``reason`` and ``by`` are what they said and who they are."""
 
     type: ClassVar[str] = "workflow_cancelled"
 
     reason: str = ""
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """Somebody cancelled the workflow; it ends when what it did has been taken back."""
+
+    type: ClassVar[str] = "cancel_requested"
+
+    reason: str = ""
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowPaused(Event):
+    """Somebody stopped the workflow from going on: no step of it starts."""
+
+    type: ClassVar[str] = "workflow_paused"
+
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowResumed(Event):
+    """A paused workflow goes on."""
+
+    type: ClassVar[str] = "workflow_resumed"
+
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompensationStarted(Event):
+    """A step failed for good, and ``steps`` (by id, in this order) are taken back."""
+
+    type: ClassVar[str] = "compensation_started"
+
+    error: ErrorInfo
+    steps: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkflowCompensated(WorkflowEnded):
+    """The workflow failed, and what can be taken back was, but for the steps (by id) that are ``left``."""
+
+    type: ClassVar[str] = "workflow_compensated"
+
+    error: ErrorInfo
+    left: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEvent(Event):
-    """Something that happened to one attempt of one step."""
+    """Something that happened to one attempt of one step; ``heading`` is back where it is taken back."""
 
     type: ClassVar[str] = "step_event"
 
@@ -94,6 +166,7 @@ class StepEvent(Event):
     attempt: int
     worker: str
     deliveries: int = 1
+    heading: str = "forward"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,8 +217,20 @@ class StepCompleted(StepEnded):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepCompensated(StepEnded):
+    """A completed step was taken back; ``output`` is what its compensation returned."""
+
+    type: ClassVar[str] = "step_compensated"
+    status: ClassVar[str] = "compensated"
+
+    output: Any = None
+    variables: dict[str, Any] | None = None
+    """The workflow's variables after that, or None when it changed none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepFailed(StepEnded):
-    """An attempt of a step failed and no further one follows."""
+    """An attempt of a step, or of taking it back, failed and no further one follows."""
 
     type: ClassVar[str] = "step_failed"
     status: ClassVar[str] = "failed"
@@ -155,18 +240,25 @@ class StepFailed(StepEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRetried(StepEnded):
-    """An attempt of a step failed; the next one is on its way, due after ``delay`` seconds."""
+    """An attempt of a step failed; the next one follows after ``delay`` seconds.
+
+    ``counted`` says whether the attempt was one of those that the step's retry policy allows.
+    """
 
     type: ClassVar[str] = "step_retried"
     status: ClassVar[str] = "retried"
 
     error: ErrorInfo
     delay: float
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepParked(StepEnded):
-    """A step waits for ``key`` or until ``due_at`` (epoch seconds); nothing of it runs meanwhile."""
+    """A step waits for ``key`` or until ``due_at`` (epoch seconds); nothing of it runs meanwhile.
+
+    With an ``error`` it has failed, and waits for an operator.
+    """
 
     type: ClassVar[str] = "step_parked"
     status: ClassVar[str] = "parked"
@@ -174,6 +266,17 @@ class StepParked(StepEnded):
     key: str
     due_at: float | None = None
     detail: Any = None
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCancelled(StepEnded):
+    """A running step was stopped, because somebody cancelled its workflow."""
+
+    type: ClassVar[str] = "step_cancelled"
+    status: ClassVar[str] = "cancelled"
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +304,7 @@ class MessageHeld(Event):
     queue: str
     body: bytes
     priority: int = 0
+    join: Join | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,5 +352,5 @@ class MessageDeadLettered(Event):
     deliveries: int = 1
 
 
-LAST = (WorkflowCompleted.type, WorkflowFailed.type, WorkflowCancelled.type)
+LAST = (WorkflowCompleted.type, WorkflowFailed.type, WorkflowCancelled.type, WorkflowCompensated.type)
 """The types of event after which a workflow has no more."""

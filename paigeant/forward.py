@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from dataclasses import replace
+from typing import assert_never
 
+from paigeant import compensate
 from paigeant.clock import utc
+from paigeant.errors import DeadlineReached, StartTimeout
 from paigeant.events import (
     ErrorInfo,
-    Event,
+    StepCancelled,
     StepCompleted,
     StepDropped,
     StepFailed,
     StepParked,
     StepRetried,
     WorkflowCompleted,
-    WorkflowFailed,
 )
 from paigeant.message import PaigeantMessage
-from paigeant.outcome import Completed, Dropped, Execution, Faulted, Outcome, Parked, Poisoned, Retrying, Returned
+from paigeant.outcome import (
+    Cancelled,
+    Completed,
+    Dropped,
+    Execution,
+    Exhausted,
+    Faulted,
+    Outcome,
+    Parked,
+    Poisoned,
+    Retrying,
+    Returned,
+)
 from paigeant.plan import Hold, Plan, Release, Send, Settle
 from paigeant.slip import LogEntry
 from paigeant.store import Standing, Status
@@ -25,51 +39,60 @@ from paigeant.store import Standing, Status
 PAUSE = "pause"
 """What the messages of a paused workflow wait for."""
 
+OPERATOR = "operator:"
+"""How the key begins of what a step waits for whose attempts are used up; the rest is the step's id."""
 
-def admit(standing: Standing, execution: Execution) -> Outcome | None:
-    """What becomes of a message whose step must not start, as its workflow stands; None when it may."""
+
+def admit(message: PaigeantMessage, standing: Standing, execution: Execution) -> Outcome | None:
+    """What becomes of a message whose step must not start, by its workflow and the time; None when it may."""
+    now = execution.started_at
     if standing.status.is_terminal:
         return Dropped(execution, f"the workflow is {standing.status.value}")
+    if message.routing_slip.is_back:
+        return None
+    if standing.status is Status.COMPENSATING:
+        return Dropped(execution, "the workflow takes back what it did")
+    if standing.cancellation is not None:
+        return Cancelled(execution, standing.cancellation, ran=False)
+    if message.ends_at is not None and message.is_over(now):
+        end = f"the workflow's deadline, {_written(message.ends_at)}"
+        late = f"{end}, came before step {message.step.name!r} was started"
+        return Faulted(execution, ErrorInfo(type=DeadlineReached.__name__, message=late))
     if standing.status is Status.PAUSED:
         return Parked(execution, PAUSE)
+    if message.start_by is not None and now >= message.start_by and execution.deliveries == 1:
+        late = f"step {message.step.name!r} was to be started by {_written(message.start_by)} and was not"
+        return Faulted(execution, ErrorInfo(type=StartTimeout.__name__, message=late))
     return None
+
+
+def _written(moment: float) -> str:
+    return utc(moment).isoformat(timespec="seconds")
 
 
 def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
     """The plan for a step of this message that ended like this."""
     match outcome:
+        case Completed() if message.routing_slip.is_back:
+            return compensate.took_back(message, outcome)
         case Completed():
             return _advance(message, outcome)
         case Retrying():
             return _retry(message, outcome)
         case Parked():
             return _park(message, outcome)
-        case Faulted(execution, error):
-            return Settle(record=_failed(message, execution, error))
-        case Poisoned(execution, error):
-            return Settle(record=_failed(message, execution, error), set_aside=error.message)
+        case Exhausted():
+            return _leave_to_operator(message, outcome)
+        case Faulted() | Poisoned():
+            return _failed(message, outcome)
         case Dropped(execution, reason):
-            return Settle(record=(StepDropped(**_attempt(message, execution), reason=reason),))
-        case Returned(reason, delay):
+            return Settle(record=(StepDropped(**execution.of(message), reason=reason),))
+        case Cancelled():
+            return _cancel(message, outcome)
+        case Returned(reason=reason, delay=delay):
             return Release(reason, delay)
         case _ as never:
             assert_never(never)
-
-
-def _attempt(message: PaigeantMessage, ran: Execution) -> dict[str, Any]:
-    """What every event of an attempt's end says."""
-    step = message.step
-    return {
-        "correlation_id": message.correlation_id,
-        "at": ran.finished_at,
-        "message_id": message.id,
-        "step_id": step.id,
-        "activity": step.name,
-        "attempt": message.attempt,
-        "worker": ran.worker,
-        "deliveries": ran.deliveries,
-        "started_at": ran.started_at,
-    }
 
 
 def _advance(message: PaigeantMessage, outcome: Completed) -> Settle:
@@ -82,10 +105,12 @@ def _advance(message: PaigeantMessage, outcome: Completed) -> Settle:
         worker=ran.worker,
         started_at=utc(ran.started_at),
         finished_at=utc(ran.finished_at),
+        undo=outcome.undo,
+        source=message.id,
     )
     edits = outcome.edits
-    slip = message.routing_slip.completed(entry, outcome.variables, insert=edits.insert, skip=edits.skip)
-    done = StepCompleted(**_attempt(message, ran), output=outcome.output, variables=outcome.variables)
+    slip = message.gathered().completed(entry, outcome.variables, insert=edits.insert, skip=edits.skip)
+    done = StepCompleted(**ran.of(message), output=outcome.output, variables=outcome.variables)
     if slip.is_finished() or outcome.is_last:
         end = WorkflowCompleted(
             correlation_id=message.correlation_id,
@@ -93,28 +118,67 @@ def _advance(message: PaigeantMessage, outcome: Completed) -> Settle:
             output=outcome.output,
             variables=slip.variables,
             parent=message.parent,
+            branch=message.branch,
+            standing=[one.briefly().to_dict() for one in slip.log if one.undo is not None] if message.branch else [],
         )
-        return Settle(begin=edits.children, record=(done, end))
-    return Settle(send=(Send(message.next(slip)),), begin=edits.children, record=(done,))
+        return Settle(begin=_begun(edits.children, ran), record=(done, end))
+    following = message.next(slip).due(ran.finished_at)
+    return Settle(send=(Send(following),), begin=_begun(edits.children, ran), record=(done,))
+
+
+def _begun(children: tuple[PaigeantMessage, ...], ran: Execution) -> tuple[PaigeantMessage, ...]:
+    return tuple(child.due(ran.finished_at) for child in children)
+
+
+def again(message: PaigeantMessage, outcome: Retrying) -> tuple[PaigeantMessage, StepRetried]:
+    """The next attempt, and the fact that this one failed."""
+    ran, error, delay, counted = outcome.execution, outcome.error, outcome.delay, outcome.counted
+    tried = StepRetried(**ran.of(message), error=error, delay=delay, counted=counted)
+    following = message.again(counted=counted, progress=outcome.progress)
+    return following.due(ran.finished_at + delay), tried
 
 
 def _retry(message: PaigeantMessage, outcome: Retrying) -> Settle:
-    tried = StepRetried(**_attempt(message, outcome.execution), error=outcome.error, delay=outcome.delay)
-    return Settle(send=(Send(message.again(), outcome.delay),), record=(tried,))
+    following, tried = again(message, outcome)
+    return Settle(send=(Send(following, outcome.delay),), record=(tried,))
 
 
 def _park(message: PaigeantMessage, outcome: Parked) -> Settle:
     key, due_at, detail = outcome.key, outcome.due_at, outcome.detail
-    parked = StepParked(**_attempt(message, outcome.execution), key=key, due_at=due_at, detail=detail)
-    return Settle(begin=outcome.children, hold=(Hold(message.resumed(), key, due_at, detail),), record=(parked,))
+    parked = StepParked(**outcome.execution.of(message), key=key, due_at=due_at, detail=detail)
+    hold = Hold(message.resumed(progress=outcome.progress), key, _at_latest(message, due_at), detail, outcome.join)
+    return Settle(begin=_begun(outcome.children, outcome.execution), hold=(hold,), record=(parked,))
 
 
-def _failed(message: PaigeantMessage, ran: Execution, error: ErrorInfo) -> tuple[Event, ...]:
-    end = WorkflowFailed(
-        correlation_id=message.correlation_id,
-        at=ran.finished_at,
-        error=error,
-        variables=message.routing_slip.variables,
-        parent=message.parent,
-    )
-    return (StepFailed(**_attempt(message, ran), error=error), end)
+def _at_latest(message: PaigeantMessage, due_at: float | None) -> float | None:
+    """What waits goes on when its workflow's time is up, so that this is noticed."""
+    if message.ends_at is None:
+        return due_at
+    return message.ends_at if due_at is None else min(due_at, message.ends_at)
+
+
+def _leave_to_operator(message: PaigeantMessage, outcome: Exhausted) -> Settle:
+    key, error = OPERATOR + message.step.id, outcome.error
+    detail = {"error": {"type": error.type, "message": error.message}}
+    parked = StepParked(**outcome.execution.of(message), key=key, detail=detail, error=error)
+    hold = Hold(message.afresh(progress=outcome.progress), key, _at_latest(message, None), detail)
+    return Settle(hold=(hold,), record=(parked,))
+
+
+def _failed(message: PaigeantMessage, outcome: Faulted | Poisoned) -> Settle:
+    failed = StepFailed(**outcome.execution.of(message), error=outcome.error)
+    follow = compensate.leave if message.routing_slip.is_back else compensate.turn
+    plan = follow(message, failed)
+    return replace(plan, set_aside=outcome.error.message) if isinstance(outcome, Poisoned) else plan
+
+
+def _cancel(message: PaigeantMessage, outcome: Cancelled) -> Settle:
+    facts, cancellation = outcome.execution.of(message), outcome.cancellation
+    if outcome.ran:
+        return compensate.cancel(message, StepCancelled(**facts, reason=str(cancellation)), cancellation)
+    return compensate.cancel(message, StepDropped(**facts, reason=f"the workflow was {cancellation}"), cancellation)
+
+
+def give_up(message: PaigeantMessage, outcome: Faulted) -> Settle:
+    """The plan for a failed step of a workflow whose next message cannot be written."""
+    return compensate.give_up(message, StepFailed(**outcome.execution.of(message), error=outcome.error))

@@ -35,12 +35,34 @@ def derive_child_id(correlation_id: str, step_id: str, ordinal: int) -> str:
 
     A UUID of version 8 (RFC 9562, section 5.8) that keeps the time of the parent's, if that is a UUID of version 7.
     """
-    digest = blake2b("\x1f".join((correlation_id, step_id, str(ordinal))).encode(), digest_size=16).digest()
+    digest = _digest(correlation_id, step_id, str(ordinal))
     try:
         time_part = UUID(correlation_id).bytes[:6]
     except ValueError:
         time_part = digest[:6]
-    value = int.from_bytes(time_part + digest[6:])
+    return _uuid8(time_part + digest[6:])
+
+
+def derive_keyed_id(app: str, key: str) -> str:
+    """The id of the workflow that an idempotency key of an App stands for: a UUID of version 8."""
+    return _uuid8(_digest("key", app, key))
+
+
+def derive_schedule_id(app: str, schedule: str, at: float) -> str:
+    """The id of the workflow that a schedule of an App dispatches for this time: the same for every worker.
+
+    A UUID of version 8 that begins with the time, so that it sorts among the others.
+    """
+    milliseconds = int(at * 1000)
+    return _uuid8(milliseconds.to_bytes(6) + _digest("schedule", app, schedule, str(milliseconds))[6:])
+
+
+def _digest(*parts: str) -> bytes:
+    return blake2b("\x1f".join(parts).encode(), digest_size=16).digest()
+
+
+def _uuid8(octets: bytes) -> str:
+    value = int.from_bytes(octets)
     value = value & ~(0xF << 76) | 0x8 << 76
     value = value & ~(0b11 << 62) | 0b10 << 62
     return str(UUID(int=value))

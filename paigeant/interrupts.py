@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from paigeant.join import Join
+
 
 class Interrupt(BaseException):
     """Base of what ends an attempt without being a failure."""
@@ -16,11 +18,12 @@ class Park(Interrupt):
     what is waited for. Activities call :meth:`ActivityContext.sleep` and its siblings, which raise this.
     """
 
-    def __init__(self, key: str, seconds: float | None = None, detail: Any = None) -> None:
+    def __init__(self, key: str, seconds: float | None = None, detail: Any = None, join: Join | None = None) -> None:
         super().__init__(key)
         self.key = key
         self.seconds = seconds
         self.detail = detail
+        self.join = join
 
 
 class Retry(Interrupt):

@@ -15,6 +15,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -65,6 +66,31 @@ def _complete(item: Answer) -> None:
         future.set_exception(error)
     else:
         future.set_result(value)
+
+
+class OncePerTurn:
+    """Makes a call at the end of the event loop's turn, however often it is asked to in that turn.
+
+    What all the tasks of a turn hand over then wakes another thread once. Asked outside of loops, it calls at once.
+    """
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call = call
+        self._asked: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+
+    def ask(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._call()
+            return
+        if loop not in self._asked:
+            self._asked.add(loop)
+            loop.call_soon(self._end_turn, loop)
+
+    def _end_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asked.discard(loop)
+        self._call()
 
 
 class Alarm:
@@ -126,6 +152,11 @@ class IOThread:
         self._put((call, future))
         return future
 
+    def post(self, call: Callable[[], object]) -> None:
+        """Run the call, which must not fail, in the thread; nobody waits for it."""
+        self._start()
+        self._put((call, Future()))
+
     def _put(self, item: tuple[Callable[[], Any], AnyFuture] | None) -> None:
         self._calls.put(item)
         if self._alarm is not None:
@@ -136,6 +167,17 @@ class IOThread:
         future = self.submit(call)
         result: T = await (future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future))
         return result
+
+    def wait_for(self, call: Callable[[], T], timeout: float) -> T:
+        """Run the call in the thread and block until it has a value.
+
+        Raises:
+            TimeoutError: after ``timeout`` seconds.
+        """
+        future: Future[T] = Future()
+        self._start()
+        self._put((call, future))
+        return future.result(timeout)
 
     def stop(self) -> None:
         """Finish the calls already made, then end the thread."""

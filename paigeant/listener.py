@@ -157,7 +157,7 @@ class Listener:
         """Have another connection call. While nothing is asked here, a pooler has nobody to hand the call to."""
         self._probe, self._probes = uuid4().hex, self._probes + 1
         self._probe_at = time.monotonic() + _PROBE_EVERY
-        with self._database.reader() as other:
+        with self._broken(), self._database.reader() as other:
             caller: Any = other.connection.driver_connection
             caller.execute(_NOTIFY, ([self._channel(_PROBE)], [self._probe]))
         give_up = time.monotonic() + _PROBE_PATIENCE

@@ -7,13 +7,21 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from paigeant.ids import derive_message_id, new_correlation_id
-from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.values import JsonObject
+from paigeant.join import KEY as JOIN
+from paigeant.join import Branch
+from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip
+from paigeant.values import Json, JsonObject
 from paigeant.wire import Label, WireModel
 
 SPEC_VERSION = "1.1"
 """The wire format this release writes. A change of the first number is one an older worker must refuse."""
 
+
+DEADLINE = "deadline"
+"""What a step has received that waited until its workflow's deadline came."""
+
+Moment = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Epoch seconds."""
 
 REQUIRED = frozenset({"correlation_id", "routing_slip", "spec_version"})
 """What every message on the wire says, although those who build one by hand need not."""
@@ -26,22 +34,31 @@ class PaigeantMessage(WireModel):
     message. ``epoch`` counts redrives by an operator. ``trace_context`` is W3C trace context. The last group of fields
     is reserved for signatures and delegated identity.
 
-    ``resumes`` counts how often the step was parked and went on, and ``received`` lists what it waited for, by key.
-    ``parent`` is the workflow that dispatched this one.
+    ``attempt`` counts every start of the step, ``uncounted`` those among them that its retry policy does not count.
+    ``progress`` is what an earlier attempt last reported of itself. ``resumes`` counts how often the step was parked
+    and went on, and ``received`` lists what it waited for, by key.
+    ``parent`` is the workflow that dispatched this one, and ``branch`` its place in a scatter of that.
+
+    From ``deadline`` on no step of the workflow is started, and this one must be started by ``start_by``.
     """
 
     model_config = ConfigDict(json_schema_extra={"required": list[Any](sorted(REQUIRED))})
 
     spec_version: Annotated[str, Field(pattern=r"^\d+\.\d+$")] = ""
     id: str = ""
-    correlation_id: Annotated[Label, Field(min_length=1)] = Field(default_factory=new_correlation_id)
+    correlation_id: Annotated[Label, Field(min_length=1)] = ""
     causation_id: Label | None = None
     name: Label = ""
     attempt: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1
+    uncounted: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
+    progress: Json = None
     epoch: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     resumes: Annotated[int, Field(ge=0, le=1_000_000_000)] = 0
     received: JsonObject = Field(default_factory=dict)
+    deadline: Moment | None = None
+    start_by: Moment | None = None
     parent: Label | None = None
+    branch: Branch | None = None
     routing_slip: RoutingSlip
     trace_context: dict[str, str] = Field(default_factory=dict)
 
@@ -53,10 +70,11 @@ class PaigeantMessage(WireModel):
     def _derived(self) -> Self:
         if not self.routing_slip.itinerary:
             raise ValueError("the routing slip is empty: a message always has a current step")
+        # Frozen for everyone else: this runs before the message is handed out.
+        self.__dict__["correlation_id"] = self.correlation_id or new_correlation_id()
         derived = self._derive(self.routing_slip, self.attempt, self.resumes)
         if self.id not in ("", derived):
             raise ValueError("the id does not belong to this step and attempt")
-        # Frozen for everyone else: this runs before the message is handed out.
         self.__dict__["id"] = derived
         self.__dict__["spec_version"] = self.spec_version or SPEC_VERSION
         return self
@@ -71,21 +89,64 @@ class PaigeantMessage(WireModel):
         """The workflow's variables."""
         return self.routing_slip.variables
 
+    @property
+    def tries(self) -> int:
+        """How many starts of the step count for its retry policy, this one included."""
+        return max(self.attempt - self.uncounted, 1)
+
+    @property
+    def ends_at(self) -> float | None:
+        """When the workflow's time is up; None without a deadline, and on the way back."""
+        return None if self.routing_slip.is_back else self.deadline
+
+    def is_over(self, now: float) -> bool:
+        """Whether the workflow's time is up."""
+        return self.ends_at is not None and (now >= self.ends_at or DEADLINE in self.received)
+
+    def due(self, at: float) -> PaigeantMessage:
+        """The message as it is sent, to be run from ``at`` on: from then on its step may wait ``start_timeout``."""
+        patience = self.step.start_timeout
+        if patience is None or self.routing_slip.is_back:
+            return self
+        return self.model_copy(update={"start_by": at + patience})
+
     def _derive(self, slip: RoutingSlip, attempt: int, resumes: int) -> str:
         step = slip.itinerary[0].id
         return derive_message_id(self.correlation_id, step, slip.heading, attempt, self.epoch, resumes)
 
     def next(self, slip: RoutingSlip) -> PaigeantMessage:
         """The message that follows this one: same workflow, next step."""
-        return self._following(routing_slip=slip, attempt=1, resumes=0, received={})
+        return self._following(routing_slip=slip, attempt=1, uncounted=0, progress=None, resumes=0, received={})
 
-    def again(self) -> PaigeantMessage:
-        """The next attempt of the same step."""
-        return self._following(attempt=self.attempt + 1)
+    def compacted(self, keep: int) -> PaigeantMessage:
+        """The same message with a shorter log: see :meth:`RoutingSlip.compacted`."""
+        slip = self.routing_slip.compacted(keep)
+        return self if slip is self.routing_slip else self.model_copy(update={"routing_slip": slip})
 
-    def resumed(self) -> PaigeantMessage:
+    def again(self, *, counted: bool = True, progress: Any = None) -> PaigeantMessage:
+        """The next attempt of the same step, for which this one counts or does not."""
+        uncounted = self.uncounted + (not counted)
+        return self._following(attempt=self.attempt + 1, uncounted=uncounted, progress=self._latest(progress))
+
+    def afresh(self, *, progress: Any = None) -> PaigeantMessage:
+        """The next attempt of the same step, as if it were the first."""
+        return self._following(attempt=self.attempt + 1, uncounted=self.attempt, progress=self._latest(progress))
+
+    def resumed(self, *, progress: Any = None) -> PaigeantMessage:
         """The same attempt of the same step, after what it waits for has come; see :meth:`receiving`."""
-        return self._following(resumes=self.resumes + 1)
+        return self._following(resumes=self.resumes + 1, progress=self._latest(progress))
+
+    def _latest(self, progress: Any) -> Any:
+        return self.progress if progress is None else progress
+
+    def gathered(self) -> RoutingSlip:
+        """The slip, its log with what branches of the current step did that can be taken back."""
+        slip, entries = self.routing_slip, list[LogEntry]()
+        for key, arrived in self.received.items():
+            if key.startswith(JOIN) and not slip.is_back:
+                for index, branch in enumerate(arrived[0].get("value") or ()):
+                    entries += [_of_branch(f"{key}:{index}", data) for data in branch.get("standing", ())]
+        return slip.model_copy(update={"log": (*slip.log, *entries)}) if entries else slip
 
     def receiving(self, key: str, value: Any) -> PaigeantMessage:
         """The message with what its step waited for, after what came for the same key before; the id stays."""
@@ -93,6 +154,11 @@ class PaigeantMessage(WireModel):
         return self.model_copy(update={"received": {**self.received, key: arrived}})
 
     def _following(self, **changes: Any) -> PaigeantMessage:
-        after = self.model_copy(update=changes | {"causation_id": self.id})
+        after = self.model_copy(update={"causation_id": self.id, "start_by": None} | changes)
         after.__dict__["id"] = after._derive(after.routing_slip, after.attempt, after.resumes)
         return after
+
+
+def _of_branch(place: str, data: dict[str, Any]) -> LogEntry:
+    entry = LogEntry.from_dict(data)
+    return entry.model_copy(update={"id": f"{place}:{entry.id}"})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from paigeant.events import ErrorInfo
+from paigeant.events import Cancellation, ErrorInfo
+from paigeant.join import Join
 from paigeant.message import PaigeantMessage
-from paigeant.slip import ActivitySpec
+from paigeant.slip import ActivitySpec, Undo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,22 @@ class Execution:
     deliveries: int
     started_at: float
     finished_at: float
+
+    def of(self, message: PaigeantMessage) -> dict[str, Any]:
+        """What every event says about the end of this attempt."""
+        step = message.step
+        return {
+            "correlation_id": message.correlation_id,
+            "at": self.finished_at,
+            "message_id": message.id,
+            "step_id": step.id,
+            "activity": step.name,
+            "attempt": message.attempt,
+            "worker": self.worker,
+            "deliveries": self.deliveries,
+            "started_at": self.started_at,
+            "heading": message.routing_slip.heading.value,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,22 +48,32 @@ class Edits:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The activity returned; ``variables`` is None when it changed none. ``is_last``: the steps ahead are not run."""
+    """The activity returned; ``variables`` is None when it changed none. ``is_last``: the steps ahead are not run.
+
+    ``undo`` is how the step is taken back, should the workflow fail.
+    """
 
     execution: Execution
     output: Any = None
     variables: dict[str, Any] | None = None
     edits: Edits = Edits()
     is_last: bool = False
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """The activity failed and may try again after ``delay`` seconds."""
+    """The activity failed and may try again after ``delay`` seconds: ``in_place``, or with a message of its own.
+
+    ``counted``: its retry policy counts the attempt. ``progress`` is what the attempt last reported of itself.
+    """
 
     execution: Execution
     error: ErrorInfo
     delay: float
+    counted: bool = True
+    in_place: bool = False
+    progress: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +88,17 @@ class Parked:
     due_at: float | None = None
     detail: Any = None
     children: tuple[PaigeantMessage, ...] = ()
+    progress: Any = None
+    join: Join | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The activity failed, its policy allows no further attempt, and an operator decides what becomes of the step."""
+
+    execution: Execution
+    error: ErrorInfo
+    progress: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +126,24 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody cancelled the workflow while the step ran (``ran``), or before it was started."""
+
+    execution: Execution
+    cancellation: Cancellation
+    ran: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Returned:
-    """This worker cannot run the step; the delivery goes back, unharmed, due again after ``delay`` seconds."""
+    """This worker cannot run the step; the delivery goes back, unharmed, due again after ``delay`` seconds.
+
+    ``is_usual``: many go back for this reason, and whoever reads logs knows it already.
+    """
 
     reason: str
     delay: float
+    is_usual: bool = False
 
 
-Outcome = Completed | Retrying | Parked | Faulted | Poisoned | Dropped | Returned
+Outcome = Completed | Retrying | Parked | Exhausted | Faulted | Poisoned | Dropped | Cancelled | Returned

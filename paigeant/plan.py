@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paigeant.events import Event
+from paigeant.join import Join
 from paigeant.message import PaigeantMessage
 
 
@@ -25,6 +26,7 @@ class Hold:
     key: str
     due_at: float | None = None
     detail: Any = None
+    join: Join | None = None
 
 
 @dataclass(frozen=True, slots=True)

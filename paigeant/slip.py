@@ -11,8 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 
+from paigeant.errors import InvalidArguments
 from paigeant.retry import RetryPolicy
 from paigeant.values import Json, JsonObject, revive
 from paigeant.wire import Label, WireModel
@@ -29,7 +30,8 @@ class ActivitySpec(WireModel):
     """One step: a planned run of an activity.
 
     ``id`` is unique within the slip and given when the slip is built; ``queue`` is filled in at dispatch. ``timeout``
-    is seconds per attempt. ``agent_name=`` is accepted for ``name=``.
+    is seconds per attempt, ``start_timeout`` seconds from when the step is due until a worker starts it. A scatter runs
+    its ``branches`` side by side. ``agent_name=`` is accepted for ``name=``.
     """
 
     name: Annotated[Label, Field(min_length=1, validation_alias=AliasChoices("name", "agent_name"))]
@@ -39,20 +41,91 @@ class ActivitySpec(WireModel):
     prompt: str | None = None
     deps: Json = None
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    start_timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     retry: RetryPolicy | None = None
     priority: Annotated[int, Field(ge=0, le=9)] = 0
+    branches: tuple[RoutingSlip, ...] = ()
+
+    def options(self, **changes: Any) -> Self:
+        """The step with other options than its activity has: ``timeout``, ``start_timeout``, ``retry``, ``queue`` or
+        ``priority``.
+
+        Raises:
+            InvalidArguments: there is no such option, or a value is wrong for it.
+        """
+        for name in changes:
+            if name not in OPTIONS:
+                raise InvalidArguments(f"a step has no option {name!r}", hint=f"it has: {', '.join(sorted(OPTIONS))}")
+        try:
+            return self.model_validate({**dict(self), **changes})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InvalidArguments(f"step {self.name!r}, option {where}: {first['msg']}") from error
+
+
+OPTIONS = frozenset({"timeout", "start_timeout", "retry", "queue", "priority"})
+"""What :meth:`ActivitySpec.options` changes."""
+
+
+class Undo(WireModel):
+    """How a completed step is taken back: where its compensation is served, and its arguments as recorded."""
+
+    queue: Label | None = None
+    arguments: JsonObject = Field(default_factory=dict)
 
 
 class LogEntry(WireModel):
-    """A completed step, with what it gave and who ran it when."""
+    """A completed step, with what it gave and who ran it when. ``undo`` is None where nothing takes it back.
+
+    ``source`` is the id of the message that was completed. Of an entry that is ``aside`` the output is in the store,
+    under that id, and who ran it when is left out.
+    """
 
     id: Label
     name: Label
     output: Json = None
     attempt: int = 1
     worker: str = ""
-    started_at: datetime
-    finished_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    undo: Undo | None = None
+    source: Label | None = None
+    aside: bool = False
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether nothing more can be left out of it."""
+        return self.aside or self.source is None
+
+    def briefly(self) -> LogEntry:
+        """The entry with its output in the store, or still here when that is the shorter."""
+        if self.is_brief:
+            return self
+        kept: dict[str, Any] = {"id": self.id, "name": self.name, "undo": self.undo}
+        if _is_short(self.output):
+            return LogEntry(**kept, output=self.output)
+        return LogEntry(**kept, source=self.source, aside=True)
+
+
+def _is_short(output: Any) -> bool:
+    return output is None or isinstance(output, bool | int | float) or (isinstance(output, str) and len(output) < 40)
+
+
+class Fault(WireModel):
+    """Why a slip was turned back: the step that failed and its error.
+
+    ``left`` are the steps whose compensation failed for good, so that they still stand.
+    """
+
+    step: Label
+    type: str
+    message: str = ""
+    left: tuple[Label, ...] = ()
+
+
+def _compensation(entry: LogEntry, undo: Undo) -> ActivitySpec:
+    return ActivitySpec(id=entry.id, name=entry.name, queue=undo.queue, arguments=undo.arguments)
 
 
 def _numbered(steps: tuple[ActivitySpec, ...], taken: set[str]) -> tuple[ActivitySpec, ...]:
@@ -71,23 +144,34 @@ def _numbered(steps: tuple[ActivitySpec, ...], taken: set[str]) -> tuple[Activit
 
 
 class RoutingSlip(WireModel):
-    """An itinerary (steps ahead, the current one first), a log (steps done) and the workflow's variables."""
+    """An itinerary (steps ahead, the current one first), a log (steps done) and the workflow's variables.
+
+    Of a slip that heads back, the itinerary is the steps to take back, and the log what still stands.
+    """
 
     itinerary: tuple[ActivitySpec, ...] = ()
     log: tuple[LogEntry, ...] = ()
     variables: JsonObject = Field(default_factory=dict)
     heading: Heading = Heading.FORWARD
+    fault: Fault | None = None
 
     @model_validator(mode="after")
     def _with_ids(self) -> Self:
-        ids = [entry.id for entry in self.log] + [step.id for step in self.itinerary if step.id]
-        taken = set(ids)
-        if len(taken) != len(ids):
+        if self.is_back and self.fault is None:
+            raise ValueError("the slip heads back, and no fault says why")
+        done, ahead = [entry.id for entry in self.log], [step.id for step in self.itinerary if step.id]
+        taken = {*done, *ahead}
+        if any(len(set(ids)) != len(ids) for ids in ((done, ahead) if self.is_back else (done + ahead,))):
             raise ValueError("two steps of the slip have the same id")
         if not all(step.id for step in self.itinerary):
             # Frozen for everyone else: this runs before the slip is handed out.
             self.__dict__["itinerary"] = _numbered(self.itinerary, taken)
         return self
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it travels back over completed steps."""
+        return self.heading is Heading.BACK
 
     def next_step(self) -> ActivitySpec | None:
         """The current step, or None at the end."""
@@ -117,6 +201,57 @@ class RoutingSlip(WireModel):
             changes["variables"] = variables
         return self.model_copy(update=changes)
 
+    def behind(self, log: tuple[LogEntry, ...], variables: dict[str, Any]) -> RoutingSlip:
+        """A slip with these steps after what others did: steps whose ids are in the log get other ones."""
+        taken = {entry.id for entry in log}
+        steps = tuple(step.model_copy(update={"id": ""}) if step.id in taken else step for step in self.itinerary)
+        log = tuple(entry.model_copy(update={"undo": None}) for entry in log)
+        return RoutingSlip(itinerary=steps, log=log, variables={**variables, **self.variables})
+
+    # --- heading back ----------------------------------------------------------------------------------------
+
+    def turned(self, fault: Fault) -> RoutingSlip:
+        """The slip on its way back: over the steps that can be taken back, the last completed one first."""
+        back = tuple(_compensation(entry, entry.undo) for entry in reversed(self.log) if entry.undo is not None)
+        log = tuple(entry.model_copy(update={"undo": None}) for entry in self.log)
+        return self.model_copy(update={"itinerary": back, "log": log, "heading": Heading.BACK, "fault": fault})
+
+    def taken_back(self, variables: dict[str, Any] | None = None) -> RoutingSlip:
+        """The slip after its current step was taken back."""
+        current, *ahead = self.itinerary
+        log = tuple(entry for entry in self.log if entry.id != current.id)
+        changes: dict[str, Any] = {"itinerary": tuple(ahead), "log": log}
+        if variables is not None:
+            changes["variables"] = variables
+        return self.model_copy(update=changes)
+
+    def left_standing(self) -> RoutingSlip:
+        """The slip after its current step could not be taken back."""
+        assert self.fault is not None
+        current, *ahead = self.itinerary
+        fault = self.fault.model_copy(update={"left": (*self.fault.left, current.id)})
+        return self.model_copy(update={"itinerary": tuple(ahead), "fault": fault})
+
+    # --- reading and moving by hand --------------------------------------------------------------------------
+
+    def compacted(self, keep: int) -> RoutingSlip:
+        """The slip with all but the latest ``keep`` entries of the log brief; what they gave is in the store."""
+        old = len(self.log) - keep
+        if old <= 0 or all(entry.is_brief for entry in self.log[:old]):
+            return self
+        log = (*(entry.briefly() for entry in self.log[:old]), *self.log[old:])
+        return self.model_copy(update={"log": log})
+
+    @property
+    def aside(self) -> LogEntry | None:
+        """The latest completed step, if its output, which the next one may need, is in the store."""
+        return self.log[-1] if self.log and self.log[-1].aside and not self.is_back else None
+
+    def with_previous(self, output: Any) -> RoutingSlip:
+        """The slip with this output of its latest completed step."""
+        latest = self.log[-1].model_copy(update={"output": output, "aside": False})
+        return self.model_copy(update={"log": (*self.log[:-1], latest)})
+
     def mark_complete(self, step: str | ActivitySpec, output: Any = None) -> RoutingSlip:
         """The slip with the current step moved to the log, for handlers that move slips by hand.
 
@@ -138,9 +273,20 @@ class RoutingSlip(WireModel):
         """The output of a completed step by name or id, the latest of that name, as ``type``.
 
         Raises:
-            KeyError: when no such step has completed.
+            KeyError: no such step has completed, or its output is in the store.
+        """
+        entry = self.entry(step)
+        if entry.aside:
+            raise KeyError(f"the output of {step!r} is in the store; ctx.output({step!r}) reads it")
+        return revive(entry.output, type)
+
+    def entry(self, step: str) -> LogEntry:
+        """A completed step by name or id, the latest of that name.
+
+        Raises:
+            KeyError: no such step has completed.
         """
         for entry in reversed(self.log):
             if step in (entry.name, entry.id):
-                return revive(entry.output, type)
+                return entry
         raise KeyError(f"no completed step {step!r}; completed: {[entry.name for entry in self.log]}")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from paigeant.activity import Activity
 from paigeant.context import ActivityContext
-from paigeant.errors import InvalidArguments
-from paigeant.slip import ActivitySpec
+from paigeant.errors import ApprovalDenied, InvalidArguments
+from paigeant.slip import ActivitySpec, RoutingSlip
 
 CONTROL = "paigeant"
 """The part after the prefix of the name of the queue that every worker serves, and how names of such steps begin."""
@@ -27,7 +27,7 @@ def sleep(seconds: float | None = None, *, until: datetime | None = None) -> Act
         raise InvalidArguments("sleep takes either seconds or until", hint="sleep(60), sleep(until=tomorrow)")
     if until is not None and until.tzinfo is None:
         raise InvalidArguments("sleep: until has no time zone", hint="datetime(…, tzinfo=UTC)")
-    return _sleep.step(seconds=seconds, until=until.timestamp() if until else None)
+    return sleep_step.step(seconds=seconds, until=until.timestamp() if until else None)
 
 
 def await_signal(name: str, *, timeout: float | None = None) -> ActivitySpec:
@@ -35,24 +35,63 @@ def await_signal(name: str, *, timeout: float | None = None) -> ActivitySpec:
 
     A signal that came before is kept for it. After ``timeout`` seconds the step fails with ``SignalTimeout``.
     """
-    return _await_signal.step(name=name, timeout=timeout)
+    return signal_step.step(name=name, timeout=timeout)
 
 
-def _built_in(name: str) -> Callable[[Callable[..., Any]], Activity[..., Any]]:
+def await_approval(asks: str, *, timeout: float | None = None) -> ActivitySpec:
+    """A step that waits until somebody approves, and hands on the output of the step before it. Needs a store.
+
+    The question is shown by ``paigeant approvals``. Denied, the step fails with ``ApprovalDenied``; after ``timeout``
+    seconds with ``SignalTimeout``.
+    """
+    return approval_step.step(asks=asks, timeout=timeout)
+
+
+def built_in(name: str) -> Callable[[Callable[..., Any]], Activity[..., Any]]:
+    """Makes an activity that every worker runs."""
     return lambda function: Activity(function, name=f"{CONTROL}.{name}", queue=CONTROL)
 
 
-@_built_in("sleep")
-def _sleep(ctx: ActivityContext, seconds: float | None = None, until: float | None = None) -> Any:
+@built_in("sleep")
+def sleep_step(ctx: ActivityContext, seconds: float | None = None, until: float | None = None) -> Any:
     """Waits for a time."""
     ctx.sleep(seconds, until=until)
     return ctx.previous
 
 
-@_built_in("await_signal")
-def _await_signal(ctx: ActivityContext, name: str, timeout: float | None = None) -> Any:
+@built_in("await_signal")
+def signal_step(ctx: ActivityContext, name: str, timeout: float | None = None) -> Any:
     """Waits for a signal."""
     return ctx.await_signal(name, timeout=timeout)
 
 
-BUILT_IN: Mapping[str, Activity[..., Any]] = {one.name: one for one in (_sleep, _await_signal)}
+@built_in("await_approval")
+def approval_step(ctx: ActivityContext, asks: str, timeout: float | None = None) -> Any:
+    """Waits for an approval."""
+    said = ctx.await_approval(asks, details=ctx.previous, timeout=timeout)
+    if not said.approved:
+        raise ApprovalDenied(f"denied by {said.by or 'somebody'}" + (f": {said.reason}" if said.reason else ""))
+    return ctx.previous
+
+
+def flat(steps: Iterable[Any]) -> Iterator[ActivitySpec]:
+    """What developers write, a step each: activities, steps, names, and lists of these.
+
+    Raises:
+        InvalidArguments: something that is no step.
+    """
+    for step in steps:
+        match step:
+            case ActivitySpec():
+                yield step
+            case Activity():
+                yield step.step()
+            case str():
+                yield ActivitySpec(name=step)
+            case RoutingSlip():
+                raise InvalidArguments("a routing slip is dispatched alone, not among steps")
+            case list() | tuple():
+                yield from flat(step)
+            case _:
+                hint = "pass an activity, activity.step(...), or the name of an activity"
+                raise InvalidArguments(f"{step!r} is not a step", hint=hint)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from paigeant.events import ErrorInfo, Event
+from paigeant.events import Cancellation, ErrorInfo, Event
 from paigeant.transport import Ledger, Outgoing
 
 WORKER_ANNOUNCES_EVERY = 15.0
@@ -44,10 +44,27 @@ class Standing:
     """What the store knows that decides whether a delivered message may run.
 
     ``done``: the message was done with before, and this is what followed it, as far as not itself done.
+    ``cancellation``: somebody cancelled the workflow.
     """
 
     status: Status = Status.RUNNING
+    cancellation: Cancellation | None = None
     done: Sequence[Outgoing] | None = None
+
+
+STANDS_FOR = 0.5
+"""Seconds for which a worker may act on a :class:`Standing`. Whoever steers a workflow waits as long for the effect."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steered:
+    """What became of a wish to cancel, pause or resume a workflow: how it stood before, and what was recorded.
+
+    Nothing was, if a workflow that stands so cannot be steered like that.
+    """
+
+    status: Status
+    recorded: Sequence[Event] = ()
 
 
 def child_key(correlation_id: str) -> str:
@@ -78,7 +95,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRecord:
-    """One attempt of one step. ``status`` is pending, started, completed, retried or failed; times are epoch s."""
+    """One attempt of one step, or (``heading`` back) of taking it back. Times are epoch seconds.
+
+    ``status`` is pending, started, completed, compensated, retried, parked, dropped, cancelled or failed.
+    """
 
     id: str
     activity: str
@@ -91,6 +111,7 @@ class StepRecord:
     finished_at: float | None = None
     worker: str | None = None
     message_id: str | None = None
+    heading: str = "forward"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +128,7 @@ class WorkflowRecord:
     variables: dict[str, Any] = field(default_factory=dict)
     output: Any = None
     error: ErrorInfo | None = None
+    cancellation: Cancellation | None = None
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -142,6 +164,26 @@ class WorkerRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRecord:
+    """A schedule of an App: its definition, the time it is due next, and what it last did. Times are epoch seconds.
+
+    ``definition`` is that of a :class:`paigeant.schedules.Timetable`. ``orphaned``: the App's code, as the worker that
+    started last has it, does not know the schedule. ``last_id`` is the workflow dispatched for ``last_at``, None if
+    there was nothing to dispatch or, with ``error``, if that failed.
+    """
+
+    app: str
+    name: str
+    definition: Mapping[str, Any]
+    next_at: float | None
+    paused: bool = False
+    orphaned: bool = False
+    last_at: float | None = None
+    last_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A message that was set aside, with the reason and its bytes."""
 
@@ -154,6 +196,40 @@ class DeadLetter:
     worker: str
     deliveries: int
     at: float
+
+
+class KeyState(StrEnum):
+    """What becomes of the first message of a key's workflow."""
+
+    TAKEN = "taken"
+    """Whoever asked is to send it."""
+    SENDING = "sending"
+    """Somebody else is sending it, or has died."""
+    SENT = "sent"
+    """It has reached the broker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyUse:
+    """What an idempotency key stands for: a workflow, and a digest of what it is to do."""
+
+    correlation_id: str
+    key: str
+    digest: str
+    state: KeyState = KeyState.TAKEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A lock that a worker holds, or wants to, for the message of this id.
+
+    ``granted``: the message had its turn before, and came late.
+    """
+
+    key: str
+    holder: str
+    worker: str
+    granted: bool = field(default=False, compare=False)
 
 
 class Store(ABC):
@@ -189,6 +265,74 @@ class Store(ABC):
     async def standing(self, message_id: str, correlation_id: str) -> Standing:
         """Whether this message may run: asked before each step."""
 
+    @abstractmethod
+    def output(self, message_id: str) -> Any:
+        """The output of the step that this message completed. Blocks: it is called by plain functions too.
+
+        Raises:
+            StoreError: it is not there.
+        """
+
+    # --- idempotency keys --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def take_key(self, use: KeyUse) -> KeyUse:
+        """Note what a key stands for, unless that is known; what it stands for, and who sends that.
+
+        Of several callers one is to send it. Without :meth:`mark_sent`, after some seconds another.
+        """
+
+    @abstractmethod
+    async def mark_sent(self, correlation_id: str) -> None:
+        """The first message of a key's workflow has reached the broker."""
+
+    # --- locks -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def take_lock(self, lock: Lock, lease: float) -> bool:
+        """Take a lock for ``lease`` seconds, if nobody has it or its holder's lease is over; whether it was taken.
+
+        One that was granted to a message is taken by whichever worker runs it; or by one that was granted it before,
+        so that a message that is slow to come does not lose its turn for ever.
+        """
+
+    @abstractmethod
+    async def keep_locks(self, kept: Collection[Lock], lease: float) -> Collection[Lock]:
+        """Keep locks for ``lease`` seconds from now; those that nobody has taken over."""
+
+    @abstractmethod
+    async def free_lock(self, lock: Lock, lease: float) -> Sequence[Held]:
+        """Give a lock back, if it is still held, and grant it at once; see :meth:`grant_locks`."""
+
+    @abstractmethod
+    async def grant_locks(self, lease: float, key: str | None = None) -> Sequence[Held]:
+        """Give locks (default: all) that nobody holds to the messages that have waited for them longest; these.
+
+        As in :meth:`match`. Each has ``lease`` seconds until it is run.
+        """
+
+    # --- steering ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def cancel(self, correlation_id: str, cancellation: Cancellation) -> Steered | None:
+        """End a workflow that has not ended, and those it dispatched, in one transaction; None: there is none.
+
+        With ``compensate`` each is marked, and what waits in it is due now: its next message turns it. Without,
+        it is over at once, nothing waits in it any more, and no later end of it is recorded.
+        """
+
+    @abstractmethod
+    async def pause(self, correlation_id: str, by: str | None = None) -> Steered | None:
+        """Let no step of a running workflow start; None: there is no such workflow."""
+
+    @abstractmethod
+    async def resume(self, correlation_id: str, by: str | None = None) -> Steered | None:
+        """Let a paused workflow go on: the messages that were held are due now. None: there is no such workflow."""
+
+    @abstractmethod
+    async def cancellations(self, correlation_ids: Collection[str]) -> Mapping[str, Cancellation]:
+        """Which of these workflows somebody cancelled."""
+
     # --- what waits --------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -220,6 +364,52 @@ class Store(ABC):
 
         Taking them puts their time forward, so that of several callers one gets each.
         """
+
+    # --- schedules ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def register_schedules(self, app: str, declared: Sequence[ScheduleRecord]) -> None:
+        """Write down the schedules an App has in its code; those it has no more are orphaned.
+
+        One that is known keeps its next time unless its definition has changed, and stays paused or not.
+        """
+
+    @abstractmethod
+    async def take_schedules(
+        self, app: str, definitions: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[Sequence[ScheduleRecord], float]:
+        """Those of the named schedules that are due and have this definition, and the time now.
+
+        Each is given to one caller. One that was taken a while ago and not moved on is due again: the taker has died.
+        """
+
+    @abstractmethod
+    async def move_schedule(
+        self,
+        taken: ScheduleRecord,
+        next_at: float | None,
+        last_at: float | None = None,
+        last_id: str | None = None,
+        error: str | None = None,
+    ) -> bool:
+        """Put a schedule that was taken forward, with what was done; False: somebody has changed it meanwhile.
+
+        Without ``last_at`` what it last did stays as it is.
+        """
+
+    @abstractmethod
+    async def pause_schedule(self, app: str, name: str) -> bool:
+        """Let a schedule rest; False: there is none that is not paused."""
+
+    @abstractmethod
+    async def resume_schedule(self, app: str, name: str, next_at: float | None) -> bool:
+        """Let a paused schedule go on, at this time; False: there is none that is paused."""
+
+    @abstractmethod
+    async def schedules(self, app: str | None = None) -> Sequence[ScheduleRecord]:
+        """The schedules of an App (default: of all), by App and name."""
+
+    # --- reading -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     async def workflow(self, correlation_id: str) -> WorkflowRecord | None:

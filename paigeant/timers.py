@@ -18,8 +18,9 @@ import structlog
 from paigeant import codec
 from paigeant.clock import Clock, SystemClock
 from paigeant.dispatch import Dispatcher
-from paigeant.errors import PaigeantError
+from paigeant.errors import MessageTooLarge, PaigeantError
 from paigeant.events import MessageResumed, SignalReceived
+from paigeant.message import DEADLINE, PaigeantMessage
 from paigeant.store import Held, Store
 from paigeant.transport import Outgoing
 
@@ -77,25 +78,40 @@ class Timers:
 
     async def match(self, correlation_id: str | None = None) -> int:
         """Send on the messages of this workflow (default: of all) for which something has come; how many."""
-        return await self._send(await self.store.match(correlation_id))
+        return await self.send(await self.store.match(correlation_id))
 
     async def sweep(self) -> float | None:
         """Send on all messages whose time has come; when the next one's will have, in epoch seconds."""
         while True:
             due, following = await self.store.take_due()
-            if not await self._send(due):
+            if not await self.send(due):
                 return following
 
-    async def _send(self, held: Sequence[Held]) -> int:
+    async def send(self, held: Sequence[Held]) -> int:
+        """Send these on; how many they are."""
         if held:
             now = self.clock.now()
-            await self.dispatcher.post([self._outgoing(one) for one in held], [_resumed(one, now) for one in held])
+            await self.dispatcher.post([self._outgoing(one, now) for one in held], [_resumed(one, now) for one in held])
         return len(held)
 
-    def _outgoing(self, held: Held) -> Outgoing:
-        given = {"timeout": True} if held.value is None else held.value
+    def _outgoing(self, held: Held, now: float) -> Outgoing:
         message = codec.decode(held.body, len(held.body))
-        return self.dispatcher.encoded(message.receiving(held.key, given))
+        if message.start_by is None:
+            message = message.due(now)
+        key, given = _come(message, held)
+        try:
+            return self.dispatcher.encoded(message.receiving(key, given))
+        except MessageTooLarge as error:  # it must not hold up what else is due: the step is told
+            return self.dispatcher.encoded(message.receiving(key, {"error": f"what came for {key!r}: {error}"}))
+
+
+def _come(message: PaigeantMessage, held: Held) -> tuple[str, Any]:
+    """What has come for a message, and for what: what it waits for, its time, or the end of its workflow's."""
+    if held.value is not None:
+        return held.key, held.value
+    ends_at = message.ends_at
+    is_the_end = ends_at is not None and held.due_at is not None and held.due_at >= ends_at
+    return DEADLINE if is_the_end else held.key, {"timeout": True}
 
 
 def _resumed(held: Held, at: float) -> MessageResumed:

@@ -40,6 +40,10 @@ class Features:
     """Whether a message that is published again with the same id while it waits stays one message."""
     joins_store: bool = False
     """Whether history can be written in the transaction of a settlement."""
+    longest_hold: float | None = None
+    """Seconds after which the broker takes back what a live holder has not settled; None for never."""
+    longest_name: int | None = None
+    """Bytes the name of a queue may have; None where there is no limit that matters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,18 @@ import structlog
 
 from paigeant.activity import Activity
 from paigeant.app import App
+from paigeant.caveats import caveats
 from paigeant.code_version import code_version
 from paigeant.dispatch import queue_name
 from paigeant.errors import ConfigurationError, PaigeantError, StoreError
 from paigeant.health import Health
+from paigeant.locks import Locks
 from paigeant.recovery import is_needed, refill
 from paigeant.runner import Runner
 from paigeant.steps import CONTROL
+from paigeant.stops import Stops
 from paigeant.store import WORKER_ANNOUNCES_EVERY, WorkerRecord
+from paigeant.timers import Timers
 from paigeant.transport import Delivery
 
 log = structlog.stdlib.get_logger("paigeant.worker")
@@ -79,25 +83,35 @@ class Worker:
 
         Raises:
             TransportError, StoreError: broker or store cannot be reached at the start.
+            StoreRequired: the App has schedules, and no store.
         """
         await self.app.connect()
+        await self.app.schedules.register()
+        for text in caveats(self.app.transport, self.activities.values()):
+            log.warning(text, worker=self.name)
         await self.app.transport.declare(*self.queues)
         threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="paigeant-activity")
         timers = self.app.timers
+        stops = Stops(self.app.store, self.app.settings.cancel_grace)
+        locks = self._locks(timers)
         runner = Runner(
             worker=self.name,
             activities=self.activities,
             dispatcher=self.app.dispatcher,
             threads=threads,
             timers=timers,
+            locks=locks,
+            stops=stops,
             plan_steps=self.app.catalog.specs,
             max_deliveries=self.app.settings.max_deliveries,
             message_limit=self.app.settings.message_limit,
             clock=self.app.clock,
         )
-        tasks = [self._announce(), self._recover()]
+        tasks = [self._announce(), self._recover(), stops.watch(), self.app.schedules.serve()]
         if timers is not None:
             tasks.append(timers.run())
+        if locks is not None:
+            tasks.append(locks.watch())
         if self.health is not None:
             tasks.append(self.health.watch(self.app.transport, self.queues[0]))
         beside = [asyncio.create_task(task) for task in tasks]
@@ -110,6 +124,12 @@ class Worker:
             threads.shutdown(wait=False, cancel_futures=True)
             await self._withdraw()
             await self.app.close()
+
+    def _locks(self, timers: Timers | None) -> Locks | None:
+        """What holds locks, if an activity served here takes one."""
+        if timers is None or all(one.lock is None for one in self.activities.values()):
+            return None
+        return Locks(timers.store, timers, self.app.settings.lease_seconds)
 
     # --- serving ---------------------------------------------------------------------------------------------
 
@@ -275,7 +295,7 @@ def _chosen(app: App, only: Collection[str]) -> dict[str, Activity[..., Any]]:
     if unknown:
         known = ", ".join(sorted(app.activities)) or "none"
         raise ConfigurationError(f"App {app.name!r} has no activity {unknown[0]!r}", hint=f"it has: {known}")
-    if not app.activities:
+    if not app.activities and not app.declared_schedules:
         raise ConfigurationError(
             f"App {app.name!r} has no activities to serve", hint="decorate a function with @app.activity"
         )

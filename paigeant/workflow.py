@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,6 +11,8 @@ import structlog
 from pydantic import ValidationError
 from pydantic.errors import PydanticUserError
 
+from paigeant.approval import KEY as APPROVAL
+from paigeant.compensate import CANCELLED
 from paigeant.context import signal_key
 from paigeant.errors import (
     ConfigurationError,
@@ -25,7 +27,9 @@ from paigeant.errors import (
     WorkflowTimeout,
 )
 from paigeant.events import LAST
-from paigeant.store import EventRecord, Status, Store, WorkflowRecord
+from paigeant.forward import OPERATOR
+from paigeant.steering import Steering
+from paigeant.store import EventRecord, Held, Status, Store, WorkflowRecord
 from paigeant.timers import Timers
 from paigeant.values import jsonable, revive
 
@@ -48,6 +52,7 @@ class Workflow:
         store: Store | None,
         *,
         timers: Timers | None = None,
+        steering: Steering | None = None,
         output_type: Any = Any,
         last_step: str | None = None,
         sent: asyncio.Task[None] | None = None,
@@ -55,6 +60,7 @@ class Workflow:
         self.correlation_id = correlation_id
         self._store = store
         self._timers = timers
+        self._steering = steering
         self._output_type = output_type
         self._last_step = last_step
         self._sent = sent
@@ -91,8 +97,8 @@ class Workflow:
         """The output of the last step, once the workflow has completed.
 
         Raises:
-            WorkflowFailed: with the error of the step that failed.
-            WorkflowCancelled: somebody ended it.
+            WorkflowFailed: with the error of the step that failed, and whether what had been done was taken back.
+            WorkflowCancelled: somebody cancelled it.
             WorkflowTimeout: after ``timeout`` seconds; the workflow goes on. It says so when the store is unreachable,
                 which is waited out and is no error by itself.
             WorkflowError: the output does not fit the last activity's return annotation.
@@ -106,13 +112,19 @@ class Workflow:
             raise self._timed_out(timeout) from None
         if ended.status is Status.COMPLETED:
             return self._typed(ended.output) if self._ended_as_planned(ended) else ended.output
-        if ended.status is Status.CANCELLED:
-            raise WorkflowCancelled(f"workflow {self.correlation_id} was cancelled", correlation_id=self.correlation_id)
-        raise WorkflowFailed(
-            f"workflow {self.correlation_id} failed: {ended.error}",
-            correlation_id=self.correlation_id,
-            hint=f"see: paigeant workflow {self.correlation_id}",
-        )
+        raise self._failure(ended)
+
+    def _failure(self, ended: WorkflowRecord) -> WorkflowError:
+        after = ""
+        if ended.status in (Status.COMPENSATED, Status.COMPENSATION_INCOMPLETE):
+            after = f"; {ended.status.value.replace('_', ' ')}"
+        by_wish = ended.status is Status.CANCELLED or (ended.error is not None and ended.error.type == CANCELLED)
+        if by_wish and ended.cancellation is not None:
+            text = f"workflow {self.correlation_id} was {ended.cancellation}{after}"
+            return WorkflowCancelled(text, correlation_id=self.correlation_id)
+        text = f"workflow {self.correlation_id} failed: {ended.error}{after}"
+        hint = f"see: paigeant workflow {self.correlation_id}"
+        return WorkflowFailed(text, correlation_id=self.correlation_id, hint=hint)
 
     def _timed_out(self, timeout: float | None) -> WorkflowTimeout:
         text, hint = f"workflow {self.correlation_id} did not end within {timeout:g} s", "it goes on"
@@ -149,6 +161,80 @@ class Workflow:
             NotSerializable: the value cannot be written as JSON.
         """
         await self._deliver(signal_key(name), jsonable(value, f"signal {name!r}"), by)
+
+    async def retry(self, *, by: str | None = None) -> list[str]:
+        """Try the steps again that wait for an operator because their attempts were used up; their ids.
+
+        Each starts with all the attempts of its policy.
+
+        Raises:
+            WorkflowNotFound, WorkflowError: there is no such workflow, or no step of it waits for an operator.
+        """
+        waiting = await self._waiting(OPERATOR, "an operator")
+        for one in waiting:
+            await self._deliver(one.key, None, by)
+        return [one.step_id for one in waiting]
+
+    async def decide(
+        self, approved: bool, *, by: str | None = None, reason: str = "", arguments: dict[str, Any] | None = None
+    ) -> None:
+        """Answer the question that a step of the workflow asks; see :meth:`ActivityContext.await_approval`.
+
+        ``arguments`` take the place of those that the step asks about, if it asks about some.
+
+        Raises:
+            WorkflowNotFound, WorkflowError: there is no such workflow, or no step of it waits for an approval.
+            NotSerializable: the arguments cannot be written as JSON.
+        """
+        said = {"approved": approved, "by": by, "reason": reason, "arguments": jsonable(arguments, "arguments")}
+        [waiting, *_] = await self._waiting(APPROVAL, "an approval")
+        await self._deliver(waiting.key, said, by)
+
+    async def _waiting(self, key: str, what: str) -> Sequence[Held]:
+        status = await self.status()
+        if waiting := await self._required_store().held(self.correlation_id, key):
+            return waiting
+        raise WorkflowError(
+            f"workflow {self.correlation_id} is {status.value}: no step of it waits for {what}",
+            correlation_id=self.correlation_id,
+            hint=f"see: paigeant workflow {self.correlation_id}",
+        )
+
+    async def cancel(self, *, compensate: bool = False, reason: str = "", by: str | None = None) -> None:
+        """End the workflow, and those it dispatched. When this returns, no step of them starts any more.
+
+        A running step is told (``ctx.cancelled``), and interrupted after the setting ``cancel_grace``. With
+        ``compensate`` what completed is taken back, and the workflow ends after that. Cancelling again does nothing.
+
+        Raises:
+            WorkflowNotFound, WorkflowError: there is no such workflow, or it has ended.
+            StoreRequired: the App has no store.
+        """
+        await (await self._steered()).cancel(self.correlation_id, compensate, reason, by)
+
+    async def pause(self, *, by: str | None = None) -> None:
+        """Let no further step start; what runs ends. When this returns, none starts any more.
+
+        Raises:
+            WorkflowNotFound, WorkflowError: there is no such workflow, or it is not running.
+            StoreRequired: the App has no store.
+        """
+        await (await self._steered()).pause(self.correlation_id, by)
+
+    async def resume(self, *, by: str | None = None) -> None:
+        """Let a paused workflow go on.
+
+        Raises:
+            WorkflowNotFound, WorkflowError: there is no such workflow, or it is not paused.
+            StoreRequired: the App has no store.
+        """
+        await (await self._steered()).resume(self.correlation_id, by)
+
+    async def _steered(self) -> Steering:
+        await self
+        self._required_store("a workflow is steered through a store")
+        assert self._steering is not None
+        return self._steering
 
     async def _deliver(self, key: str, value: Any, by: str | None) -> None:
         status = await self.status()
@@ -220,10 +306,10 @@ class Workflow:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
 
-    def _required_store(self) -> Store:
+    def _required_store(self, what: str = "results, status and events are read from a store") -> Store:
         if self._store is None:
             raise StoreRequired(
-                "results, status and events are read from a store, and this App has none",
+                f"{what}, and this App has none",
                 hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
             )
         return self._store

@@ -7,7 +7,6 @@ import json
 import logging
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from benchmarks import work
 from benchmarks.place import Place, here
 from benchmarks.systems import NotAvailable, rabbitmq
 from paigeant import App
+from paigeant.errors import ConfigurationError
 from paigeant.transport import Durability
 from paigeant.worker import Worker
 
@@ -29,14 +29,17 @@ _GUARANTEES = {
     Durability.TRANSACTIONAL: "publish and acknowledge are one atomic act; a stale worker is refused",
     Durability.AT_LEAST_ONCE: "at least once, publish confirmed before acknowledge",
     Durability.VOLATILE: "none: messages live in the process",
-    Durability.BEST_EFFORT: "best effort",
 }
 _INBOX = "; with a store one accepted successor per step"
 
 
+def broker_of(place: Place) -> str:
+    return place.system.split("-")[1]
+
+
 def make_app(place: Place) -> App:
     """The three steps. Each returns its data, and the next takes it as its first open parameter."""
-    broker, _, store = place.system.removeprefix("paigeant-").partition("-")
+    _, _, store = place.system.removeprefix("paigeant-").partition("-")
     urls = {
         "sqlite": (place.sqlite, None),
         "postgresql": (place.postgres, None),
@@ -44,7 +47,7 @@ def make_app(place: Place) -> App:
         "redis": (place.redis, place.sqlite),
         "memory": ("memory://", None),
     }
-    broker_url, store_url = urls[broker]
+    broker_url, store_url = urls[broker_of(place)]
     app = App("bench", broker_url, "none" if store == "nostore" else store_url, queue_prefix=place.prefix)
 
     @app.activity
@@ -91,17 +94,15 @@ class System:
             self.guarantee = _ONE_DATABASE
             kept = "history of every step in the same database"
         self.setup = f"asyncio, concurrency {self.app.settings.concurrency}, {kept}"
+        if broker_of(place) == "rabbitmq":
+            self.setup += ", quorum queues"
         self._loop = asyncio.Runner()
 
     def _features(self) -> Any:
-        with warnings.catch_warnings(record=True):
-            warnings.simplefilter("always")
-            features = self.app.transport.features
-        if features.durability is Durability.BEST_EFFORT:
-            raise NotAvailable(
-                "paigeant has no transport of its own for this broker yet, only best effort through kombu"
-            )
-        return features
+        try:
+            return self.app.transport.features
+        except ConfigurationError as error:  # best effort is not compared with what keeps its messages
+            raise NotAvailable(str(error)) from error
 
     def prepare(self) -> None:
         if not self.in_process:

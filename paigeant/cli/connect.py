@@ -59,8 +59,7 @@ def app_or_urls() -> App:
     said, settings = Options.current(), settings_in_force()
     if settings.app and (said.app or not (said.broker or said.store)):
         app = load(settings.app)
-        urls = {"broker_url": said.broker, "store_url": said.store}
-        app.settings = app.settings.model_copy(update={name: url for name, url in urls.items() if url})
+        app.use(broker=said.broker, store=said.store)
         return app
     return App("paigeant", broker=said.broker, store=said.store)
 

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,11 @@ _REMIND_AFTER = 3.0
 @click.option("--variables", metavar="JSON", help="The workflow's variables, as a JSON object; @FILE reads a file.")
 @click.option("--name", help="The workflow's name; default: the App's.")
 @click.option("--id", help="The workflow's id; default: a new one.")
+@click.option("--idempotency-key", metavar="KEY", help="The same key with the same steps is one workflow, sent once.")
+@click.option("--delay", type=float, metavar="SECONDS", help="Begin so much later.")
+@click.option("--eta", metavar="TIME", help="Begin at this time: ISO 8601 with its time zone.")
+@click.option("--expires", type=float, metavar="SECONDS", help="How long the first step may wait when it is due.")
+@click.option("--deadline", type=float, metavar="SECONDS", help="How long from now the workflow may take.")
 @click.option("-f", "--follow", is_flag=True, help="Print what happens, then the result.")
 @as_json
 def dispatch(
@@ -48,8 +54,11 @@ def dispatch(
     variables: str | None,
     name: str | None,
     id: str | None,  # noqa: A002 - the promised option
+    idempotency_key: str | None,
+    eta: str | None,
     follow: bool,
     as_json: bool,
+    **limits: float | None,
 ) -> None:
     r"""Send a workflow on its way. STEPs are names of activities, in order.
 
@@ -65,12 +74,13 @@ def dispatch(
     arguments = _arguments(steps, inputs)
     itinerary = [_step(app, step, arguments.get(number, {})) for number, step in enumerate(steps)]
     given = _object(variables, "--variables") if variables else {}
+    options = {**limits, "eta": _time(eta) if eta else None, "name": name, "id": id, "idempotency_key": idempotency_key}
 
     async def send(app: App) -> None:
         if follow:
             store_of(app)
         await app.connect()
-        workflow = await _dispatched(app, itinerary, variables=given, name=name, id=id)
+        workflow = await _dispatched(app, itinerary, variables=given, **options)
         if follow:
             await _follow(app, workflow, as_json)
         else:
@@ -143,6 +153,14 @@ def _object(text: str, option: str) -> dict[str, Any]:
             f"{option} is no JSON object: it is {brief(value, 40)}", hint='names and values: {"name": "Ada"}'
         )
     return value
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        hint = "for example: --eta 2030-01-31T09:00:00+01:00"
+        raise WrongUsage(f"--eta is no time: {text!r}", hint=hint) from error
 
 
 def _step(app: App, name: str, arguments: dict[str, Any]) -> ActivitySpec:

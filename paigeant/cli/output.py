@@ -12,11 +12,16 @@ from typing import Any
 import click
 
 from paigeant.cli.text import one_line
-from paigeant.events import ErrorInfo
+from paigeant.events import Cancellation, ErrorInfo
 from paigeant.store import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
 
 _TIMES = {"at", "created_at", "updated_at", "finished_at", "started_at", "seen_at"}
-_COLOURS = {"completed": "green", "failed": "red", "retried": "yellow", "started": "cyan", "running": "cyan"}
+_COLOURS = {
+    "completed": "green",
+    **dict.fromkeys(("failed", "compensation_incomplete"), "red"),
+    **dict.fromkeys(("retried", "compensating", "compensated", "cancelled", "paused"), "yellow"),
+    **dict.fromkeys(("started", "running"), "cyan"),
+}
 
 
 def is_terminal() -> bool:
@@ -66,6 +71,8 @@ def _written(name: str, value: Any) -> Any:
     match value:
         case ErrorInfo():
             return asdict(value)
+        case Cancellation():
+            return asdict(value) | {"at": iso(value.at)}
         case tuple() if name == "steps":
             return [as_data(step) for step in value]
         case float() | int() if name in _TIMES:

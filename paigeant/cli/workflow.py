@@ -41,6 +41,7 @@ def _print(found: WorkflowRecord) -> None:
             "variables": brief(found.variables) if found.variables else None,
             "output": brief(found.output) if found.output is not None else None,
             "error": found.error,
+            "cancelled": found.cancellation,
         }
     )
     click.echo()
@@ -55,7 +56,7 @@ def _row(step: StepRecord) -> tuple[object, ...]:
     return (
         step.id,
         step.activity,
-        step.status,
+        step.status if step.heading == "forward" else f"{step.status} (back)",
         step.attempt if began else None,
         readable(step.started_at),
         took(step.started_at, step.finished_at),

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LONGEST_START = 60.0
 """Seconds in which another process must come up and answer."""
 
+AMPLE = 60.0
+"""Seconds of a lease that an experiment about something else must not lose on a busy machine."""
+
 QUICKLY = 10.0
 """Seconds in which a message that nothing holds up arrives, on a busy machine too."""
 
@@ -129,13 +132,14 @@ class Bench:
         """Seconds after which what has not come counts as not coming."""
         return 3 * self.lease_seconds + 5.0
 
-    def new_transport(self) -> KombuTransport:
-        """One more, shared with nobody; whoever asks closes it."""
+    def new_transport(self, lease_seconds: float | None = None) -> KombuTransport:
+        """One more, shared with nobody; whoever asks closes it. The lease is the bench's unless it does not matter."""
         from paigeant.transports import BestEffortWarning, new_transport
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BestEffortWarning)  # what it warns of is what is measured here
-            return cast("KombuTransport", new_transport(self.url, lease_seconds=self.lease_seconds))
+            made = new_transport(self.url, lease_seconds=lease_seconds or self.lease_seconds, durability="best_effort")
+        return cast("KombuTransport", made)
 
     def queue(self, name: str) -> str:
         """The full name of a queue, which is deleted at the end."""
@@ -154,9 +158,9 @@ class Bench:
             await process.kill()
 
     @asynccontextmanager
-    async def other_transport(self) -> AsyncIterator[KombuTransport]:
+    async def other_transport(self, lease_seconds: float | None = None) -> AsyncIterator[KombuTransport]:
         """One more connection from this process."""
-        transport = self.new_transport()
+        transport = self.new_transport(lease_seconds)
         try:
             yield transport
         finally:

@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from paigeant.activity import Activity
+from paigeant.caveats import outlasting
 from paigeant.doctor.finding import Finding, Verdict
-from paigeant.transport import BaseTransport
+from paigeant.transport import BaseTransport, Features
 from paigeant.urls import is_database_url
 
 _MOST_SKEW = 1.0
 _OLDEST_SQLITE = (3, 35)
 _OLDEST_RABBITMQ = (3, 8)
-_CONSUMER_TIMEOUT = 1800.0
-"""Seconds RabbitMQ waits for an acknowledgement by default, since 3.8.17."""
 
 
 async def settings_of(transport: BaseTransport, activities: Iterable[Activity[..., Any]]) -> list[Finding]:
@@ -29,7 +28,7 @@ async def settings_of(transport: BaseTransport, activities: Iterable[Activity[..
             return await asyncio.to_thread(_redis, url)
         if url.startswith(("amqp://", "amqps://", "pyamqp://")):
             about = await cast("Any", transport).call_in_thread(lambda pump: pump.about())
-            return rabbitmq(about, [one.timeout for one in activities])
+            return [rabbitmq(about), consumer_timeout(transport.features, activities)]
     except Exception as error:  # noqa: BLE001 - a server's refusal is told, not raised
         return [Finding("settings", Verdict.WARN, f"the broker does not tell: {type(error).__name__}")]
     return []
@@ -151,24 +150,25 @@ def eviction(info: Mapping[str, Any]) -> Finding:
 # --- RabbitMQ --------------------------------------------------------------------------------------------------------
 
 
-def rabbitmq(about: Mapping[str, Any], timeouts: Iterable[float | None]) -> list[Finding]:
-    """Its version and whether it confirms, as its greeting says; how long it waits for an acknowledgement."""
+def rabbitmq(about: Mapping[str, Any]) -> Finding:
+    """Its version and whether it confirms, as its greeting says."""
     version = str(about.get("version", "of unknown version"))
     confirms = bool(about.get("capabilities", {}).get("publisher_confirms"))
     found = f"{about.get('product', 'AMQP')} {version}, publisher confirms {'yes' if confirms else 'no'}"
     if not confirms:
         advice = "what is published can be lost without a word: use RabbitMQ 3.8 or later"
-        return [Finding("settings", Verdict.FAIL, found, advice)]
+        return Finding("settings", Verdict.FAIL, found, advice)
     if _numbers(version) < _OLDEST_RABBITMQ:
-        return [Finding("settings", Verdict.FAIL, found, "paigeant needs quorum queues: use RabbitMQ 3.8 or later")]
-    return [Finding("settings", Verdict.OK, found), _consumer_timeout(timeouts)]
+        return Finding("settings", Verdict.FAIL, found, "paigeant needs quorum queues: use RabbitMQ 3.8 or later")
+    return Finding("settings", Verdict.OK, found)
 
 
-def _consumer_timeout(timeouts: Iterable[float | None]) -> Finding:
-    """AMQP does not tell it; the default is known."""
-    longest = max((one for one in timeouts if one is not None), default=0.0)
-    found = f"not told over AMQP; the default ends a connection whose step takes {_CONSUMER_TIMEOUT / 60:g} minutes"
-    if longest >= _CONSUMER_TIMEOUT:
-        advice = f"an activity may take {longest:g} s: set consumer_timeout in rabbitmq.conf to more than that"
-        return Finding("consumer timeout", Verdict.WARN, found, advice)
+def consumer_timeout(features: Features, activities: Iterable[Activity[..., Any]]) -> Finding:
+    """Whether RabbitMQ waits for an acknowledgement as long as the longest step takes. AMQP does not tell how long."""
+    if features.longest_hold is None:
+        return Finding("consumer timeout", Verdict.OK, "switched off, as the URL says")
+    found = f"{features.longest_hold / 60:g} minutes, the default or what the URL says: AMQP does not tell it"
+    if too_long := outlasting(features, activities):
+        advice = "set consumer_timeout in rabbitmq.conf above the longest timeout, and say it in the URL"
+        return Finding("consumer timeout", Verdict.WARN, f"{found}; {too_long} may run longer", advice)
     return Finding("consumer timeout", Verdict.OK, found)

@@ -10,18 +10,20 @@ import asyncio
 import platform
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import aclosing
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from paigeant.dispatch import DEAD_LETTER, queue_name
 from paigeant.doctor.broker import settings_of
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.errors import PaigeantError
+from paigeant.steps import CONTROL
 from paigeant.store import Store, WorkerRecord
 from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
+from paigeant.transports import schemes
 from paigeant.urls import masked
 
 if TYPE_CHECKING:
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds a round trip may take."""
 
-EXTRAS = {"redis": "redis", "postgres": "psycopg", "dev": "watchfiles"}
-"""paigeant's extras, and the module each brings."""
+EXTRAS = dict(schemes.EXTRAS.values()) | {"dev": "watchfiles"}
+"""paigeant's extras, and a module each brings."""
 
 _PACKAGES = ("paigeant", "kombu", "SQLAlchemy", "pydantic", "pydantic-ai-slim")
 
@@ -54,6 +56,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         yield await _round_trip(transport, app.prefix)
         for finding in await settings_of(transport, app.activities.values()):
             yield finding
+        yield names(transport.features.longest_name, queues_of(app))
     async for finding in _store(app):
         yield finding
 
@@ -76,7 +79,7 @@ def _versions() -> Finding:
 
 
 def _extras() -> Finding:
-    there = [name for name, module in EXTRAS.items() if find_spec(module) is not None]
+    there = [name for name, module in EXTRAS.items() if schemes.is_installed(module)]
     missing = [name for name in EXTRAS if name not in there]
     found = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
     return Finding("extras", Verdict.OK, found)
@@ -113,6 +116,22 @@ async def _round_trip(transport: BaseTransport, prefix: str) -> Finding:
         return Finding("round trip", Verdict.FAIL, str(error), error.hint)
     took = (time.perf_counter() - started) * 1000
     return Finding("round trip", Verdict.OK, f"published, received and settled in {took:.1f} ms")
+
+
+def queues_of(app: App) -> list[str]:
+    """The names of all queues of the App, those of paigeant's own steps and dead letters included."""
+    own = [queue_name(app.prefix, name) for name in (CONTROL, DEAD_LETTER, "doctor")]
+    return [*own, *(app.queue_of(activity) for activity in app.activities.values())]
+
+
+def names(limit: int | None, queues: Collection[str]) -> Finding:
+    """Whether the broker can have queues of these names."""
+    length, longest = max((len(queue.encode()), queue) for queue in queues)
+    found = f"the longest name of a queue has {length} bytes"
+    if limit is not None and length > limit:
+        advice = "give the activity queue=..., or the App a short queue_prefix"
+        return Finding("names", Verdict.FAIL, f"{found}, the broker takes {limit}: {longest[:60]}…", advice)
+    return Finding("names", Verdict.OK, found)
 
 
 async def first_delivery(transport: BaseTransport, queue: str) -> Delivery:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from paigeant.doctor.bench import QUICKLY, Bench, Process, is_accepted, message
+from paigeant.doctor.bench import AMPLE, QUICKLY, Bench, Process, is_accepted, message
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.doctor.tier import compared
 from paigeant.errors import PaigeantError
@@ -186,7 +186,7 @@ async def atomic(bench: Bench) -> Finding:
         bench.measured.is_atomic = False
         return Finding("atomic", Verdict.OK, "not measured: a store is apart from this broker and recorded in first")
     queue, following = bench.queue("q"), bench.queue("next")
-    async with bench.other_transport() as transport:
+    async with bench.other_transport(AMPLE) as transport:
         transport.enlist(_Refusing(transport.url))
         await transport.declare(following)
         await transport.send([message(queue, "m")])

@@ -84,7 +84,8 @@ async def _main() -> None:
     orders, answers = sys.stdin, os.fdopen(os.dup(sys.stdout.fileno()), "w")
     sys.stdout = sys.stderr  # whatever prints must not answer
     about = json.loads(await asyncio.to_thread(orders.readline))
-    other = Other(new_transport(about["url"], lease_seconds=about["lease_seconds"]))
+    transport = new_transport(about["url"], lease_seconds=about["lease_seconds"], durability="best_effort")
+    other = Other(transport)
     while line := await asyncio.to_thread(orders.readline):
         try:
             answer = {"value": await other.carry_out(**json.loads(line))}

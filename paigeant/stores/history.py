@@ -7,34 +7,37 @@ from dataclasses import asdict, fields
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from paigeant.events import (
+    CompensationStarted,
     ErrorInfo,
     Event,
     MessageDeadLettered,
     MessageHeld,
     MessageResumed,
     SignalReceived,
+    StepCompensated,
     StepCompleted,
     StepEnded,
     StepStarted,
-    WorkflowCancelled,
-    WorkflowCompleted,
     WorkflowDispatched,
     WorkflowEnded,
-    WorkflowFailed,
 )
+from paigeant.join import Branch, Join
 from paigeant.store import TERMINAL, Status, child_key
-from paigeant.stores.tables import dead_letters, events, signals, steps, waits, workflows
+from paigeant.stores import joins as join_rows
+from paigeant.stores.ends import end_of, told
+from paigeant.stores.steering import reconcile
+from paigeant.stores.tables import JsonText, branches, dead_letters, events, joins, signals, steps, waits, workflows
 
 Row = dict[str, Any]
 
-_ASIDE = {"correlation_id", "at", "output", "body", "itinerary", "variables", "parent"}
+_ASIDE = {"correlation_id", "at", "output", "body", "itinerary", "variables", "parent", "branch", "standing"}
 """Fields an event's row leaves out: they have columns of their own, here or in the workflow or step they change."""
 
-ENDED = ("completed", "retried", "failed", "parked", "dropped")
+ENDED = ("completed", "compensated", "retried", "failed", "parked", "dropped", "cancelled")
 """The statuses of a step that is done with its message."""
 
 
@@ -63,16 +66,20 @@ class SqlLedger:
 
     def note(self, connection: Connection, batch: Sequence[Event]) -> None:
         """Record everything but the ends of attempts."""
-        insert = _insert_for(connection.dialect.name)
+        insert = insert_new(connection.dialect.name)
         if begun := [_workflow_row(event) for event in batch if isinstance(event, WorkflowDispatched)]:
             new = connection.execute(insert(workflows).returning(workflows.c.correlation_id), begun).scalars()
             batch = _without_repetitions(batch, set(new))
+        # Who decides a join locks it first, and then the workflows of its branches.
+        join_rows.lock(connection, [event for event in batch if isinstance(event, WorkflowEnded)])
+        batch = reconcile(connection, batch)
         if not batch:
             return
         for table, rows in _inserts(batch).items():
             connection.execute(insert(table), rows)
         if started := [_step_row(event) for event in batch if isinstance(event, StepStarted)]:
             connection.execute(_replace_earlier_start(connection.dialect.name), started)
+        join_rows.count(connection, self.note, [event for event in batch if isinstance(event, WorkflowEnded)])
         for statement, rows in _updates(batch):
             connection.execute(statement, rows)
 
@@ -87,15 +94,19 @@ _FINISHED = select(steps.c.message_id, steps.c.worker).where(
 )
 
 _change = update(workflows).where(workflows.c.correlation_id == bindparam("id"))
-_END = _change.where(*[workflows.c.status != one.value for one in sorted(TERMINAL)]).values(
-    {name: bindparam(f"new_{name}") for name in ("status", "updated_at", "finished_at", "variables", "output", "error")}
+_OPEN = _change.where(*[workflows.c.status != one.value for one in sorted(TERMINAL)])
+_END = _OPEN.values(
+    {name: bindparam(f"new_{name}") for name in ("status", "updated_at", "finished_at", "variables", "output")}
+    # What a workflow that is taken back ends with is shorter than what it failed with.
+    | {"error": func.coalesce(workflows.c.error, bindparam("new_error", type_=JsonText))}
 )
+_TURN = _OPEN.values({name: bindparam(f"new_{name}") for name in ("status", "updated_at", "error")})
 _RESUMED = delete(waits).where(waits.c.wait_id == bindparam("id"))
 _CARRY = _change.values(variables=bindparam("new_variables"), updated_at=bindparam("new_updated_at"))
 
 
 @lru_cache
-def _insert_for(dialect: str) -> Callable[[Table], Any]:
+def insert_new(dialect: str) -> Callable[[Table], Any]:
     """Insert that leaves alone what is there already: recording a fact twice changes nothing."""
     module = sqlite if dialect == "sqlite" else postgresql
     return lru_cache(lambda table: module.insert(table).on_conflict_do_nothing())
@@ -138,12 +149,16 @@ def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
         match event:
             case MessageHeld():
                 rows.setdefault(waits, []).append(_wait_row(event))
+                if event.join is not None:
+                    rows.setdefault(joins, []).append(_join_row(event, event.join))
                 continue
+            case WorkflowDispatched(parent=str() as parent, branch=Branch() as branch):
+                rows.setdefault(branches, []).append(_branch_row(event, parent, branch))
             case MessageDeadLettered():
                 rows.setdefault(dead_letters, []).append(_columns(event, dead_letters))
             case SignalReceived():
                 rows.setdefault(signals, []).append(_columns(event, signals))
-            case WorkflowEnded(parent=str() as parent):
+            case WorkflowEnded(parent=str() as parent, branch=None):
                 rows.setdefault(signals, []).append(_child_row(event, parent))
         rows.setdefault(events, []).append(_event_row(event))
     return rows
@@ -151,25 +166,34 @@ def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
 
 def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
     carried: list[Row] = []
+    turned: list[Row] = []
     ended: list[Row] = []
     resumed: list[Row] = []
     for event in batch:
         match event:
-            case StepCompleted(variables=dict() as variables):
+            case StepCompleted(variables=dict() as variables) | StepCompensated(variables=dict() as variables):
                 carried.append({"id": event.correlation_id, "new_variables": variables, "new_updated_at": event.at})
-            case WorkflowCompleted():
-                ended.append(_end_row(event, Status.COMPLETED, event.output, None))
-            case WorkflowFailed():
-                ended.append(_end_row(event, Status.FAILED, None, event.error))
-            case WorkflowCancelled():
-                ended.append(_end_row(event, Status.CANCELLED, None, None))
+            case CompensationStarted():
+                turned.append(_turn_row(event))
+            case WorkflowEnded():
+                ended.append(_end_row(event))
             case MessageResumed(wait_id=wait_id):
                 resumed.append({"id": wait_id})
-    statements = ((_CARRY, carried), (_END, ended), (_RESUMED, resumed))
+    statements = ((_CARRY, carried), (_TURN, turned), (_END, ended), (_RESUMED, resumed))
     return [(statement, rows) for statement, rows in statements if rows]
 
 
-def _end_row(event: WorkflowEnded, status: Status, output: Any, error: ErrorInfo | None) -> Row:
+def _turn_row(event: CompensationStarted) -> Row:
+    return {
+        "id": event.correlation_id,
+        "new_status": Status.COMPENSATING.value,
+        "new_updated_at": event.at,
+        "new_error": asdict(event.error),
+    }
+
+
+def _end_row(event: WorkflowEnded) -> Row:
+    status, output, error = end_of(event)
     return {
         "id": event.correlation_id,
         "new_status": status.value,
@@ -201,16 +225,20 @@ def _wait_row(event: MessageHeld) -> Row:
     return {name: getattr(event, name) for name in kept} | {"since": event.at}
 
 
+def _join_row(event: MessageHeld, join: Join) -> Row:
+    counts = {"total": join.total, "needed": join.needed, "completed": 0, "failed": 0}
+    return {"correlation_id": event.correlation_id, "key": event.key, **counts}
+
+
+def _branch_row(event: WorkflowDispatched, parent: str, branch: Branch) -> Row:
+    place = {"correlation_id": parent, "key": branch.join, "place": branch.index}
+    return place | {"workflow": event.correlation_id, "status": Status.RUNNING.value}
+
+
 def _child_row(event: WorkflowEnded, parent: str) -> Row:
     """What the parent is told, if it waits for this child, now or later."""
-    value: Row = {"status": event.type.removeprefix("workflow_"), "output": None, "error": None}
-    match event:
-        case WorkflowCompleted(output=output):
-            value["output"] = output
-        case WorkflowFailed(error=error):
-            value["error"] = {"type": error.type, "message": error.message}
     key = child_key(event.correlation_id)
-    return {"correlation_id": parent, "key": key, "value": value, "by": None, "at": event.at}
+    return {"correlation_id": parent, "key": key, "value": told(event), "by": None, "at": event.at}
 
 
 def _workflow_row(event: WorkflowDispatched) -> Row:
@@ -242,4 +270,5 @@ def _step_row(event: StepStarted | StepEnded) -> Row:
         "finished_at": event.at if isinstance(event, StepEnded) else None,
         "output": getattr(event, "output", None),
         "error": asdict(error) if error else None,
+        "heading": event.heading,
     }

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, collate, delete, exists, func, select, update
+from sqlalchemy import Connection, bindparam, collate, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from paigeant.clock import Clock
 from paigeant.database import Database, retrying, unreachable_as
 from paigeant.errors import StoreError, StoreRefused
-from paigeant.events import ErrorInfo, Event, StepEnded
-from paigeant.io_thread import IOThread, answer
+from paigeant.events import Cancellation, Event, StepEnded
+from paigeant.io_thread import IOThread, OncePerTurn, answer
 from paigeant.store import (
     WORKER_ANNOUNCES_EVERY,
     DeadLetter,
     EventRecord,
     Held,
+    KeyUse,
+    Lock,
+    ScheduleRecord,
     Standing,
     Status,
-    StepRecord,
+    Steered,
     Store,
     WorkerRecord,
     WorkflowRecord,
 )
-from paigeant.stores import waiting
-from paigeant.stores.history import SqlLedger
+from paigeant.stores import keys, locks, rows, scheduled, steering, waiting
+from paigeant.stores.history import SqlLedger, insert_new
 from paigeant.stores.tables import dead_letters, events, outbox, steps, workers, workflows
 from paigeant.stores.watch import Wait, Watch
 from paigeant.transport import Ledger, Outgoing
@@ -39,7 +42,18 @@ from paigeant.urls import masked
 
 T = TypeVar("T")
 
+_PATIENCE = 10.0
+"""Seconds that a plain function waits for an answer."""
+
 _SILENCE = 4 * WORKER_ANNOUNCES_EVERY
+
+# Built once, so that SQLAlchemy compiles them once and need not even look whether it has.
+_DONE_WITH = delete(outbox).where(outbox.c.message_id.in_(bindparam("ids", expanding=True)))
+_FOLLOWING = select(outbox).where(outbox.c.cause_id.in_(bindparam("ids", expanding=True)))
+_STEERED = select(workflows.c.correlation_id, workflows.c.status, workflows.c.cancel).where(
+    workflows.c.correlation_id.in_(bindparam("ids", expanding=True)),
+    or_(workflows.c.status != Status.RUNNING.value, workflows.c.cancel.is_not(None)),
+)
 
 
 class SqlStore(Store):
@@ -51,6 +65,7 @@ class SqlStore(Store):
         self._ledger = SqlLedger(url)
         self._watch = Watch(self._database)
         self._thread = IOThread("paigeant-store", self._look, self._watch.fileno)
+        self._flushing = OncePerTurn(lambda: self._thread.post(self._flush))
         self._waiting: SimpleQueue[tuple[_Write | _Question | _Doubt, asyncio.Future[Any]]] = SimpleQueue()
         self._migrated = False
 
@@ -69,13 +84,17 @@ class SqlStore(Store):
             await self._run(lambda: None)
 
     async def close(self) -> None:
-        await self._thread.run(self._disconnect)
+        await self._thread.run(self._end)
         await asyncio.to_thread(self._thread.stop)
         self._database.dispose()
         self._migrated = False  # what was in memory is gone
 
     def ledger(self) -> Ledger | None:
         return None if self._database.in_memory else self._ledger
+
+    def _end(self) -> None:
+        self._flush()
+        self._disconnect()
 
     def _disconnect(self) -> None:
         self._watch.forget()
@@ -123,7 +142,7 @@ class SqlStore(Store):
         """What is asked at the same time is answered by the same few statements."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.put((request, future))
-        self._thread.submit(self._flush)
+        self._flushing.ask()
         return await future
 
     def _flush(self) -> None:
@@ -157,19 +176,19 @@ class SqlStore(Store):
 
     def _write_together(self, writes: Sequence[_Write]) -> list[bool]:
         with self._writer.begin():
-            ended = [event for write in writes for event in write.events if isinstance(event, StepEnded)]
-            first = self._ledger.end(self._writer, ended)
+            first = self._ledger.end(self._writer, [write.ends[0] for write in writes if write.ends])
             accepted = [_take_turn(write, first) for write in writes]
             standing = [write for write, ok in zip(writes, accepted, strict=True) if ok]
+            self._ledger.end(self._writer, [event for write in standing for event in write.ends[1:]])
             self._ledger.note(self._writer, [event for write in standing for event in write.events])
             self._post([(one, write.cause) for write in standing for one in write.outbox])
             if finished := [write.cause for write in standing if write.cause]:
-                self._writer.execute(delete(outbox).where(outbox.c.message_id.in_(finished)))
+                self._writer.execute(_DONE_WITH, {"ids": finished})
             return accepted
 
     def _post(self, outgoing: Sequence[tuple[Outgoing, str | None]]) -> None:
         now = self._database.now()
-        rows = [
+        posted = [
             {
                 "message_id": one.id,
                 "cause_id": cause,
@@ -181,17 +200,16 @@ class SqlStore(Store):
             }
             for one, cause in outgoing
         ]
-        if rows:
-            insert = (sqlite if self._database.is_sqlite else postgresql).insert(outbox)
-            self._writer.execute(insert.on_conflict_do_nothing(), rows)
+        if posted:
+            self._writer.execute(insert_new(self._writer.dialect.name)(outbox), posted)
 
     def _successors(self, questions: Sequence[_Question]) -> list[Sequence[Outgoing] | None]:
         done = self._ledger.finished(self._reader, [question.message_id for question in questions])
         followed: dict[str, list[Outgoing]] = {message_id: [] for message_id in done}
         if done:
             now = self._database.now()
-            for row in self._reader.execute(select(outbox).where(outbox.c.cause_id.in_(done))):
-                followed[row.cause_id].append(_stored(row, now))
+            for row in self._reader.execute(_FOLLOWING, {"ids": list(done)}):
+                followed[row.cause_id].append(rows.outgoing(row, now))
         return [followed.get(question.message_id) for question in questions]
 
     async def standing(self, message_id: str, correlation_id: str) -> Standing:
@@ -200,19 +218,78 @@ class SqlStore(Store):
 
     def _standings(self, doubts: Sequence[_Doubt]) -> list[Standing]:
         done = self._successors([_Question(doubt.message_id) for doubt in doubts])
-        ids = {doubt.correlation_id for doubt in doubts}
-        query = select(workflows.c.correlation_id, workflows.c.status).where(
-            workflows.c.correlation_id.in_(ids), workflows.c.status != Status.RUNNING.value
-        )
-        elsewhere = {row.correlation_id: Status(row.status) for row in self._reader.execute(query)}
+        found = self._reader.execute(_STEERED, {"ids": [doubt.correlation_id for doubt in doubts]})
+        steered = {
+            row.correlation_id: Standing(status=rows.status_of(row.status), cancellation=rows.cancellation(row.cancel))
+            for row in found
+        }
         return [
-            Standing(status=elsewhere.get(doubt.correlation_id, Status.RUNNING), done=one)
+            replace(steered.get(doubt.correlation_id, Standing()), done=one)
             for doubt, one in zip(doubts, done, strict=True)
         ]
+
+    def output(self, message_id: str) -> Any:
+        query = select(steps.c.status, steps.c.output).where(steps.c.message_id == message_id)
+        row = self._thread.wait_for(lambda: self._guarded(lambda: self._reader.execute(query).first()), _PATIENCE)
+        if row is None or row.status != "completed":
+            raise StoreError(f"the output that message {message_id} left in the store {masked(self.url)} is not there")
+        return row.output
+
+    # --- idempotency keys --------------------------------------------------------------------------------------
+
+    async def take_key(self, use: KeyUse) -> KeyUse:
+        return await self._in_transaction(lambda writer, now: keys.take(writer, use, now))
+
+    async def mark_sent(self, correlation_id: str) -> None:
+        await self._in_transaction(lambda writer, _: keys.mark_sent(writer, correlation_id))
+
+    # --- locks -------------------------------------------------------------------------------------------------
+
+    async def take_lock(self, lock: Lock, lease: float) -> bool:
+        return await self._in_transaction(lambda writer, now: locks.take(writer, now, lock, lease))
+
+    async def keep_locks(self, kept: Collection[Lock], lease: float) -> Collection[Lock]:
+        return await self._in_transaction(lambda writer, now: locks.keep(writer, now, kept, lease))
+
+    async def free_lock(self, lock: Lock, lease: float) -> Sequence[Held]:
+        return await self._in_transaction(lambda writer, now: locks.free(writer, now, lock, lease))
+
+    async def grant_locks(self, lease: float, key: str | None = None) -> Sequence[Held]:
+        now = self._database.now()
+        if not (wanted := await self._run(lambda: locks.wanted(self._reader, now, key))):  # a look needs no lock
+            return ()
+        return await self._in_transaction(lambda writer, now: locks.grant(writer, now, wanted, lease))
+
+    # --- steering --------------------------------------------------------------------------------------------
+
+    async def cancel(self, correlation_id: str, cancellation: Cancellation) -> Steered | None:
+        def call(writer: Connection, now: float) -> Steered | None:
+            return steering.cancel(writer, self._ledger.note, correlation_id, replace(cancellation, at=now))
+
+        return await self._steer(call)
+
+    async def pause(self, correlation_id: str, by: str | None = None) -> Steered | None:
+        note = self._ledger.note
+        return await self._steer(lambda writer, now: steering.pause(writer, note, correlation_id, by, now))
+
+    async def resume(self, correlation_id: str, by: str | None = None) -> Steered | None:
+        note = self._ledger.note
+        return await self._steer(lambda writer, now: steering.resume(writer, note, correlation_id, by, now))
+
+    async def _steer(self, call: Callable[[Connection, float], Steered | None]) -> Steered | None:
+        found = await self._in_transaction(call)
+        if found is not None:
+            await self._run(lambda: self._watch.tell(lambda: self._reader, found.recorded))
+        return found
+
+    async def cancellations(self, correlation_ids: Collection[str]) -> Mapping[str, Cancellation]:
+        return await self._run(lambda: steering.cancellations(self._reader, correlation_ids))
 
     # --- what waits ------------------------------------------------------------------------------------------
 
     async def match(self, correlation_id: str | None = None) -> Sequence[Held]:
+        if not await self._run(lambda: waiting.has_match(self._reader, correlation_id)):  # a look needs no lock
+            return ()
         return await self._in_transaction(lambda writer, now: waiting.match(writer, now, correlation_id))
 
     async def take_due(self) -> tuple[Sequence[Held], float | None]:
@@ -220,7 +297,7 @@ class SqlStore(Store):
         due_at = await self._run(lambda: waiting.next_due(self._reader, now))
         if due_at is None or due_at > now:
             return (), due_at
-        return await self._in_transaction(waiting.take_due), now
+        return await self._in_transaction(lambda writer, now: waiting.take_due(writer, self._ledger.note, now)), now
 
     async def held(self, correlation_id: str | None = None, key: str = "", limit: int = 100) -> Sequence[Held]:
         return await self._run(lambda: waiting.held(self._reader, correlation_id, key, limit))
@@ -248,8 +325,42 @@ class SqlStore(Store):
         )
         overdue = update(outbox).where(outbox.c.queue.in_(queues), outbox.c.due_at < now - grace, ~is_run)
         with self._writer.begin():
-            rows = self._writer.execute(overdue.values(due_at=now).returning(outbox)).all()
-        return [_stored(row, now) for row in rows]
+            taken = self._writer.execute(overdue.values(due_at=now).returning(outbox)).all()
+        return [rows.outgoing(row, now) for row in taken]
+
+    # --- schedules -------------------------------------------------------------------------------------------
+
+    async def register_schedules(self, app: str, declared: Sequence[ScheduleRecord]) -> None:
+        await self._in_transaction(lambda writer, _: scheduled.register(writer, app, declared))
+
+    async def take_schedules(
+        self, app: str, definitions: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[Sequence[ScheduleRecord], float]:
+        now = self._database.now()
+        if not await self._run(lambda: scheduled.due(self._reader, now, app, definitions, lock=False)):
+            return (), now
+        return await self._in_transaction(lambda writer, at: (scheduled.take(writer, at, app, definitions), at))
+
+    async def move_schedule(
+        self,
+        taken: ScheduleRecord,
+        next_at: float | None,
+        last_at: float | None = None,
+        last_id: str | None = None,
+        error: str | None = None,
+    ) -> bool:
+        done = {"last_at": last_at, "last_id": last_id, "error": error} if last_at is not None else {}
+        return await self._in_transaction(lambda writer, _: scheduled.move(writer, taken, {"next_at": next_at, **done}))
+
+    async def pause_schedule(self, app: str, name: str) -> bool:
+        return await self._in_transaction(lambda writer, _: scheduled.turn(writer, app, name, paused=True))
+
+    async def resume_schedule(self, app: str, name: str, next_at: float | None) -> bool:
+        values = {"next_at": next_at, "taken_at": None}
+        return await self._in_transaction(lambda writer, _: scheduled.turn(writer, app, name, paused=False, **values))
+
+    async def schedules(self, app: str | None = None) -> Sequence[ScheduleRecord]:
+        return await self._run(lambda: scheduled.listed(self._reader, app))
 
     # --- reading ---------------------------------------------------------------------------------------------
 
@@ -262,8 +373,8 @@ class SqlStore(Store):
             return None
         ran = select(steps).where(steps.c.correlation_id == correlation_id)
         ran = ran.order_by(steps.c.started_at, steps.c.attempt)
-        attempts = [_step_record(one) for one in self._reader.execute(ran)]
-        return replace(_workflow_record(row), steps=(*attempts, *_ahead(row, attempts)))
+        attempts = [rows.step(one) for one in self._reader.execute(ran)]
+        return replace(rows.workflow(row), steps=(*attempts, *rows.ahead(row, attempts)))
 
     async def find(self, prefix: str) -> Sequence[str]:
         ids: Any = workflows.c.correlation_id
@@ -278,16 +389,16 @@ class SqlStore(Store):
         wanted = {workflows.c.status: status, workflows.c.name: name, workflows.c.app: app}
         conditions = [column == value for column, value in wanted.items() if value is not None]
         query = select(workflows).where(*conditions).order_by(workflows.c.created_at.desc()).limit(limit)
-        return await self._run(lambda: [_workflow_record(row) for row in self._reader.execute(query)])
+        return await self._run(lambda: [rows.workflow(row) for row in self._reader.execute(query)])
 
     async def counts(self) -> dict[str, int]:
         query = select(workflows.c.status, func.count()).group_by(workflows.c.status)
-        return await self._run(lambda: {row[0]: row[1] for row in self._reader.execute(query)})
+        return await self._run(lambda: {rows.text(row[0], "unknown"): row[1] for row in self._reader.execute(query)})
 
     async def events(self, correlation_id: str, after: int = 0, limit: int = 1000) -> Sequence[EventRecord]:
         query = select(events).where(events.c.correlation_id == correlation_id, events.c.id > after)
         query = query.order_by(events.c.id).limit(limit)
-        return await self._run(lambda: [_event_record(row) for row in self._reader.execute(query)])
+        return await self._run(lambda: [rows.event(row) for row in self._reader.execute(query)])
 
     async def await_end(self, correlation_id: str) -> None:
         await self._wait_for(correlation_id, None)
@@ -315,7 +426,7 @@ class SqlStore(Store):
 
     async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
         query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
-        return await self._run(lambda: [DeadLetter(**row._mapping) for row in self._reader.execute(query)])
+        return await self._run(lambda: [rows.dead_letter(row) for row in self._reader.execute(query)])
 
     # --- workers ---------------------------------------------------------------------------------------------
 
@@ -341,9 +452,9 @@ class SqlStore(Store):
         return await self._run(self._workers)
 
     def _workers(self) -> Sequence[WorkerRecord]:
-        rows = self._reader.execute(select(workers).order_by(workers.c.started_at.desc())).all()
+        found = self._reader.execute(select(workers).order_by(workers.c.started_at.desc())).all()
         alive_since = self._database.now() - _SILENCE
-        return [_worker_record(row, row.seen_at >= alive_since) for row in rows]
+        return [rows.worker(row, alive_since) for row in found]
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +464,11 @@ class _Write:
     events: Sequence[Event]
     outbox: Sequence[Outgoing]
     cause: str | None
+
+    @property
+    def ends(self) -> list[StepEnded]:
+        """The attempts that ended: that of the message that was delivered, then those that followed it in place."""
+        return [event for event in self.events if isinstance(event, StepEnded)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,83 +488,9 @@ class _Doubt:
 
 def _take_turn(write: _Write, first: set[str]) -> bool:
     """Whether the write stands: it ends no message, or is the first to end it, in this batch too."""
-    ended = {event.message_id for event in write.events if isinstance(event, StepEnded)}
-    stands = ended <= first
-    first -= ended
+    if not write.ends:
+        return True
+    message_id = write.ends[0].message_id
+    stands = message_id in first
+    first.discard(message_id)
     return stands
-
-
-def _stored(row: Row[Any], now: float) -> Outgoing:
-    return Outgoing(
-        queue=row.queue,
-        body=row.body,
-        id=row.message_id,
-        headers=row.headers,
-        priority=row.priority,
-        delay=max(0.0, row.due_at - now),
-    )
-
-
-def _error(data: dict[str, Any] | None) -> ErrorInfo | None:
-    return ErrorInfo(**data) if data else None
-
-
-def _workflow_record(row: Row[Any]) -> WorkflowRecord:
-    return WorkflowRecord(
-        correlation_id=row.correlation_id,
-        name=row.name,
-        app=row.app,
-        status=Status(row.status),
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        finished_at=row.finished_at,
-        variables=row.variables,
-        output=row.output,
-        error=_error(row.error),
-    )
-
-
-def _step_record(row: Row[Any]) -> StepRecord:
-    return StepRecord(
-        id=row.step_id,
-        activity=row.activity,
-        status=row.status,
-        attempt=row.attempt,
-        deliveries=row.deliveries,
-        output=row.output,
-        error=_error(row.error),
-        started_at=row.started_at,
-        finished_at=row.finished_at,
-        worker=row.worker,
-        message_id=row.message_id,
-    )
-
-
-def _ahead(row: Row[Any], attempts: Sequence[StepRecord]) -> list[StepRecord]:
-    """The steps of the itinerary that no worker has begun."""
-    begun = {attempt.id for attempt in attempts}
-    return [
-        StepRecord(id=step["id"], activity=step["name"], status="pending")
-        for step in row.itinerary
-        if step["id"] not in begun
-    ]
-
-
-def _event_record(row: Row[Any]) -> EventRecord:
-    return EventRecord(offset=row.id, type=row.type, correlation_id=row.correlation_id, at=row.at, data=row.data)
-
-
-def _worker_record(row: Row[Any], alive: bool) -> WorkerRecord:
-    return WorkerRecord(
-        id=row.id,
-        app=row.app,
-        host=row.host,
-        pid=row.pid,
-        activities=tuple(row.activities),
-        queues=tuple(row.queues),
-        concurrency=row.concurrency,
-        started_at=row.started_at,
-        seen_at=row.seen_at,
-        code=row.code,
-        alive=alive,
-    )

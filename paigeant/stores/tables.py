@@ -19,7 +19,11 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else to_json(value, inf_nan_mode="strings").decode()
 
     def process_result_value(self, value: Any, dialect: object) -> Any:
-        return None if value is None else from_json(value)
+        """What is no JSON is nothing: some other program wrote it."""
+        try:
+            return None if value is None else from_json(value)
+        except (ValueError, TypeError):
+            return None
 
 
 metadata = MetaData()
@@ -40,6 +44,7 @@ workflows = Table(
     Column("output", JsonText),
     Column("error", JsonText),
     Column("parent", Text),
+    Column("cancel", JsonText),
 )
 steps = Table(
     "paigeant_step",
@@ -56,6 +61,7 @@ steps = Table(
     Column("finished_at", Double),
     Column("output", JsonText),
     Column("error", JsonText),
+    Column("heading", Text),
 )
 events = Table(
     "paigeant_event",
@@ -104,6 +110,44 @@ signals = Table(
     Column("by", Text),
     Column("at", Double),
 )
+joins = Table(
+    "paigeant_join",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("total", Integer),
+    Column("needed", Integer),
+    Column("completed", Integer),
+    Column("failed", Integer),
+)
+branches = Table(
+    "paigeant_branch",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("place", Integer, primary_key=True),
+    Column("workflow", Text),
+    Column("status", Text),
+    Column("output", JsonText),
+    Column("error", JsonText),
+    Column("standing", JsonText),
+)
+keys = Table(
+    "paigeant_key",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("key", Text),
+    Column("digest", Text),
+    Column("sending_until", Double),
+)
+locks = Table(
+    "paigeant_lock",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("holder", Text),
+    Column("worker", Text),
+    Column("until", Double),
+)
 dead_letters = Table(
     "paigeant_dead_letter",
     metadata,
@@ -130,4 +174,18 @@ workers = Table(
     Column("started_at", Double),
     Column("seen_at", Double),
     Column("code", Text),
+)
+schedules = Table(
+    "paigeant_schedule",
+    metadata,
+    Column("app", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("definition", JsonText),
+    Column("next_at", Double),
+    Column("taken_at", Double),
+    Column("paused", Integer),
+    Column("orphaned", Integer),
+    Column("last_at", Double),
+    Column("last_id", Text),
+    Column("error", Text),
 )

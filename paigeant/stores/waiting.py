@@ -11,7 +11,10 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, select, update
 
+from paigeant.join import KEY
 from paigeant.store import Held
+from paigeant.stores import joins, rows
+from paigeant.stores.steering import Note
 from paigeant.stores.tables import signals, waits
 
 BATCH = 500
@@ -26,16 +29,9 @@ _IS_WAITING = waits.c.fired_at.is_(None)
 
 def match(connection: Connection, now: float, correlation_id: str | None) -> list[Held]:
     """Give signals to the messages that wait for them, the earliest first."""
-    pairs = (
-        select(waits, signals.c.id.label("signal_id"), signals.c.value.label("signal_value"))
-        .join(signals, _PAIR)
-        .where(_IS_WAITING)
-        .order_by(signals.c.id, waits.c.since)
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    if correlation_id is not None:
-        pairs = pairs.where(waits.c.correlation_id == correlation_id)
+    columns = (waits, signals.c.id.label("signal_id"), signals.c.value.label("signal_value"))
+    pairs = _pairs(columns, correlation_id).order_by(signals.c.id, waits.c.since).limit(BATCH)
+    pairs = pairs.with_for_update(skip_locked=True)
     used: set[int] = set()
     served: dict[str, Held] = {}
     for row in connection.execute(pairs).all():
@@ -44,21 +40,31 @@ def match(connection: Connection, now: float, correlation_id: str | None) -> lis
         used.add(row.signal_id)
         given = {"value": row.signal_value}
         connection.execute(update(waits).where(waits.c.wait_id == row.wait_id).values(fired_at=now, value=given))
-        served[row.wait_id] = _held(row, given)
+        served[row.wait_id] = rows.held(row, given)
     if used:
         connection.execute(delete(signals).where(signals.c.id.in_(used)))
     return list(served.values())
+
+
+def has_match(reader: Connection, correlation_id: str | None) -> bool:
+    """Whether :func:`match` would find something."""
+    return reader.execute(_pairs((waits.c.wait_id,), correlation_id).limit(1)).first() is not None
+
+
+def _pairs(columns: Sequence[Any], correlation_id: str | None) -> Any:
+    query = select(*columns).join_from(waits, signals, _PAIR).where(_IS_WAITING)
+    return query if correlation_id is None else query.where(waits.c.correlation_id == correlation_id)
 
 
 def next_due(reader: Connection, now: float) -> float | None:
     """When the next message is due; now, if one is, or if one was taken and left."""
     if reader.execute(select(waits.c.wait_id).where(_left(now)).limit(1)).first() is not None:
         return now
-    due_at: float | None = reader.execute(select(func.min(waits.c.due_at)).where(_IS_WAITING)).scalar()
-    return due_at
+    due_at = reader.execute(select(func.min(waits.c.due_at)).where(_IS_WAITING)).scalar()
+    return rows.time(due_at)
 
 
-def take_due(connection: Connection, now: float) -> list[Held]:
+def take_due(connection: Connection, note: Note, now: float) -> list[Held]:
     """Take what is due, and what somebody took and left."""
     due = and_(_IS_WAITING, waits.c.due_at <= now)
     chosen: list[str] = []
@@ -69,7 +75,16 @@ def take_due(connection: Connection, now: float) -> list[Held]:
     if chosen:
         taking = update(waits).where(waits.c.wait_id.in_(chosen)).values(fired_at=now).returning(waits)
         taken = connection.execute(taking).all()
-    return [_held(row, row.value) for row in taken]
+    return [rows.held(row, _given(connection, note, row, now)) for row in taken]
+
+
+def _given(connection: Connection, note: Note, row: Any, now: float) -> Any:
+    """What a message gets whose time has come: nothing, except for one that waited for branches."""
+    if row.value is not None or not rows.text(row.key).startswith(KEY):
+        return row.value
+    given = {"value": joins.overdue(connection, note, row.correlation_id, row.key, now)}
+    connection.execute(update(waits).where(waits.c.wait_id == row.wait_id).values(value=given))
+    return given
 
 
 def _left(now: float) -> Any:
@@ -83,21 +98,4 @@ def held(connection: Connection, correlation_id: str | None, key: str, limit: in
         query = query.where(waits.c.correlation_id == correlation_id)
     if key:
         query = query.where(waits.c.key.startswith(key, autoescape=True))
-    return [_held(row, row.value) for row in connection.execute(query)]
-
-
-def _held(row: Any, value: Any) -> Held:
-    return Held(
-        wait_id=row.wait_id,
-        correlation_id=row.correlation_id,
-        step_id=row.step_id,
-        activity=row.activity,
-        key=row.key,
-        due_at=row.due_at,
-        detail=row.detail,
-        queue=row.queue,
-        body=row.body,
-        priority=row.priority,
-        since=row.since,
-        value=value,
-    )
+    return [rows.held(row, row.value) for row in connection.execute(query)]

@@ -4,8 +4,8 @@ What py-amqp leaves to its caller is done here: publishing with ``mandatory`` (a
 otherwise), matching confirms to publishes by delivery tag (py-amqp credits a late confirm to the next publish),
 a time limit on confirms, and heartbeats that do not depend on user code. Any doubt ends the connection.
 
-Queues are quorum queues because those count deliveries. A delay is a queue whose messages expire into the real one;
-RabbitMQ deletes it when it has not been used.
+Queues are quorum queues, because those count deliveries, unless the URL asks for classic ones. A delay is a queue whose
+messages expire into the real one; RabbitMQ deletes it when it has not been used.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import select
 import time
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,10 @@ from kombu import Connection
 
 from paigeant.errors import TransportError
 from paigeant.transport import Delivery, Ledger, Outgoing
+from paigeant.transports.amqp_frames import frame_handler
+from paigeant.transports.amqp_prefetch import Prefetch
+from paigeant.transports.hearing import Hearing
+from paigeant.transports.received import bytes_of, deliveries_of, headers_of, id_of
 from paigeant.transports.settlement import Settlement
 
 log = structlog.stdlib.get_logger("paigeant.transport")
@@ -30,9 +35,11 @@ CONFIRM_TIMEOUT = 5.0
 """Seconds in which RabbitMQ must confirm a batch of publishes."""
 
 _FRAME_TIMEOUT = 5.0
-_DEAF_AFTER = 15.0
+_LONGEST_REST = 5.0
 _PERSISTENT = 2
-_QUORUM = {"x-queue-type": "quorum"}
+_LATE_COMERS = 1000
+"""Consumers that were cancelled and may still be sent what was on its way."""
+
 _generations = itertools.count(1)  # delivery tags begin anew with every connection
 _DELIVERED_BEFORE = "paigeant-deliveries"
 """The header in which a message that was given back, as a copy, keeps the count of the deliveries before."""
@@ -48,6 +55,9 @@ class AmqpPump:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        options = connection.transport_options or {}
+        connection.transport_options = options | {"frame_handler": frame_handler}
+        self._arguments = {"x-queue-type": options.get("queue_type", "quorum")}
         self._declared: set[str] = set()
         self._unconfirmed: set[int] = set()
         self._returned: set[str] = set()
@@ -59,8 +69,9 @@ class AmqpPump:
         self._held: dict[int, Delivery] = {}
         self._generation = next(_generations)
         self._heartbeat_at = 0.0
-        self._listen_until = 0.0
-        self._suspicions = 0
+        self._hearing = Hearing()
+        self._prefetch = Prefetch()
+        self._late: deque[str] = deque()
 
     # --- life ------------------------------------------------------------------------------------------------
 
@@ -75,6 +86,7 @@ class AmqpPump:
         self._out.events["basic_nack"].add(self._on_refuse)
         self._out.events["basic_return"].add(self._on_return)
         self._in = self._amqp.channel()
+        self._in.auto_decode = False  # by whatever codec of Python's the message names
 
     def disconnect(self) -> None:
         """Every delivery of this connection is lost: RabbitMQ hands it out again."""
@@ -94,7 +106,8 @@ class AmqpPump:
     @property
     def patience(self) -> float | None:
         """Long enough to be idle, short enough for heartbeats."""
-        return min(self._amqp.heartbeat / 3, 5.0) if self._amqp.heartbeat else 5.0
+        beat = min(self._amqp.heartbeat / 3, _LONGEST_REST) if self._amqp.heartbeat else _LONGEST_REST
+        return min(beat, rest) if (rest := self._prefetch.patience) is not None else beat
 
     def fileno(self) -> int | None:
         return int(self._amqp.sock.fileno())
@@ -123,8 +136,13 @@ class AmqpPump:
 
     def declare(self, names: Sequence[str]) -> None:
         for name in set(names) - self._declared:
-            self._in.queue_declare(name, durable=True, auto_delete=False, arguments=_QUORUM)
+            self._declare(name)
             self._declared.add(name)
+
+    def _declare(self, name: str) -> int:
+        """How many messages wait in it, too."""
+        found = self._in.queue_declare(name, durable=True, auto_delete=False, arguments=self._arguments)
+        return int(found.message_count)
 
     def purge(self, name: str) -> int:
         self.declare([name])
@@ -136,7 +154,7 @@ class AmqpPump:
         self._declared.discard(name)
 
     def depth(self, name: str) -> int:
-        return int(self._in.queue_declare(name, durable=True, auto_delete=False, arguments=_QUORUM).message_count)
+        return self._declare(name)
 
     def depths(self) -> Mapping[str, int]:
         """AMQP cannot list queues; those used on this connection are known."""
@@ -155,20 +173,34 @@ class AmqpPump:
         return name
 
     def subscribe(self, names: Sequence[str], prefetch: int) -> None:
-        for tag, name in self._consumers.items():
-            self._in.basic_cancel(tag)
-            # What was on its way arrives after all; py-amqp would requeue it, which counts as a crash.
-            self._in.callbacks[tag] = self._receiver(name)
-        self._consumers.clear()
+        for tag in list(self._consumers):
+            self._cancel(tag)
         self._cancelled.clear()
-        self._listen_until = time.monotonic() + _DEAF_AFTER
-        if names:
-            self.declare(names)
-            self._in.basic_qos(0, prefetch, False)
-            for name in names:
-                self._consume(name)
+        self._hearing.heard()
+        self._prefetch = Prefetch(names, prefetch)
+        self.declare(names)
+        for name, part in self._prefetch.parts.items():
+            self._consume(name, part)
 
-    def _consume(self, name: str) -> None:
+    def _cancel(self, tag: str) -> None:
+        name = self._consumers.pop(tag)
+        self._in.basic_cancel(tag)
+        # What was on its way arrives after all; py-amqp would requeue it, which counts as a crash.
+        self._in.callbacks[tag] = self._receiver(name)
+        self._late.append(tag)
+        while len(self._late) > _LATE_COMERS:
+            self._in.callbacks.pop(self._late.popleft(), None)
+
+    def _share_out(self) -> None:
+        """Give a busy queue more of the prefetch, by one more consumer.
+
+        None is cancelled for it: a quorum queue takes back what is on its way to a cancelled consumer, and counts that.
+        """
+        for name, more in self._prefetch.grown(Counter(delivery.queue for delivery in self._held.values())).items():
+            self._consume(name, more)
+
+    def _consume(self, name: str, part: int) -> None:
+        self._in.basic_qos(0, part, False)
         tag = self._in.basic_consume(name, callback=self._receiver(name), on_cancel=self._on_cancel)
         self._consumers[tag] = name
 
@@ -176,10 +208,12 @@ class AmqpPump:
         """RabbitMQ ends a consumer when its queue is deleted or moves: make the queue anew and go on."""
         while self._cancelled:
             name = self._cancelled.pop()
+            if name in self._consumers.values():  # it had several, and has one again
+                continue
             log.warning("RabbitMQ ended a consumer, was its queue deleted? It is declared again", queue=name)
             self._declared.discard(name)
             self.declare([name])
-            self._consume(name)
+            self._consume(name, self._prefetch.parts[name])
 
     # --- the hop ---------------------------------------------------------------------------------------------
 
@@ -202,6 +236,7 @@ class AmqpPump:
         self._acknowledge([s.delivery.token for s in standing if s.delivery is not None])
         self._read()
         self._consume_again()
+        self._share_out()
         self._beat()
         self._check_hearing(limit)
         room = limit if self._consumers else len(self._arrived)  # the bridge gives back what nobody waits for
@@ -276,16 +311,10 @@ class AmqpPump:
             self._amqp.heartbeat_tick(rate=2)
 
     def _check_hearing(self, limit: int) -> None:
-        """A consumer that hears nothing while messages wait and it could take them is deaf: begin anew."""
-        now = time.monotonic()
         if self._arrived or self._held or not self._consumers or limit <= 0:
-            self._listen_until = now + _DEAF_AFTER
-        elif now >= self._listen_until:
-            self._listen_until = now + _DEAF_AFTER
-            waiting = [name for name in self._consumers.values() if self.depth(name) > 0]
-            self._suspicions = self._suspicions + 1 if waiting and not self._arrived else 0
-            if self._suspicions > 1:
-                raise TransportError(f"RabbitMQ has messages in {waiting[0]!r} and delivers none")
+            self._hearing.heard()
+        else:
+            self._hearing.check(self._consumers.values(), self.depth, lambda: bool(self._arrived))
 
     # --- what RabbitMQ says ----------------------------------------------------------------------------------
 
@@ -309,14 +338,13 @@ class AmqpPump:
         return lambda message: self._on_message(queue, message)
 
     def _on_message(self, queue: str, message: Any) -> None:
-        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
-        headers = message.properties.get("application_headers") or {}
+        headers = headers_of(message.properties.get("application_headers"))
         delivery = Delivery(
             queue=queue,
-            body=body,
+            body=bytes_of(message.body),
             tag=(self._generation, message.delivery_tag),
             token=message.delivery_tag,
-            id=message.properties.get("message_id"),
+            id=id_of(message.properties.get("message_id")),
             headers=headers,
             deliveries=_deliveries(message, headers),
         )
@@ -359,10 +387,7 @@ def _deliveries(message: Any, headers: Mapping[str, Any]) -> int:
     """Quorum queues count; of a classic queue only the redelivered flag is known."""
     before = str(headers.get(_DELIVERED_BEFORE, ""))
     earlier = int(before) if before.isdecimal() and len(before) < 5 else 0
-    counted = headers.get("x-delivery-count")
-    if isinstance(counted, int):
-        return earlier + counted + 1
-    return earlier + (2 if message.delivery_info.get("redelivered") else 1)
+    return earlier + deliveries_of(headers, message.delivery_info.get("redelivered"))
 
 
 def _is_consumer_timeout(error: BaseException) -> bool:

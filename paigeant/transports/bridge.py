@@ -26,7 +26,7 @@ import structlog
 from kombu import Connection
 
 from paigeant.errors import PaigeantError, Superseded, TransportError
-from paigeant.io_thread import Alarm, AnyFuture, answer, call_in
+from paigeant.io_thread import Alarm, AnyFuture, OncePerTurn, answer, call_in
 from paigeant.transport import Delivery, Features, Ledger
 from paigeant.transports.settlement import Settlement
 from paigeant.urls import masked
@@ -136,6 +136,7 @@ class Bridge:
         self._ledger = ledger
         self._inbox: SimpleQueue[Request | Call | None] = SimpleQueue()
         self._alarm = Alarm()
+        self._waking = OncePerTurn(self._alarm.ring)
         self._thread = threading.Thread(target=self._run, name="paigeant-transport", daemon=True)
         self._connection: Connection | None = None
         self._pump: Pump | None = None
@@ -158,7 +159,7 @@ class Bridge:
     def put(self, item: Request | Call) -> None:
         """Hand over a settlement, or a function to call with the pump."""
         self._inbox.put(item)
-        self._alarm.ring()
+        self._waking.ask()
 
     def enlist(self, ledger: Ledger) -> None:
         """Record with this ledger whatever is handed over from now on."""

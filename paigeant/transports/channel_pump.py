@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from queue import Empty
 from typing import Any
 
+import structlog
 from kombu import Connection, Consumer, Producer, Queue
 
 from paigeant.transport import Delivery, Ledger
+from paigeant.transports.hearing import Hearing
+from paigeant.transports.received import UNREADABLE, bytes_of, deliveries_of, guard, guard_consumer, headers_of, id_of
 from paigeant.transports.settlement import Settlement
+
+log = structlog.stdlib.get_logger("paigeant.transport")
 
 _CONFIRM_TIMEOUT = 5.0
 _tags = itertools.count(1)
@@ -27,16 +33,18 @@ class ChannelPump:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._channel: Any = connection.default_channel
+        guard(self._channel)
         self._producer = Producer(self._channel, auto_declare=False)
-        self._consumer: Consumer | None = None
+        self._consumers: dict[str, Consumer] = {}  # by queue
         self._declared: set[str] = set()
         self._arrived: list[Delivery] = []
+        self._hearing = Hearing()
         self._held: dict[int, tuple[Delivery, Any]] = {}
 
     @property
     def patience(self) -> float | None:
         """Brokers kombu can only poll are asked a hundred times a second."""
-        return 0.01 if self._consumer is not None else None
+        return 0.01 if self._consumers else None
 
     def fileno(self) -> int | None:
         return None
@@ -89,21 +97,29 @@ class ChannelPump:
         return {name: self.depth(name) for name in sorted(self._declared)}
 
     def subscribe(self, names: Sequence[str], prefetch: int) -> None:
-        if self._consumer is not None:
-            self._consumer.cancel()
-            self._consumer = None
-        if names:
-            self.declare(names)
-            queues = [self._queue(name) for name in names]
-            self._consumer = Consumer(
-                self._channel, queues, on_message=self._on_message, auto_declare=False, prefetch_count=prefetch
+        self._hearing.heard()
+        while self._consumers:
+            self._consumers.popitem()[1].cancel()
+        self.declare(names)
+        for name in names:
+            receive = partial(self._on_message, name)
+            consumer = Consumer(
+                self._channel,
+                [self._queue(name)],
+                on_message=receive,
+                on_decode_error=lambda message, error, receive=receive: receive(message),
+                auto_declare=False,
+                prefetch_count=prefetch,
             )
-            self._consumer.consume()
+            consumer.consume()
+            guard_consumer(self._channel, name)
+            self._consumers[name] = consumer
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
         accepted = [self._settle(settlement) for settlement in settlements]
-        if self._consumer is not None and limit > 0:
+        if self._consumers and limit > 0:
             self._drain(limit)
+        self._check_hearing(limit)
         taken, self._arrived = self._arrived, []
         return accepted, taken
 
@@ -139,29 +155,28 @@ class ChannelPump:
                 self._connection.drain_events(timeout=0.001)
         except (TimeoutError, Empty):
             pass
+        except UNREADABLE as error:
+            log.error("kombu cannot read an item of a queue and has dropped it", error=type(error).__name__)
 
-    def _on_message(self, message: Any) -> None:
-        tag = next(_tags)
-        body = message.body if isinstance(message.body, bytes) else str(message.body).encode()
+    def _check_hearing(self, limit: int) -> None:
+        if self._arrived or self._held or not self._consumers or limit <= 0:
+            self._hearing.heard()
+        else:
+            self._hearing.check(self._consumers, self.depth, lambda: bool(self._arrived))
+
+    def _on_message(self, queue: str, message: Any) -> None:
+        tag, headers = next(_tags), headers_of(message.headers)
+        redelivered = message.delivery_info.get("redelivered") or getattr(message, "redelivered", False)
         delivery = Delivery(
-            queue=message.delivery_info.get("routing_key") or "",
-            body=body,
+            queue=queue,
+            body=bytes_of(message.body),
             tag=tag,
-            id=message.properties.get("message_id"),
-            headers=message.headers or {},
-            deliveries=_deliveries(message),
+            id=id_of(message.properties.get("message_id")),
+            headers=headers,
+            deliveries=deliveries_of(headers, redelivered),
         )
         self._held[tag] = (delivery, message)
         self._arrived.append(delivery)
 
     def _queue(self, name: str) -> Any:
         return Queue(name, routing_key=name, durable=True, channel=self._channel)
-
-
-def _deliveries(message: Any) -> int:
-    """The broker's count where it keeps one (RabbitMQ quorum queues), else what the redelivered flag tells."""
-    counted = (message.headers or {}).get("x-delivery-count")
-    if isinstance(counted, int):
-        return counted + 1
-    redelivered = message.delivery_info.get("redelivered") or getattr(message, "redelivered", False)
-    return 2 if redelivered else 1

@@ -23,6 +23,9 @@ from paigeant.transports import channel, routes
 from paigeant.transports.sql_queue import SqlQueue
 from paigeant.transports.sql_routes import SqlRoutes
 
+LONGEST_STATEMENT = 15.0
+"""Seconds. What a queue asks takes milliseconds; a server that is silent for longer is asked over a new connection."""
+
 SCHEME = "paigeant"
 """What stands before the database's URL: ``paigeant+sqlite:///queue.db``."""
 
@@ -59,7 +62,9 @@ class Transport(virtual.Transport):
     implements = virtual.Transport.implements.extend(exchange_type=frozenset(routes.TYPES))
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
-        self.database = Database(_url(client), client.transport_options.get("clock"))
+        self.database = Database(
+            _url(client), client.transport_options.get("clock"), longest_statement=LONGEST_STATEMENT
+        )
         self.polling_interval = 0.02 if self.database.is_sqlite else 0.05
         kombu: Any = super()
         kombu.__init__(client, **kwargs)

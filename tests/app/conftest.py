@@ -45,6 +45,14 @@ def app(make_app: Callable[..., App], broker: str) -> App:
     return make_app(broker)
 
 
+@pytest.fixture(params=["rabbitmq and postgres", "redis and sqlite"])
+def elsewhere(request: pytest.FixtureRequest, make_app: Callable[..., App], tmp_path: Path) -> App:
+    """An App on each other kind of broker, with a store beside it."""
+    if request.param == "rabbitmq and postgres":
+        return make_app(request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("postgres_url"))
+    return make_app(request.getfixturevalue("redis_url"), f"sqlite:///{tmp_path / 'store.db'}")
+
+
 @pytest.fixture
 def running() -> Running:
     """``async with running(app):`` a worker of the App serves in this loop; it is stopped at the end."""

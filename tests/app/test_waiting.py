@@ -13,7 +13,7 @@ import pytest
 from helpers import until_async
 from pydantic import BaseModel
 
-from paigeant import ActivityContext, App, RetryPolicy, Terminate, Workflow, await_signal, sleep
+from paigeant import ActivityContext, App, RetryPolicy, Terminate, Workflow, await_approval, await_signal, sleep
 from paigeant.errors import ChildFailed, InvalidArguments, StoreRequired, WorkflowError, WorkflowFailed
 
 pytestmark = pytest.mark.anyio
@@ -225,3 +225,68 @@ async def test_a_delayed_retry_is_no_sleep(app, running, monkeypatch):
     async with running(app):
         workflow = await app.dispatch(late)
         assert await workflow.result(20) >= 0.3
+
+
+async def test_a_signal_too_large_for_the_message_fails_the_step(app, running):
+    """And holds up nobody else."""
+
+    @app.activity
+    def unused() -> None: ...
+
+    async with running(app):
+        workflow, other = await app.dispatch(await_signal("word")), await app.dispatch(await_signal("word"))
+        await workflow.signal("word", "x" * app.settings.message_limit)
+        await other.signal("word", "small")
+        assert await other.result(20) == "small"
+        with pytest.raises(WorkflowFailed, match="MessageTooLarge: what came for 'signal:word'"):
+            await workflow.result(20)
+
+
+async def test_a_step_waits_for_an_approval(app, running):
+    """And hands on what came before, or fails as it was denied."""
+
+    @app.activity
+    def refund() -> int:
+        return 100
+
+    @app.activity
+    def pay(amount: int) -> str:
+        return f"{amount} paid"
+
+    async with running(app):
+        workflow = await app.dispatch(refund, await_approval("Refund this?"), pay)
+        await parked(workflow)
+        [waiting] = await app.store.held(key="approval:")
+        assert waiting.detail == {"asks": "Refund this?", "details": 100}
+        await workflow.decide(True, by="ada")
+        assert await workflow.result(20) == "100 paid"
+        denied = await app.dispatch(refund, await_approval("Refund this?"), pay)
+        await parked(denied)
+        await denied.decide(False, by="ada", reason="too much")
+        with pytest.raises(WorkflowFailed, match="ApprovalDenied: denied by ada: too much"):
+            await denied.result(20)
+        with pytest.raises(WorkflowError, match="no step of it waits for an approval"):
+            await denied.decide(True)
+
+
+async def test_an_activity_asks_twice(app, running):
+    """What was said first is not taken for the second, even if two said something."""
+
+    @app.activity
+    def ask(ctx: ActivityContext) -> list[Any]:
+        first = ctx.await_approval("First?", details={"amount": 5})
+        second = ctx.await_approval("Second?")
+        return [first.approved, first.arguments, second.approved]
+
+    async def asks(question: str) -> bool:
+        return [one.detail["asks"] for one in await app.store.held(key="approval:")] == [question]
+
+    async with running(app):
+        workflow = await app.dispatch(ask)
+        await until_async(lambda: asks("First?"))
+        [waiting] = await app.store.held(key="approval:")
+        await workflow.decide(True, arguments={"amount": 3})
+        await workflow._deliver(waiting.key, {"approved": True}, None)
+        await until_async(lambda: asks("Second?"))
+        await workflow.decide(False)
+        assert await workflow.result(20) == [True, {"amount": 3}, False]

@@ -382,20 +382,20 @@ async def test_text_that_is_no_text_fails_with_a_clear_error(app, running, bad):
             await workflow.result(SOON)
 
 
-async def test_an_output_too_large_for_a_message_fails_with_its_size(make_app, broker, running):
+async def test_a_variable_too_large_for_a_message_fails_with_its_size(make_app, broker, running):
     """The successor could not be sent."""
     app = make_app(broker, message_limit=5000)
 
     @app.activity
-    async def big() -> str:
-        return "x" * 6000
+    async def big(ctx: ActivityContext) -> None:
+        ctx.variables["text"] = "x" * 6000
 
     @app.activity
-    async def after(text: str) -> None: ...
+    async def after() -> None: ...
 
     async with running(app):
         workflow = await app.dispatch(big, after)
-        with pytest.raises(WorkflowFailed, match=r"MessageTooLarge: .*the output of 'big' alone takes 6,002"):
+        with pytest.raises(WorkflowFailed, match=r"MessageTooLarge: .*variables\['text'\] alone takes 6,002"):
             await workflow.result(SOON)
 
 

@@ -13,6 +13,16 @@ from conftest import CI
 from crash import service
 from crash.fleet import Fleet
 
+LONGEST = 400.0
+"""Seconds of one test. Each waits for progress, not for a time; this ends what hangs elsewhere."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Brokers that start, processes that die: on a busy machine this takes minutes, and is right all the same."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(LONGEST))
+
 
 @pytest.fixture
 def make_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Fleet]]:

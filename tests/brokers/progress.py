@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from crash.fleet import Fleet
 from crash.service import CHAIN
-from helpers import until
 
 from paigeant import ActivitySpec
 
-RECORDING = 1.0
+RECORDING = 5.0
 """Seconds from the end of a step to its record, at most: until then another may have begun the same step."""
+
+_LOOK_EVERY = 0.2
+"""Seconds: looking takes what the workers need."""
 
 
 def chain(fleet: Fleet, seconds: float = 0.1) -> list[ActivitySpec]:
@@ -28,28 +30,17 @@ def finished(fleet: Fleet, workflows: Collection[str], last: str = "3") -> int:
     return len(set(workflows) & {fact["workflow"] for fact in notes if (fact["what"], fact["step"]) == ("end", last)})
 
 
-def have_finished(
-    fleet: Fleet, workflows: Collection[str], at_least: int | None = None, last: str = "3"
-) -> Callable[[], bool]:
-    """A condition, looked at five times a second: looking takes what the workers need."""
-    enough = len(workflows) if at_least is None else at_least
-    look_at = 0.0
-
-    def have() -> bool:
-        nonlocal look_at
-        if time.monotonic() < look_at:
-            return False
-        done = finished(fleet, workflows, last)
-        look_at = time.monotonic() + 0.2
-        return done >= enough
-
-    return have
-
-
 def until_finished(
-    fleet: Fleet, workflows: Collection[str], deadline: float, at_least: int | None = None, last: str = "3"
+    fleet: Fleet, workflows: Collection[str], patience: float = 60.0, at_least: int | None = None, last: str = "3"
 ) -> None:
-    until(have_finished(fleet, workflows, at_least, last), deadline)
+    """Wait until so many have finished, as long as it goes on: fails when nothing more has in ``patience`` seconds."""
+    enough = len(workflows) if at_least is None else at_least
+    done, give_up = -1, 0.0
+    while (now_done := finished(fleet, workflows, last)) < enough:
+        if now_done > done:
+            done, give_up = now_done, time.monotonic() + patience
+        assert time.monotonic() < give_up, f"{done} of {enough} have finished, and none in the last {patience:g} s"
+        time.sleep(_LOOK_EVERY)
 
 
 def assert_complete(fleet: Fleet, workflows: Sequence[str]) -> None:

@@ -75,9 +75,9 @@ def test_workers_bring_everything_to_its_end_after_the_broker_lost_it(
     for worker in [fleet.start(), fleet.start()]:
         worker.ready()
     workflows = fleet.dispatch(*chain(fleet), count=100)
-    until_finished(fleet, workflows, 60, at_least=20)
+    until_finished(fleet, workflows, at_least=20)
     lose_everything(fleet, request, broker)
-    until_finished(fleet, workflows, 90)
+    until_finished(fleet, workflows)
 
     assert "the broker had lost messages" in fleet.logs
     assert_complete(fleet, workflows)
@@ -102,7 +102,7 @@ def test_of_several_who_refill_at_once_each_message_is_sent_by_one(
     published = Counter(refill_at_once(fleet, 4))
     assert (len(published), set(published.values())) == (50, {1})
     fleet.start().ready()
-    until_finished(fleet, workflows, 60)
+    until_finished(fleet, workflows)
     assert_complete(fleet, workflows)
     assert {tuple(counts) for counts in fleet.facts.starts().values()} == {(1,)}
 
@@ -133,19 +133,19 @@ def test_the_command_recovers_what_a_purge_has_deleted(
     assert recover() == [{"queue": queues(fleet)[0], "sent": 3}]
     assert recover() == []
     fleet.start().ready()
-    until_finished(fleet, workflows, 60)
+    until_finished(fleet, workflows)
     assert_complete(fleet, workflows)
 
 
 @pytest.mark.parametrize("store", ["sqlite"])
 def test_a_step_that_runs_is_not_lost(make_fleet: Callable[..., Fleet], broker_url: str, store_url: str) -> None:
     """Overdue, and in no queue: but a living worker runs it, so it is not sent again."""
-    fleet = make_fleet(broker_url, store_url, lease=1.0)
+    fleet = make_fleet(broker_url, store_url, lease=20.0)
     fleet.start().ready()
     (workflow,) = fleet.dispatch(fleet.app.activities["first"].step(seconds=3.0))
     until(lambda: fleet.facts.rows("SELECT 1 FROM paigeant_step WHERE status = 'started'"))
     assert refill_at_once(fleet, 1) == []
-    until_finished(fleet, [workflow], 30)
+    until_finished(fleet, [workflow])
 
     assert list(fleet.facts.starts().values()) == [[1]]
 
@@ -162,7 +162,7 @@ def test_a_worker_refills_only_the_queues_it_serves(
     asyncio.run(dispatched(other))
     own_redis.flush()
     fleet.start(**GRACE).ready()
-    until_finished(fleet, [mine], 60)
+    until_finished(fleet, [mine])
 
     assert asyncio.run(get_transport(broker_url).depth(queue_name("other", "step"))) == 0
 

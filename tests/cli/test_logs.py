@@ -161,9 +161,9 @@ structlog.contextvars.bind_contextvars(correlation_id="0" * 36, step="1", activi
 log = structlog.stdlib.get_logger("paigeant.runner")
 real, sys.stderr = sys.stderr, open(os.devnull, "w")
 def run():
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(500): log.info("step completed", seconds=0.123)
-    return (time.perf_counter() - began) / 500
+    return (time.process_time() - began) / 500
 best = min(run() for _ in range(20))
 print(best, file=real)
 """,

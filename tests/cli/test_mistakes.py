@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 APP = "from paigeant import App\n"
@@ -20,6 +18,7 @@ MODULES = {
     "sent": "from onboarding import app, validate\napp.dispatch(validate.step(emial='a@b.c'))",
 }
 DISPATCH = ("dispatch", "-A", "onboarding", "validate")
+GIVEN = ("--input", '{"email": "a@b.c"}')
 
 MISTAKES = {
     # --- the App
@@ -49,7 +48,12 @@ MISTAKES = {
     "input that is no object": ((*DISPATCH, "--input", "[1]"), 2, "it is [1]"),
     "input for a step that is not sent": ((*DISPATCH, "--input", "welcome:{}"), 2, "steps: validate"),
     "input from a missing file": ((*DISPATCH, "--input", "@nope.json"), 2, "nope.json"),
+    "a time that is none": ((*DISPATCH, "--eta", "soon"), 2, "--eta 2030-01-31T09:00:00+01:00"),
+    "a time without a zone": ((*DISPATCH, *GIVEN, "--eta", "2030-01-31T09:00:00"), 2, "eta has no time zone"),
     "no such workflow": (("workflow", "0199"), 3, "paigeant workflows"),
+    "no such workflow to try again": (("retry", "0199"), 3, "paigeant workflows"),
+    "no such workflow to approve": (("approve", "0199"), 3, "paigeant workflows"),
+    "no such workflow to signal": (("signal", "0199", "word"), 3, "paigeant workflows"),
     # --- broker and store
     "a broker nobody knows": (("queues", "-b", "reddis://localhost"), 78, "redis://"),
     "an App's broker nobody knows": (("worker", "-A", "misspelt"), 78, "redis://"),
@@ -67,9 +71,7 @@ MISTAKES = {
 def test_is_explained(terminal, arguments: tuple[str, ...], code: int, says: str) -> None:
     """Nothing on standard output, at most six lines, the exit code of the table."""
     terminal.write(**MODULES)
-    began = time.monotonic()
     done = terminal.run(*arguments, code=code)
-    assert time.monotonic() - began < 15
     assert done.stdout == ""
     assert done.stderr.count("Error: ") == 1
     assert says in done.stderr

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from paigeant import ActivityContext, App, Worker
+from paigeant import ActivityContext, App, RetryPolicy, Worker, await_approval, await_signal
 from paigeant.cli import cli
 from paigeant.store import WorkerRecord
 
@@ -103,6 +103,74 @@ def read(done: Result) -> Any:
 
 def is_utc(text: str) -> bool:
     return datetime.fromisoformat(text).tzinfo is UTC
+
+
+# --- retry -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_waits_for_an_operator_is_tried_again(
+    tmp_path: Path, paigeant: Paigeant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer says which, as JSON too; a second time there is none."""
+    url = f"sqlite:///{tmp_path / 'stopped.db'}"
+    monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
+    app = App("shop", broker=url)
+
+    @app.activity(retry=RetryPolicy(exhausted="park"))
+    async def stop() -> None:
+        raise ConnectionError("down")
+
+    async def run() -> None:
+        await app.dispatch(stop, id="0300-stopped")
+        await Worker(app, burst=True).run()
+
+    asyncio.run(run())
+    said = read(paigeant("retry", "0300", "--by", "ada", "--json"))
+    assert said == {"correlation_id": "0300-stopped", "steps": ["1"]}
+    refused = paigeant("retry", "0300", code=1)
+    assert "no step of it waits for an operator" in refused.stderr
+
+
+# --- approvals and signals -------------------------------------------------------------------------------------------
+
+
+def test_people_decide_and_signal_from_the_command_line(
+    tmp_path: Path, paigeant: Paigeant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked is listed; the answer reaches the step, with who gave it and why."""
+    url = f"sqlite:///{tmp_path / 'asked.db'}"
+    monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
+    app = App("shop", broker=url)
+
+    @app.activity
+    async def refund() -> int:
+        return 100
+
+    async def run(*steps: Any, id: str) -> None:  # noqa: A002
+        await app.dispatch(refund, *steps, id=id)
+        await Worker(app, burst=True).run()
+
+    asyncio.run(run(await_approval("Refund this?"), id="0400-asked"))
+    [asked] = read(paigeant("approvals", "--json"))
+    assert (asked["correlation_id"], asked["asks"], asked["details"]) == ("0400-asked", "Refund this?", 100)
+    assert "Refund this?" in paigeant("approvals").stdout
+    said = read(paigeant("approve", "0400", "--by", "ada", "--reason", "fair", "--json"))
+    assert said == {"correlation_id": "0400-asked", "approved": True, "by": "ada", "reason": "fair"}
+    assert "nothing to approve" in paigeant("approvals").stderr
+    asyncio.run(Worker(app, burst=True).run())
+    assert read(paigeant("workflow", "0400", "--json"))["status"] == "completed"
+
+    asyncio.run(run(await_approval("And this?"), id="0401-denied"))
+    assert "denied by bob" in paigeant("deny", "0401", "--by", "bob").stdout
+    asyncio.run(Worker(app, burst=True).run())
+    assert "ApprovalDenied: denied by bob" in paigeant("workflow", "0401").stdout
+    assert "no step of it waits for an approval" in paigeant("approve", "0401", code=1).stderr
+
+    asyncio.run(run(await_signal("word"), id="0402-signalled"))
+    assert "is no JSON" in paigeant("signal", "0402", "word", "hello", code=2).stderr
+    assert read(paigeant("signal", "0402", "word", '"hello"', "--json"))["value"] == "hello"
+    asyncio.run(Worker(app, burst=True).run())
+    assert json.loads(paigeant("result", "0402").stdout) == "hello"
 
 
 # --- workflows -------------------------------------------------------------------------------------------------------

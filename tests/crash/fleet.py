@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -14,11 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crash import service
 from crash.service import LOG, make_app
 from helpers import until
 from sqlalchemy import text
 
 from paigeant.database import Database
+from paigeant.store import TERMINAL
 
 RUNNER = Path(__file__).with_name("run_worker.py")
 
@@ -142,8 +143,8 @@ class Fleet:
 
     def have_ended(self, workflows: Collection[str]) -> bool:
         wanted = set(workflows)
-        query = "SELECT correlation_id FROM paigeant_workflow WHERE status <> 'running'"
-        return wanted <= {row[0] for row in self.facts.rows(query)}
+        rows = self.facts.rows("SELECT correlation_id, status FROM paigeant_workflow")
+        return wanted <= {row[0] for row in rows if row[1] in TERMINAL}
 
     def ended(self, *workflows: str, deadline: float = 30) -> None:
         until(lambda: self.have_ended(workflows), deadline)
@@ -180,10 +181,7 @@ class Facts:
         return self.rows(query, broker)[0][0]
 
     def notes(self) -> list[dict[str, Any]]:
-        if not self.fleet.starts_file.exists():
-            return []
-        whole, _, _ = self.fleet.starts_file.read_text().rpartition("\n")  # the last line may be half there
-        return [json.loads(line) for line in whole.splitlines()]
+        return service.notes()
 
     def starts(self) -> dict[str, list[int]]:
         """For each message the delivery counts with which its step was started, in that order."""

@@ -1,11 +1,13 @@
 """One worker process of a crash test: everything it needs to know is in the environment.
 
-``CRASH_AT`` names the instruction at which it kills itself, ``CRASH_STEP`` the step it does that for.
+``CRASH_AT`` names the instruction at which it kills itself, ``CRASH_STEP`` the step it does that for. With
+``CRASH_AGAIN`` a new process takes the place of one that was killed, at once, as it need not import anything.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import sys
@@ -23,6 +25,8 @@ from paigeant.transport import Delivery
 from paigeant.transports.amqp import AmqpPump
 from paigeant.transports.settlement import Settlement
 from paigeant.transports.sql_queue import SqlQueue
+
+_PR_SET_PDEATHSIG = 1
 
 STEP = os.environ.get("CRASH_STEP", "second")
 
@@ -122,8 +126,24 @@ async def main() -> None:
     await worker.run(started=lambda: print("READY", worker.name, flush=True))
 
 
+def again() -> None:
+    """Fork a worker until one ends by itself; here nothing runs but this loop."""
+    while True:
+        worker = os.fork()
+        if not worker:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            return
+        signal.signal(signal.SIGTERM, lambda number, _, worker=worker: os.kill(worker, number))
+        _, status = os.waitpid(worker, 0)
+        if not os.WIFSIGNALED(status):
+            sys.exit(os.waitstatus_to_exitcode(status))
+        print("KILLED", worker, flush=True)
+
+
 if __name__ == "__main__":
     if point := os.environ.get("CRASH_AT"):
         POINTS[point]()
+    if os.environ.get("CRASH_AGAIN"):
+        again()
     asyncio.run(main())
     sys.exit(0)

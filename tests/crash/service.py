@@ -7,9 +7,10 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
-from paigeant import ActivityContext, App
+from paigeant import ActivityContext, App, RetryPolicy
 
 LOG = "CRASH_LOG"
 """The variable that names the file in which starts and ends are noted."""
@@ -70,6 +71,57 @@ async def fatal(ctx: ActivityContext) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def book(ctx: ActivityContext, fails: bool = False, stubborn: bool = False) -> None:
+    """Something that can be taken back."""
+    note("start", ctx)
+    if fails:
+        raise ValueError("no")
+
+
+def unbook(ctx: ActivityContext, stubborn: bool) -> None:
+    """Kills its process the first time that it is run; a stubborn one cannot be taken back at all."""
+    starts = [fact for fact in notes() if fact["message"] == ctx.message.id]
+    note("undo", ctx)
+    if stubborn:
+        raise OSError("it will not go")
+    if not starts:
+        os.kill(os.getpid(), signal.SIGKILL)
+    note("undone", ctx)
+
+
+async def steady(ctx: ActivityContext, seconds: float = 0.02) -> None:
+    """Takes a while, and can be taken back."""
+    note("start", ctx)
+    await asyncio.sleep(seconds)
+
+
+def unsteady(ctx: ActivityContext) -> None:
+    note("undone", ctx)
+
+
+async def guarded(ctx: ActivityContext, seconds: float = 0.002) -> None:
+    """Runs alone, under its lock."""
+    note("start", ctx)
+    await asyncio.sleep(seconds)
+    note("end", ctx)
+
+
+async def mortal(ctx: ActivityContext) -> None:
+    """Runs under the same lock, and kills its process the first time."""
+    is_first = not any(fact["workflow"] == ctx.correlation_id for fact in notes())
+    note("start", ctx)
+    if is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    note("end", ctx)
+
+
+def notes() -> list[dict[str, Any]]:
+    """What has been noted so far, by whomever."""
+    path = Path(os.environ[LOG])
+    whole, _, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")  # the last line may be half
+    return [json.loads(line) for line in whole.splitlines()]
+
+
 def make_app(broker: str, store: str | None = None, name: str = "crash", **options: Any) -> App:
     app = App(name, broker, store, **options)
     for step in ("first", "second", "third"):
@@ -78,6 +130,10 @@ def make_app(broker: str, store: str | None = None, name: str = "crash", **optio
     app.activity(block)
     app.activity(noop)
     app.activity(fatal)
+    app.activity(book).compensate(retry=RetryPolicy(attempts=2, delay=0.01))(unbook)
+    app.activity(guarded, lock="guarded")
+    app.activity(mortal, lock="guarded")
+    app.activity(steady).compensate(unsteady)
     return app
 
 

@@ -12,6 +12,7 @@ from crash.fleet import Fleet
 from helpers import until
 
 from paigeant import ActivitySpec, PaigeantMessage, RoutingSlip
+from paigeant.plan import Send
 from paigeant.transport import Outgoing
 
 QUEUE = "crash.first"
@@ -116,7 +117,7 @@ def test_arguments_that_do_not_fit_fail_the_workflow_and_import_nothing(fleet: F
         dispatcher = fleet.app.dispatcher
         for name, slip in slips.items():
             message = PaigeantMessage(routing_slip=slip, obo_token="evil:Class", principal={"__type__": "evil:Class"})
-            await dispatcher.start(dispatcher.dispatched(message, 1.0), dispatcher.encoded(message))
+            await dispatcher.start(dispatcher.begun(Send(message), 1.0))
             sent[name] = message.correlation_id
         return sent
 

@@ -30,11 +30,17 @@ def kill_along_the_way(fleet: Fleet, steps: int, deaths: int = 4) -> None:
     dice = random.Random(2025)
     workers = [fleet.start().ready(), fleet.start().ready()]
     for death in range(1, deaths + 1):
-        until(lambda death=death: ends(fleet) >= death * steps // (deaths + 1), 90)
+        until_ended(fleet, death * steps // (deaths + 1))
         holds_within(lambda: False, dice.random() / 5)  # somewhere within a step
         victim = dice.randrange(2)
         workers[victim].ready().kill()
         workers[victim] = fleet.start()
+
+
+def until_ended(fleet: Fleet, enough: int, patience: float = 60.0) -> None:
+    """Wait until so many steps have ended, as long as it goes on."""
+    while (done := ends(fleet)) < enough:
+        until(lambda done=done: ends(fleet) > done, patience)
 
 
 def ends(fleet: Fleet) -> int:

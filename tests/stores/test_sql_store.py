@@ -42,6 +42,35 @@ async def _counts(url: str) -> dict[str, int]:
 
 
 @pytest.mark.anyio
+async def test_what_one_turn_asks_is_answered_together(tmp_path, monkeypatch):
+    """A hundred steps that come together cost the thread one look, not a hundred."""
+    store = SqlStore(f"sqlite:///{tmp_path / 'store.db'}")
+    await store.record([dispatched()])
+    asked = []
+    answer = store._standings
+    monkeypatch.setattr(store, "_standings", lambda doubts: asked.append(len(doubts)) or answer(doubts))
+    await asyncio.gather(*(store.standing(f"m{number}", "w1") for number in range(100)))
+    assert asked == [100]
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_recorded_while_the_store_closes_is_written(tmp_path):
+    """Whatever was handed over before the call; and nothing stays open."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    store = SqlStore(url)
+    recording = asyncio.ensure_future(store.record([dispatched()]))
+    closing = asyncio.ensure_future(store.close())
+    assert await recording is True
+    await closing
+    assert store._thread._thread is None
+    assert "_writer" not in store.__dict__
+    again = SqlStore(url)
+    assert await again.find("w") == ["w1"]
+    await again.close()
+
+
+@pytest.mark.anyio
 async def test_a_lock_that_is_held_for_a_while_is_waited_for(tmp_path):
     """For example by a backup; the write comes after it."""
     path = tmp_path / "store.db"

@@ -1,10 +1,9 @@
-"""KombuTransport: asyncio on one side, a thread with the broker on the other."""
+"""KombuTransport: asyncio on one side, a thread with the broker on the other. What all share is in conformance."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
@@ -134,44 +133,6 @@ async def bury(transport: Any) -> None:
 
 
 @in_loop
-async def test_a_message_is_received_settled_and_followed(url: str, prefix: str) -> None:
-    """Publish, receive, publish what follows and acknowledge."""
-    async with transport_at(url) as transport:
-        await transport.declare(prefix)
-        await transport.send(out(prefix, "m"))
-        async with Inbox(transport, prefix) as inbox:
-            [delivery] = await inbox.has(1)
-            await transport.settle(delivery, out(f"{prefix}.next", "n"))
-        assert (delivery.queue, delivery.body, delivery.id, delivery.deliveries) == (prefix, b"m", "m", 1)
-        assert (await transport.depth(prefix), await transport.depth(f"{prefix}.next")) == (0, 1)
-
-
-@in_loop
-async def test_released_deliveries_come_again_after_their_delay(url: str, prefix: str) -> None:
-    """Where the broker cannot delay, the thread holds them for a moment."""
-    async with transport_at(url) as transport, Inbox(transport, prefix) as inbox:
-        await transport.send(out(prefix, "m"))
-        await transport.release((await inbox.has(1))[0], delay=0.05)
-        again = (await inbox.has(2))[1]
-        await transport.settle(again)
-        assert again.body == b"m"
-        assert await transport.depth(prefix) == 0
-
-
-@in_loop
-async def test_no_more_is_out_than_prefetch_allows(sqlite_url: str) -> None:
-    """Settling makes room."""
-    async with transport_at(sqlite_url) as transport, Inbox(transport, "q", prefetch=2) as inbox:
-        await transport.send(out("q", *"abcde"))
-        await inbox.has(2)
-        assert await transport.depth("q") == 3
-        await transport.settle(inbox.got[0])
-        await inbox.has(3)
-        assert names(inbox.got) == ["a", "b", "c"]
-        assert await transport.depth("q") == 2
-
-
-@in_loop
 async def test_consumers_of_one_transport_get_their_own_queues(url: str, prefix: str) -> None:
     """And take turns where they share one."""
     async with transport_at(url) as transport, AsyncExitStack() as stack:
@@ -230,38 +191,7 @@ async def test_closing_gives_back_at_once(sqlite_url: str) -> None:
         await batches.aclose()
 
 
-@in_loop
-async def test_settling_from_another_loop(sqlite_url: str) -> None:
-    """The transport belongs to no loop: the thread answers where it was asked."""
-    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
-        await transport.send(out("q", "m"))
-        [delivery] = await inbox.has(1)
-        other = threading.Thread(target=lambda: asyncio.run(transport.settle(delivery, out("next", "n"))))
-        other.start()
-        await asyncio.to_thread(other.join)
-        assert await transport.queues() == {"q": 0, "next": 1}
-
-
 # --- leases -------------------------------------------------------------------------------------------------------
-
-
-@in_loop
-async def test_a_stale_holder_is_refused(sqlite_url: str) -> None:
-    """It is told that it was superseded, and nothing of its is published."""
-    async with transport_at(sqlite_url, lease=1) as stale, transport_at(sqlite_url, lease=1) as heir:
-        await stale.send(out("q", "m"))
-        async with aclosing(stale.consume(["q"], 1)) as batches:
-            [old] = await anext(batches)
-        async with Inbox(heir, "q") as inbox:
-            await bury(heir)
-            [new] = await inbox.has(1)
-            with pytest.raises(Superseded):
-                await stale.settle(old, out("next", "stale"))
-            await heir.settle(new, out("next", "good"))
-        assert old.lease.lost
-        assert not new.lease.lost
-        assert new.deliveries == 2
-        assert await heir.queues() == {"q": 0, "next": 1}
 
 
 @in_loop
@@ -276,37 +206,6 @@ async def test_extending_tells_when_the_lease_is_lost(sqlite_url: str) -> None:
         with pytest.raises(Superseded):
             await transport.extend(delivery)
         assert delivery.lease.lost
-
-
-@in_loop
-async def test_a_long_step_keeps_its_lease(sqlite_url: str) -> None:
-    """Also when the transport has nothing else to do and nobody consumes any more."""
-    async with transport_at(sqlite_url, lease=0.3) as busy, transport_at(sqlite_url, lease=0.3) as other:
-        await busy.send(out("q", "m"))
-        async with aclosing(busy.consume(["q"], 1)) as batches:
-            [delivery] = await anext(batches)
-        ends = [await _lease_end(other)]
-        async with Inbox(other, "q") as inbox:
-            for _ in range(4):
-                await until_async(_later_than(other, ends))
-            assert inbox.got == []
-        await busy.settle(delivery)
-
-
-async def _lease_end(transport: Any) -> float:
-    query = text("SELECT min(expires_at) FROM paigeant_holder")
-    found = await transport._call(lambda pump: pump.read(lambda reader: reader.execute(query).scalar()))
-    return float(found or 0)
-
-
-def _later_than(transport: Any, ends: list[float]) -> Callable[[], Coroutine[Any, Any, bool]]:
-    async def later() -> bool:
-        if (end := await _lease_end(transport)) <= ends[-1]:
-            return False
-        ends.append(end)
-        return True
-
-    return later
 
 
 # --- trouble ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
 from paigeant import ActivityContext, ActivitySpec, App, PaigeantMessage, RetryPolicy, RoutingSlip
@@ -22,6 +23,18 @@ def twice(number: int, ctx: ActivityContext) -> int:
     assert_type(ctx.correlation_id, str)
     assert_type(ctx.idempotency_key, str)
     return number * 2
+
+
+@app.activity(
+    retry=RetryPolicy(attempts=5, quick=2, exhausted="park"),
+    retry_on=(OSError, TimeoutError),
+    give_up_on=lambda error: "404" in str(error),
+    start_timeout=60,
+    heartbeat_timeout=5,
+)
+def fetch(url: str, ctx: ActivityContext) -> bytes:
+    ctx.heartbeat_sync({"done": 0})
+    return url.encode()
 
 
 @app.activity
@@ -48,6 +61,9 @@ async def an_async_program() -> None:
     workflow = await app.dispatch(measure.step(text="abc"), count)
     await workflow.result(timeout=60)
     await workflow.status()
+    assert_type(await workflow.retry(by="ada"), list[str])
+    patient = measure.step(text="abc").options(timeout=5, retry=RetryPolicy(attempts=2))
+    await app.dispatch(patient, delay=timedelta(minutes=1), expires=60, deadline=datetime.now(UTC) + timedelta(hours=1))
     async for _event in workflow.events():
         break
 
@@ -58,3 +74,18 @@ def the_wire_models_round_trip(message: PaigeantMessage) -> None:
     assert_type(message.to_json(), bytes)
     assert_type(PaigeantMessage.from_json(message.to_json()), PaigeantMessage)
     assert_type(message.routing_slip.next_step(), ActivitySpec | None)
+
+
+@app.schedule(cron="0 9 * * 1-5", timezone="Europe/Berlin", backfill="all")
+def nightly(at: datetime) -> list[ActivitySpec]:
+    return [measure.step(text=at.isoformat())]
+
+
+app.schedule("hourly", measure.step(text="abc"), twice, every=timedelta(hours=1), paused=True)
+
+
+async def schedules() -> None:
+    assert_type(nightly(datetime.now(UTC)), list[ActivitySpec])
+    await app.schedules.pause("hourly")
+    await app.schedules.run("hourly")
+    assert [one.next_at for one in await app.schedules.list() if not one.paused]

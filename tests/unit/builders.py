@@ -44,13 +44,17 @@ json_values = st.recursive(
 )
 json_objects = st.dictionaries(text, json_values, max_size=3)
 
-policies = st.builds(
-    RetryPolicy,
-    attempts=st.integers(1, 10**6),
-    delay=st.floats(0, 1e6),
-    factor=st.floats(1, 1e300),
-    max_delay=st.floats(0, 1e6),
-    jitter=st.booleans(),
+policies = st.integers(0, 10).flatmap(
+    lambda quick: st.builds(
+        RetryPolicy,
+        attempts=st.integers(quick + 1, 10**6),
+        quick=st.just(quick),
+        exhausted=st.sampled_from(["fail", "park"]),
+        delay=st.floats(0, 1e6),
+        factor=st.floats(1, 1e300),
+        max_delay=st.floats(0, 1e6),
+        jitter=st.booleans(),
+    )
 )
 
 specs = st.builds(
@@ -89,6 +93,8 @@ messages = st.builds(
     causation_id=st.none() | labels,
     name=labels,
     attempt=st.integers(1, 1000),
+    uncounted=st.integers(0, 1000),
+    progress=json_values,
     epoch=st.integers(0, 1000),
     routing_slip=slips,
     trace_context=st.dictionaries(text, text, max_size=2),

@@ -422,14 +422,64 @@ def test_the_output_type_is_what_the_function_says(function, expected):
     assert Activity(function, name="x").output_type == expected
 
 
+def undone(activity, arguments=None, output=None, **fields):
+    """What would be recorded of a run, to take it back with."""
+    slip = RoutingSlip(itinerary=(ActivitySpec(name=activity.name, queue="q", arguments=arguments or {}),), **fields)
+    return activity.undo_with(activity.undo(slip.itinerary[0], slip), output)
+
+
 def test_compensate_registers_what_takes_a_step_back(app):
-    """And leaves the function as it was."""
+    """And leaves the function as it was; it is tried more than once unless it says otherwise."""
     activity = app.activity(one)
 
     @activity.compensate
     def undo(a): ...
 
-    assert activity.compensation is undo
+    assert activity.compensation.function is undo
+    assert activity.compensation.retry.attempts == 5
+    with pytest.raises(ConfigurationError, match="has a compensation already"):
+        activity.compensate(undo)
+
+
+def test_a_compensation_has_a_policy_of_its_own(app):
+    """Not that of the activity."""
+    activity = app.activity(retry=RetryPolicy(attempts=9), timeout=9)(one)
+    assert activity.compensate(retry=RetryPolicy(attempts=2), timeout=3)(nothing) is nothing
+    assert (activity.compensation.retry.attempts, activity.compensation.timeout) == (2, 3)
+
+
+def test_a_compensation_is_given_the_arguments_it_names_and_the_output(app):
+    """As recorded: the step's own, variables, the output before it, and defaults."""
+
+    @app.activity
+    def charge(order: str, amount: int, ctx: ActivityContext, currency: str = "EUR", note: str = "") -> str: ...
+
+    @charge.compensate
+    def refund(currency: str, receipt: str, amount: int, order: str, ctx: ActivityContext, by: str = "us"): ...
+
+    before = entry("0", output=7)
+    undo = undone(charge, output="r1", variables={"order": "o1"}, log=(before,))
+    assert (undo.queue, undo.arguments) == ("q", {"currency": "EUR", "receipt": "r1", "amount": 7, "order": "o1"})
+
+
+def test_a_compensation_that_takes_any_argument_gets_all(app):
+    """By name."""
+    activity = app.activity(one)
+    activity.compensate(lambda **arguments: None)
+    assert undone(activity, {"a": 5}, output=6).arguments == {"a": 5}
+
+
+def test_without_an_output_a_default_stays(app):
+    """None is not a value somebody chose."""
+    activity = app.activity(nothing)
+    activity.compensate(lambda receipt="none": None)
+    assert undone(activity).arguments == {}
+
+
+def test_what_has_no_compensation_records_nothing(app):
+    """So that the slip does not grow."""
+    slip = RoutingSlip(itinerary=(ActivitySpec(name="one"),))
+    assert app.activity(one).undo(slip.itinerary[0], slip) is None
 
 
 def test_an_activity_in_a_class_body_is_still_an_activity():

@@ -9,12 +9,12 @@ from unit.builders import EXECUTION, message
 
 from paigeant.dispatch import Dispatcher, Written
 from paigeant.errors import StoreError, StoreRefused, StoreRequired, Superseded, TransportError
-from paigeant.events import ErrorInfo, WorkflowDispatched
+from paigeant.events import ErrorInfo
 from paigeant.forward import decide
 from paigeant.outcome import Completed, Parked, Poisoned, Returned
-from paigeant.plan import Settle
+from paigeant.plan import Send, Settle
 from paigeant.store import Standing
-from paigeant.transport import Delivery, Outgoing
+from paigeant.transport import Delivery, Durability, Features, Outgoing
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +24,8 @@ class Effects(list[Any]):
 
     fails: dict[str, Exception]
     known: dict[str, list[Outgoing]]
+
+    features = Features(Durability.VOLATILE, delay=True)
 
     def __init__(self) -> None:
         self.fails, self.known = {}, {}
@@ -211,9 +213,6 @@ async def test_without_a_store_nothing_can_be_held(effects):
     assert effects == []
 
 
-BEGUN = WorkflowDispatched(correlation_id="c1", at=1.0, name="n", app="a", message_id=ONE.id)
-
-
 @pytest.mark.parametrize(
     ("joined", "expected"),
     [
@@ -224,7 +223,7 @@ BEGUN = WorkflowDispatched(correlation_id="c1", at=1.0, name="n", app="a", messa
 async def test_a_workflow_begins_with_its_record(effects, joined, expected):
     """Before the message, or in one transaction with it."""
     made = dispatcher(effects, joined=joined)
-    await made.start(BEGUN, made.encoded(ONE))
+    await made.start(made.begun(Send(ONE), 1.0))
     assert [what for what, *_ in effects] == expected
 
 
@@ -233,5 +232,5 @@ async def test_a_repeated_dispatch_sends_nothing_that_was_surely_sent(effects, j
     """Joined, the record proves it; apart, the inbox drops the copy."""
     effects.known["c1"] = []
     made = dispatcher(effects, joined=joined)
-    await made.start(BEGUN, made.encoded(ONE), repeated=True)
+    await made.start(made.begun(Send(ONE), 1.0), repeated=True)
     assert [what for what, *_ in effects] == expected

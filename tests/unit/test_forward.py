@@ -17,11 +17,12 @@ from paigeant.events import (
     WorkflowCompleted,
     WorkflowFailed,
 )
-from paigeant.forward import decide
+from paigeant.forward import admit, decide
 from paigeant.message import PaigeantMessage
-from paigeant.outcome import Completed, Faulted, Poisoned, Retrying, Returned
+from paigeant.outcome import Completed, Dropped, Exhausted, Faulted, Parked, Poisoned, Retrying, Returned
 from paigeant.plan import Release, Settle
 from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.store import Standing, Status
 
 BROKEN = ErrorInfo(type="ValueError", message="no")
 
@@ -166,3 +167,65 @@ def test_two_workers_that_finish_the_same_step_make_the_same_successor():
     other = replace(EXECUTION, worker="w2", finished_at=900.0)
     first, second = (decide(one, Completed(ran, 1)).send[0].message for ran in (EXECUTION, other))
     assert first.id == second.id
+
+
+# --- may it start? ---------------------------------------------------------------------------------------------------
+
+NOW = EXECUTION.started_at
+RUNNING, PAUSED, ENDED = (Standing(status=one) for one in (Status.RUNNING, Status.PAUSED, Status.CANCELLED))
+AGAIN = replace(EXECUTION, deliveries=2)
+
+# (the message's times, how the workflow stands, which delivery) -> what becomes of it, or None when it may start
+ADMITTED = [
+    ({}, RUNNING, EXECUTION, None),
+    ({"deadline": NOW + 1, "start_by": NOW + 1}, RUNNING, EXECUTION, None),
+    ({"deadline": NOW}, RUNNING, EXECUTION, "DeadlineReached"),
+    ({"deadline": NOW}, PAUSED, EXECUTION, "DeadlineReached"),
+    ({"deadline": NOW + 9, "received": {"deadline": [{"timeout": True}]}}, RUNNING, EXECUTION, "DeadlineReached"),
+    ({"received": {"deadline": [{"timeout": True}]}}, RUNNING, EXECUTION, None),
+    ({"start_by": NOW}, RUNNING, EXECUTION, "StartTimeout"),
+    ({"start_by": NOW}, RUNNING, AGAIN, None),
+    ({"start_by": NOW}, PAUSED, EXECUTION, Parked),
+    ({"deadline": NOW}, ENDED, EXECUTION, Dropped),
+]
+
+
+@pytest.mark.parametrize(("times", "standing", "execution", "expected"), ADMITTED)
+def test_what_comes_too_late_does_not_start(times, standing, execution, expected):
+    """Not even when the clocks differ by which its time had come; a step that was started before may go on."""
+    outcome = admit(message("a", **times), standing, execution)
+    if isinstance(expected, str):
+        assert isinstance(outcome, Faulted)
+        assert outcome.error.type == expected
+    else:
+        assert outcome is None if expected is None else isinstance(outcome, expected)
+
+
+@pytest.mark.parametrize(
+    ("due_at", "deadline", "expected"),
+    [(None, None, None), (5.0, None, 5.0), (None, 9.0, 9.0), (5.0, 9.0, 5.0), (9.0, 5.0, 5.0)],
+)
+def test_what_waits_is_woken_when_its_workflows_time_is_up(due_at, deadline, expected):
+    """Whatever it waits for."""
+    (hold,) = decide(message("a", deadline=deadline), Parked(EXECUTION, "key", due_at)).hold
+    assert hold.due_at == expected
+
+
+def test_what_waits_for_an_operator_starts_anew():
+    """With all its attempts, and with what it had reported."""
+    plan = decide(message("a", attempt=3, deadline=900.0), Exhausted(EXECUTION, BROKEN, progress=7))
+    (hold,) = plan.hold
+    assert (hold.key, hold.due_at) == ("operator:1", 900.0)
+    assert (hold.message.attempt, hold.message.tries, hold.message.progress) == (4, 1, 7)
+    (parked,) = plan.record
+    assert (parked.type, parked.error) == ("step_parked", BROKEN)
+
+
+def test_a_step_may_wait_from_when_it_is_due():
+    """After the step before, or after the delay of a retry."""
+    steps = (ActivitySpec(name="a", start_timeout=10), ActivitySpec(name="b", start_timeout=20), ActivitySpec(name="c"))
+    one = PaigeantMessage(routing_slip=RoutingSlip(itinerary=steps))
+    following = decide(one, Completed(EXECUTION, 1)).send[0].message
+    assert following.start_by == EXECUTION.finished_at + 20
+    assert decide(one, Retrying(EXECUTION, BROKEN, 5.0)).send[0].message.start_by == EXECUTION.finished_at + 15
+    assert decide(following, Completed(EXECUTION, 1)).send[0].message.start_by is None

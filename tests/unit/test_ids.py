@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paigeant import ids
-from paigeant.ids import derive_message_id, new_correlation_id
+from paigeant.ids import derive_message_id, derive_schedule_id, new_correlation_id
 
 parts = st.tuples(
     st.text(st.characters(exclude_categories=["Cs", "Cc"])),
@@ -47,3 +47,12 @@ def test_a_message_id_never_changes_between_releases():
 def test_message_ids_are_equal_only_for_the_same_attempt_of_the_same_step(one, other):
     """The same step sent twice is one message, and no two steps share one."""
     assert (derive_message_id(*one) == derive_message_id(*other)) == (one == other)
+
+
+def test_the_id_of_a_scheduled_time_never_changes_between_releases():
+    """Workers of two releases serve one schedule; and no other schedule, App or time shares it."""
+    made = derive_schedule_id("shop", "nightly", 1772442000.0)
+    assert made == "019cadc6-9a80-8c3a-af21-fe6fd059ca45"
+    others = [("shop", "daily", 1772442000.0), ("bank", "nightly", 1772442000.0), ("shop", "nightly", 1772442060.0)]
+    assert len({made, *(derive_schedule_id(*other) for other in others)}) == 4
+    assert made < derive_schedule_id("shop", "nightly", 1772442060.0)

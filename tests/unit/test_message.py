@@ -97,13 +97,13 @@ def test_the_next_attempt_is_a_message_the_next_worker_accepts(one):
 
 def test_fields_of_a_newer_minor_version_travel_on():
     """In the message, the slip, its steps and its log, through any number of older workers."""
-    data = message("a", "b").to_dict() | {"spec_version": "1.7", "deadline": "soon"}
+    data = message("a", "b").to_dict() | {"spec_version": "1.7", "urgency": "soon"}
     data["routing_slip"]["limits"] = {"steps": 9}
     data["routing_slip"]["itinerary"][1]["scatter"] = [1]
     data["routing_slip"]["log"] = [entry("0").to_dict() | {"cost": 5}]
     one = PaigeantMessage.from_json(json.dumps(data))
     after = one.next(one.routing_slip.completed(entry("1"))).to_dict()
-    assert (after["spec_version"], after["deadline"]) == ("1.7", "soon")
+    assert (after["spec_version"], after["urgency"]) == ("1.7", "soon")
     assert after["routing_slip"]["limits"] == {"steps": 9}
     assert after["routing_slip"]["itinerary"][0]["scatter"] == [1]
     assert after["routing_slip"]["log"][0]["cost"] == 5

@@ -57,9 +57,20 @@ def test_attempts_count_the_first_start():
         {"factor": 0.5},
         {"max_delay": float("inf")},
         {"retries": 3},
+        {"quick": 1},
+        {"attempts": 3, "quick": 3},
+        {"attempts": 100, "quick": 11},
+        {"exhausted": "ignore"},
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(field):
     """At once, where it is written; infinities cannot be written as JSON."""
     with pytest.raises(ValidationError):
         RetryPolicy(**field)
+
+
+def test_quick_tries_come_first_and_the_delays_begin_after_them():
+    """However long the first delay is."""
+    policy = RetryPolicy(attempts=6, quick=2, delay=1)
+    assert [policy.is_quick(attempt) for attempt in range(1, 6)] == [True, True, False, False, False]
+    assert [policy.ceiling(attempt) for attempt in range(1, 6)] == [0.1, 0.1, 1, 2, 4]

@@ -5,10 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
-from paigeant.events import StepCompleted, StepStarted, WorkflowCompleted, WorkflowDispatched
-from paigeant.store import Status, Store, WorkerRecord
+from paigeant.events import (
+    LAST,
+    Cancellation,
+    ErrorInfo,
+    MessageHeld,
+    StepCompleted,
+    StepRetried,
+    StepStarted,
+    WorkflowCompleted,
+    WorkflowDispatched,
+)
+from paigeant.store import KeyState, KeyUse, Lock, ScheduleRecord, Status, Store, WorkerRecord
 from paigeant.testing.conformance.waiting import in_loop, until
 from paigeant.transport import Outgoing
 
@@ -52,6 +63,21 @@ class StoreConformance:
         assert [one.id for one in followed or ()] == ["w-2"]
 
     @in_loop
+    async def test_tries_in_place_stand_or_fall_with_the_message_that_was_delivered(self, store: Store) -> None:
+        """Of a refused write nothing is left, or the next attempt would count as done with."""
+        async with _connected(store):
+            await store.record([_dispatched("w")], [_first("w")])
+            assert await store.record([_retried("w", 1)], [_out("w-1-2")], cause="w-1-1")
+            late = [_retried("w", 1), _retried("w", 2), _completed("w", "1-3")]
+            assert not await store.record(late, [_out("w-2")], cause="w-1-1")
+            assert await store.successors("w-1-2") is None
+            assert await store.record([_retried("w", 2), _completed("w", "1-3")], [], cause="w-1-2")
+            found = await store.workflow("w")
+        assert found is not None
+        ended = [step.status for step in found.steps if step.status != "pending"]
+        assert sorted(ended) == ["completed", "retried", "retried"]
+
+    @in_loop
     async def test_of_many_at_once_one_is_accepted(self, store: Store) -> None:
         """Also when they come in one batch."""
         async with _connected(store):
@@ -71,6 +97,79 @@ class StoreConformance:
             events = await store.events("w")
             counts = await store.counts()
         assert ([event.type for event in events], counts) == (["workflow_dispatched"], {"running": 1})
+
+    # --- idempotency keys -------------------------------------------------------------------------------------
+
+    @in_loop
+    async def test_a_key_stands_for_what_it_was_first_used_for(self, store: Store) -> None:
+        """However many use it, and however they use it; and that it was sent is remembered."""
+        async with _connected(store):
+            tries = [store.take_key(KeyUse(correlation_id="w", key="k", digest=str(n))) for n in range(10)]
+            found = await asyncio.gather(*tries)
+            await store.mark_sent("w")
+            later = await store.take_key(KeyUse(correlation_id="w", key="k", digest="later"))
+            other = await store.take_key(KeyUse(correlation_id="w-2", key="k-2", digest="other"))
+        assert len({use.digest for use in found}) == 1
+        assert sorted(use.state for use in found) == [KeyState.SENDING] * 9 + [KeyState.TAKEN]
+        assert (later.digest, later.state) == (found[0].digest, KeyState.SENT)
+        assert (other.digest, other.state) == ("other", KeyState.TAKEN)
+
+    # --- locks ------------------------------------------------------------------------------------------------
+
+    @in_loop
+    async def test_one_of_many_has_a_lock(self, store: Store) -> None:
+        """Until it is given back; keeping it is for its holder only, and another lock is another matter."""
+        async with _connected(store):
+            wanted = [_lock(f"m{n}", worker=f"v{n}") for n in range(10)]
+            taken = await asyncio.gather(*[store.take_lock(one, 60) for one in wanted])
+            holder, *others = sorted(wanted, key=lambda one: not taken[wanted.index(one)])
+            assert await store.take_lock(holder, 60)
+            assert not await store.take_lock(_lock(holder.holder, worker="another"), 60)
+            assert await store.take_lock(_lock("m1", key="lock:other"), 60)
+            assert list(await store.keep_locks(wanted, 60)) == [holder]
+            await store.free_lock(others[0], 60)
+            assert not await store.take_lock(others[0], 60)
+            await store.free_lock(holder, 60)
+            assert await store.take_lock(others[0], 60)
+            assert list(await store.keep_locks([holder], 60)) == []
+        assert taken.count(True) == 1
+
+    @in_loop
+    async def test_a_lock_that_is_not_kept_is_taken_over(self, store: Store) -> None:
+        """Its holder has died, or was away; what it does then counts for nothing."""
+        async with _connected(store):
+            assert await store.take_lock(_lock("m1"), 0.05)
+            assert await until(lambda: store.take_lock(_lock("m2", worker="b"), 60)) is True
+            assert list(await store.keep_locks([_lock("m1")], 60)) == []
+            await store.free_lock(_lock("m1"), 60)
+            assert not await store.take_lock(_lock("m3"), 60)
+
+    @in_loop
+    async def test_a_free_lock_is_granted_in_turn(self, store: Store) -> None:
+        """Once, to the message that has waited longest, which any worker may run and nobody else overtakes."""
+        async with _connected(store):
+            await store.record([_dispatched("w"), _dispatched("v")])
+            await store.record([_waiting("m2", "w", at=2.0), _waiting("m1", "v", at=1.0)])
+            granted = [one.wait_id for one in await store.grant_locks(60, "lock:k")]
+            again = list(await store.grant_locks(60))
+            assert not await store.take_lock(_lock("newcomer"), 60)
+            assert await store.take_lock(_lock("m1", worker="any"), 60)
+            others = [one.wait_id for one in await store.free_lock(_lock("m1", worker="any"), 60)]
+        assert (granted, again, others) == (["m1"], [], ["m2"])
+
+    @in_loop
+    async def test_a_message_that_comes_late_has_its_turn(self, store: Store) -> None:
+        """Its lock was granted to the next meanwhile, who has not come either; whoever runs is not disturbed."""
+        async with _connected(store):
+            await store.record([_dispatched("w"), _dispatched("v")])
+            await store.record([_waiting("m2", "w", at=2.0), _waiting("m1", "v", at=1.0)])
+            assert [one.wait_id for one in await store.grant_locks(0.05)] == ["m1"]
+            assert [one.wait_id for one in await until(lambda: store.grant_locks(60))] == ["m2"]
+            late = replace(_lock("m1"), granted=True)
+            assert not await store.take_lock(_lock("newcomer"), 60)
+            assert await store.take_lock(late, 60)
+            assert not await store.take_lock(replace(_lock("m2"), granted=True), 60)
+            assert list(await store.keep_locks([late], 60)) == [late]
 
     # --- the outbox -------------------------------------------------------------------------------------------
 
@@ -107,6 +206,102 @@ class StoreConformance:
             await store.withdraw("alive")
             taken = {*await until(overdue)}
             assert "r-1" in taken | {*await until(overdue)}
+
+    # --- steering ---------------------------------------------------------------------------------------------
+
+    @in_loop
+    async def test_a_cancelled_workflow_does_not_end_again(self, store: Store) -> None:
+        """Whatever its steps still record; and nothing waits in it."""
+        async with _connected(store):
+            await store.record([_dispatched("w")], [_first("w")])
+            await store.record([_held("w", "signal:x")])
+            found = await store.cancel("w", Cancellation(at=0.0, by="ada", reason="enough"))
+            await store.record([_completed("w"), _ended("w")], cause="w-1")
+            await store.record([_held("w", "signal:y")])
+            record, standing = await store.workflow("w"), await store.standing("w-2", "w")
+            types = [event.type for event in await store.events("w")]
+            assert await store.held("w") == []
+            again = await store.cancel("w", Cancellation(at=0.0))
+            assert await store.cancel("nobody", Cancellation(at=0.0)) is None
+        assert found is not None
+        assert (found.status, [event.type for event in found.recorded]) == (Status.RUNNING, ["workflow_cancelled"])
+        assert again is not None
+        assert (again.status, again.recorded) == (Status.CANCELLED, ())
+        assert record is not None
+        assert record.cancellation is not None
+        assert (record.status, record.output, record.cancellation.by) == (Status.CANCELLED, None, "ada")
+        assert standing.status is Status.CANCELLED
+        assert [one for one in types if one in LAST] == ["workflow_cancelled"]
+
+    @in_loop
+    async def test_a_workflow_that_ended_is_not_cancelled(self, store: Store) -> None:
+        """Nor paused, nor resumed."""
+        async with _connected(store):
+            await store.record([_dispatched("w"), _ended("w")])
+            for found in (
+                await store.cancel("w", Cancellation(at=0.0)),
+                await store.pause("w"),
+                await store.resume("w"),
+            ):
+                assert found is not None
+                assert (found.status, found.recorded) == (Status.COMPLETED, ())
+            assert await store.cancellations(["w"]) == {}
+
+    @in_loop
+    async def test_what_waits_in_a_workflow_to_be_taken_back_is_due(self, store: Store) -> None:
+        """Also what begins to wait after that; the workflow ends by what its messages become."""
+        async with _connected(store):
+            await store.record([_dispatched("w")])
+            await store.record([_held("w", "signal:x")])
+            await store.cancel("w", Cancellation(at=0.0, compensate=True))
+            await store.record([_held("w", "signal:y")])
+            due, _ = await store.take_due()
+            marked = await store.cancellations(["w", "other"])
+            record = await store.workflow("w")
+        assert sorted(one.key for one in due) == ["signal:x", "signal:y"]
+        assert {name: one.compensate for name, one in marked.items()} == {"w": True}
+        assert record is not None
+        assert record.status is Status.RUNNING
+
+    @in_loop
+    async def test_a_cancel_goes_down_to_the_children(self, store: Store) -> None:
+        """Those that are there, at any depth, and those that are dispatched after it."""
+        async with _connected(store):
+            await store.record([_dispatched("w"), _dispatched("child", parent="w"), _dispatched("over", parent="w")])
+            await store.record([_dispatched("deep", parent="over"), _ended("over")])
+            found = await store.cancel("w", Cancellation(at=0.0))
+            await store.record([_dispatched("late", parent="w")])
+            late = await store.standing("late-1", "late")
+            every = await store.workflows()
+        assert found is not None
+        assert {one.correlation_id: one.status.value for one in every} == {
+            "w": "cancelled",
+            "child": "cancelled",
+            "deep": "cancelled",
+            "over": "completed",
+            "late": "running",
+        }
+        assert (late.status, late.cancellation is not None) == (Status.RUNNING, True)
+
+    @in_loop
+    async def test_a_paused_workflow_is_resumed(self, store: Store) -> None:
+        """What was held for it is due then, also what is held too late."""
+        async with _connected(store):
+            await store.record([_dispatched("w")])
+            paused = await store.pause("w", "ada")
+            assert (await store.standing("w-1", "w")).status is Status.PAUSED
+            await store.record([_held("w", "pause"), _held("w", "signal:x")])
+            assert await store.take_due() == ((), None)
+            resumed = await store.resume("w", "ada")
+            await store.record([_held("w", "pause", id="w-late")])
+            due, _ = await store.take_due()
+            assert (await store.standing("w-1", "w")).status is Status.RUNNING
+            assert await store.pause("nobody") is None
+            assert await store.resume("nobody") is None
+        assert paused is not None
+        assert resumed is not None
+        assert (paused.status, resumed.status) == (Status.RUNNING, Status.PAUSED)
+        assert sorted(one.wait_id for one in due) == ["w-late", "w-pause"]
 
     # --- waiting ----------------------------------------------------------------------------------------------
 
@@ -177,6 +372,27 @@ class StoreConformance:
         assert [one.id for one in left] == ["b"]
 
     @in_loop
+    async def test_a_schedule_that_is_due_is_given_to_one(self, store: Store) -> None:
+        """It stays with that one until it is moved on; whoever moves it late changes nothing."""
+        definition = {"every": 3600.0}
+        declared = ScheduleRecord(app="shop", name="hourly", definition=definition, next_at=1.0)
+        async with _connected(store):
+            for _ in range(2):
+                await store.register_schedules("shop", [declared])
+            looks = [store.take_schedules("shop", {"hourly": definition}) for _ in range(5)]
+            [taken] = [one for found, _ in await asyncio.gather(*looks) for one in found]
+            assert await store.move_schedule(taken, 2.0, 1.0, "w")
+            assert not await store.move_schedule(taken, 3.0, 1.0, "other")
+            assert await store.pause_schedule("shop", "hourly")
+            paused, _ = await store.take_schedules("shop", {"hourly": definition})
+            assert not paused
+            assert await store.schedules() == [replace(declared, next_at=2.0, last_at=1.0, last_id="w", paused=True)]
+            assert await store.resume_schedule("shop", "hourly", 5.0)
+            await store.register_schedules("shop", [])
+            [left] = await store.schedules("shop")
+        assert (left.next_at, left.paused, left.orphaned) == (5.0, False, True)
+
+    @in_loop
     async def test_another_loop_can_use_it(self, store: Store) -> None:
         """A store belongs to no loop."""
         async with _connected(store):
@@ -193,7 +409,7 @@ async def _connected(store: Store) -> AsyncGenerator[None]:
         await store.close()
 
 
-def _dispatched(name: str, at: float = 1.0) -> WorkflowDispatched:
+def _dispatched(name: str, at: float = 1.0, parent: str | None = None) -> WorkflowDispatched:
     itinerary = [{"id": step, "name": "a", "queue": "q"} for step in ("1", "2")]
     return WorkflowDispatched(
         correlation_id=name,
@@ -203,7 +419,13 @@ def _dispatched(name: str, at: float = 1.0) -> WorkflowDispatched:
         message_id=f"{name}-1",
         variables={"v": 1},
         itinerary=itinerary,
+        parent=parent,
     )
+
+
+def _held(name: str, key: str, id: str = "") -> MessageHeld:  # noqa: A002
+    about: dict[str, Any] = {"step_id": "1", "activity": "a", "queue": "q", "body": b"{}"}
+    return MessageHeld(correlation_id=name, at=2.0, wait_id=id or f"{name}-{key}", key=key, **about)
 
 
 def _step(name: str, step: str, worker: str) -> dict[str, Any]:
@@ -218,6 +440,12 @@ def _started(name: str, worker: str) -> StepStarted:
 def _completed(name: str, step: str = "1", output: Any = None) -> StepCompleted:
     value = {"x": [1, None]} if output is None else output
     return StepCompleted(**_step(name, step, "w"), started_at=1.5, output=value)
+
+
+def _retried(name: str, attempt: int) -> StepRetried:
+    error = ErrorInfo(type="OSError", message="no")
+    about = _step(name, f"1-{attempt}", "w")
+    return StepRetried(**about, started_at=1.0 + attempt, error=error, delay=0.0)
 
 
 def _ended(name: str) -> WorkflowCompleted:
@@ -244,4 +472,14 @@ def _worker(name: str, started_at: float = 1.0) -> WorkerRecord:
         started_at=started_at,
         seen_at=started_at,
         code="0123456789ab",
+    )
+
+
+def _lock(holder: str, worker: str = "a", key: str = "lock:k") -> Lock:
+    return Lock(key=key, holder=holder, worker=worker)
+
+
+def _waiting(wait_id: str, workflow: str, at: float) -> MessageHeld:
+    return MessageHeld(
+        correlation_id=workflow, at=at, wait_id=wait_id, step_id="1", activity="a", key="lock:k", queue="q", body=b"m"
     )

@@ -18,7 +18,7 @@ from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
 
 _DELAY = 0.4
 _SOON = 10.0
-_BUSY = 3.0
+_BUSY = 6.0
 """Seconds that a busy machine may add to what is measured."""
 
 

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_of
+from paigeant.cli.errors import WrongUsage
+from paigeant.cli.options import as_json, connections
+from paigeant.cli.output import print_json
+
+
+@click.command()
+@click.argument("id")
+@click.argument("name")
+@click.argument("value", default="null")
+@click.option("--by", metavar="NAME", help="Who sends it; kept in the history.")
+@as_json
+@connections
+def signal(id: str, name: str, value: str, by: str | None, as_json: bool) -> None:  # noqa: A002 - as in --help
+    """Give a workflow the signal NAME with a VALUE, as JSON."""
+    try:
+        given = json.loads(value)
+    except ValueError as error:
+        raise WrongUsage(f"{value!r} is no JSON: {error}", hint="quote text twice: '\"text\"'") from error
+
+    async def send(app: Any) -> str:
+        workflow = app.workflow(await full_id(store_of(app), id))
+        await workflow.signal(name, given, by=by)
+        return str(workflow.correlation_id)
+
+    correlation_id = ask(for_reading(app_or_urls()), send)
+    if as_json:
+        print_json({"correlation_id": correlation_id, "name": name, "value": given, "by": by})
+    else:
+        click.echo(f"{correlation_id}  signalled {name!r}")

@@ -1,0 +1,126 @@
+"""Joins and their branches as rows. Everything here runs inside somebody's transaction.
+
+The row of a join is there from the transaction that dispatches its branches to the one that decides it, and whoever
+counts an end or decides holds its lock: so it is decided once. What is left of its branches then is cancelled.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
+
+from paigeant.events import Cancellation, WorkflowCompleted, WorkflowEnded
+from paigeant.join import Join
+from paigeant.store import Status
+from paigeant.stores.ends import told
+from paigeant.stores.steering import Note, stop
+from paigeant.stores.tables import branches, joins, signals
+
+_RUNNING = Status.RUNNING.value
+
+_COUNT = (
+    update(branches)
+    .where(
+        branches.c.correlation_id == bindparam("of"),
+        branches.c.key == bindparam("join"),
+        branches.c.place == bindparam("at"),
+    )
+    .values(status=bindparam("now"), output=bindparam("gave"), error=bindparam("why"), standing=bindparam("stands"))
+)
+
+
+def lock(connection: Connection, ended: Sequence[WorkflowEnded]) -> None:
+    """Keep others from counting in the joins of these branches until the transaction ends."""
+    for correlation_id, key in sorted(_by_join(ended)):  # all lock in one order
+        _locked(connection, correlation_id, key)
+
+
+def count(connection: Connection, note: Note, ended: Sequence[WorkflowEnded]) -> None:
+    """Count these ends of branches, each once, and decide the joins that they decide."""
+    for (correlation_id, key), events in _by_join(ended).items():
+        _count_in(connection, note, correlation_id, key, events)
+
+
+def _by_join(ended: Sequence[WorkflowEnded]) -> dict[tuple[str, str], list[WorkflowEnded]]:
+    """Those that are ends of branches, by their joins."""
+    of_join = defaultdict[tuple[str, str], list[WorkflowEnded]](list)
+    for event in ended:
+        if event.parent is not None and event.branch is not None:
+            of_join[event.parent, event.branch.join].append(event)
+    return of_join
+
+
+def _count_in(
+    connection: Connection, note: Note, correlation_id: str, key: str, events: Sequence[WorkflowEnded]
+) -> None:
+    row = _locked(connection, correlation_id, key)
+    if row is None:  # it is decided
+        return
+    places = [event.branch.index for event in events if event.branch is not None]
+    still = select(branches.c.place).where(_of(branches, correlation_id, key), branches.c.place.in_(places))
+    running = set(connection.execute(still.where(branches.c.status == _RUNNING)).scalars())
+    new = {event.branch.index: event for event in events if event.branch is not None and event.branch.index in running}
+    if not new:
+        return
+    connection.execute(_COUNT, [_end_of(correlation_id, key, place, event) for place, event in new.items()])
+    completed = row.completed + sum(isinstance(event, WorkflowCompleted) for event in new.values())
+    failed = row.failed + len(new) - (completed - row.completed)
+    if Join(row.total, row.needed).is_decided(completed, failed):
+        at = events[-1].at
+        value = decide(connection, note, correlation_id, key, at)
+        signal = {"correlation_id": correlation_id, "key": key, "value": value, "by": None, "at": at}
+        connection.execute(insert(signals), signal)
+    else:
+        counted = update(joins).where(_of(joins, correlation_id, key))
+        connection.execute(counted.values(completed=completed, failed=failed))
+
+
+def overdue(connection: Connection, note: Note, correlation_id: str, key: str, now: float) -> Any:
+    """What the message gets that waited for this join until its deadline: also when it was decided just now."""
+    if _locked(connection, correlation_id, key) is not None:
+        return decide(connection, note, correlation_id, key, now)
+    taken = delete(signals).where(_of(signals, correlation_id, key)).returning(signals.c.value)
+    return connection.execute(taken).scalar()
+
+
+def decide(connection: Connection, note: Note, correlation_id: str, key: str, now: float) -> list[dict[str, Any]]:
+    """End the join and what still runs of its branches; how each of them ended, in their order."""
+    ended = delete(branches).where(_of(branches, correlation_id, key)).returning(branches)
+    rows = sorted(connection.execute(ended).all(), key=lambda row: row.place)
+    connection.execute(delete(joins).where(_of(joins, correlation_id, key)))
+    if losers := [row.workflow for row in rows if row.status == _RUNNING]:
+        decided = Cancellation(at=now, reason="decided without this branch", by=None, compensate=True)
+        stop(connection, note, losers, decided)
+    return [_result(row) for row in rows]
+
+
+def _locked(connection: Connection, correlation_id: str, key: str) -> Any:
+    return connection.execute(select(joins).where(_of(joins, correlation_id, key)).with_for_update()).first()
+
+
+def _of(table: Any, correlation_id: str, key: str) -> Any:
+    return and_(table.c.correlation_id == correlation_id, table.c.key == key)
+
+
+def _end_of(correlation_id: str, key: str, place: int, event: WorkflowEnded) -> dict[str, Any]:
+    end = told(event)
+    return {
+        "of": correlation_id,
+        "join": key,
+        "at": place,
+        "now": end["status"],
+        "gave": end["output"],
+        "why": end["error"],
+        "stands": event.standing if isinstance(event, WorkflowCompleted) else None,
+    }
+
+
+def _result(row: Any) -> dict[str, Any]:
+    """What a :class:`~paigeant.join.BranchResult` is made of; and what of the branch can be taken back, if anything."""
+    if row.status == Status.COMPLETED.value:
+        return {"output": row.output} | ({"standing": row.standing} if row.standing else {})
+    status = Status.CANCELLED.value if row.status == _RUNNING else row.status
+    return {"status": status, "error": row.error, "workflow": row.workflow}

@@ -1,0 +1,1 @@
+ALTER TABLE paigeant_workflow ADD COLUMN cancel TEXT;

@@ -1,0 +1,215 @@
+"""Rows of the store's tables as records.
+
+Any program may write to the database, and SQLite keeps whatever it is given in any column. A value that cannot be what
+it should be becomes nothing, so that one such row stops neither a reader nor a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Row
+
+from paigeant.events import Cancellation, ErrorInfo
+from paigeant.store import (
+    DeadLetter,
+    EventRecord,
+    Held,
+    ScheduleRecord,
+    Status,
+    StepRecord,
+    WorkerRecord,
+    WorkflowRecord,
+)
+from paigeant.transport import Outgoing
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def text(value: Any, default: str = "") -> str:
+    """The value, if it is a text."""
+    return value if isinstance(value, str) else default
+
+
+def _number(value: Any) -> float:
+    return value if isinstance(value, int | float) else 0.0
+
+
+def _whole(value: Any, default: int = 0) -> int:
+    return value if isinstance(value, int) else default
+
+
+def time(value: Any) -> float | None:
+    """The value, if it is a time."""
+    return value if isinstance(value, int | float) else None
+
+
+def _octets(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else text(value).encode(errors="replace")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+
+
+def status_of(value: Any) -> Status:
+    """A status that nobody here knows is no end."""
+    try:
+        return Status(value)
+    except ValueError:
+        return Status.RUNNING
+
+
+def _error(value: Any) -> ErrorInfo | None:
+    try:
+        return ErrorInfo(**value) if value else None
+    except TypeError:
+        return ErrorInfo(type="Unreadable", message=str(value)[:200])
+
+
+def cancellation(value: Any) -> Cancellation | None:
+    """What a row says about its workflow being cancelled."""
+    try:
+        return Cancellation(**value) if value else None
+    except TypeError:
+        return Cancellation(at=0.0, reason="unreadable")
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def outgoing(row: Row[Any], now: float) -> Outgoing:
+    """A message that the outbox keeps."""
+    return Outgoing(
+        queue=text(row.queue),
+        body=_octets(row.body),
+        id=row.message_id,
+        headers=_mapping(row.headers),
+        priority=_whole(row.priority),
+        delay=max(0.0, _number(row.due_at) - now),
+    )
+
+
+def held(row: Row[Any], value: Any) -> Held:
+    """A message that waits, and what came for it."""
+    return Held(
+        wait_id=row.wait_id,
+        correlation_id=text(row.correlation_id),
+        step_id=text(row.step_id),
+        activity=text(row.activity),
+        key=text(row.key),
+        due_at=time(row.due_at),
+        detail=row.detail,
+        queue=text(row.queue),
+        body=_octets(row.body),
+        priority=_whole(row.priority),
+        since=_number(row.since),
+        value=value,
+    )
+
+
+def workflow(row: Row[Any]) -> WorkflowRecord:
+    """A workflow without its steps."""
+    return WorkflowRecord(
+        correlation_id=text(row.correlation_id),
+        name=text(row.name),
+        app=text(row.app),
+        status=status_of(row.status),
+        created_at=_number(row.created_at),
+        updated_at=_number(row.updated_at),
+        finished_at=time(row.finished_at),
+        variables=_mapping(row.variables),
+        output=row.output,
+        error=_error(row.error),
+        cancellation=cancellation(row.cancel),
+    )
+
+
+def step(row: Row[Any]) -> StepRecord:
+    """An attempt of a step."""
+    return StepRecord(
+        id=text(row.step_id),
+        activity=text(row.activity),
+        status=text(row.status),
+        attempt=_whole(row.attempt, 1),
+        deliveries=_whole(row.deliveries),
+        output=row.output,
+        error=_error(row.error),
+        started_at=time(row.started_at),
+        finished_at=time(row.finished_at),
+        worker=text(row.worker) or None,
+        message_id=text(row.message_id) or None,
+        heading=text(row.heading, "forward"),
+    )
+
+
+def ahead(row: Row[Any], attempts: Sequence[StepRecord]) -> list[StepRecord]:
+    """The steps of the itinerary that no worker has begun."""
+    begun = {attempt.id for attempt in attempts}
+    planned = [_mapping(one) for one in row.itinerary] if isinstance(row.itinerary, list) else []
+    ids = [(text(one.get("id")), text(one.get("name"))) for one in planned]
+    return [StepRecord(id=id_, activity=name, status="pending") for id_, name in ids if id_ and id_ not in begun]
+
+
+def event(row: Row[Any]) -> EventRecord:
+    """An event as it was recorded."""
+    return EventRecord(
+        offset=row.id,
+        type=text(row.type),
+        correlation_id=text(row.correlation_id),
+        at=_number(row.at),
+        data=_mapping(row.data),
+    )
+
+
+def dead_letter(row: Row[Any]) -> DeadLetter:
+    """A message that was set aside."""
+    return DeadLetter(
+        id=row.id,
+        correlation_id=text(row.correlation_id),
+        message_id=text(row.message_id) or None,
+        queue=text(row.queue),
+        reason=text(row.reason),
+        body=_octets(row.body),
+        worker=text(row.worker),
+        deliveries=_whole(row.deliveries),
+        at=_number(row.at),
+    )
+
+
+def worker(row: Row[Any], alive_since: float) -> WorkerRecord:
+    """A worker, alive if it was heard of since then."""
+    seen_at = _number(row.seen_at)
+    return WorkerRecord(
+        id=text(row.id),
+        app=text(row.app),
+        host=text(row.host),
+        pid=_whole(row.pid),
+        activities=_texts(row.activities),
+        queues=_texts(row.queues),
+        concurrency=_whole(row.concurrency),
+        started_at=_number(row.started_at),
+        seen_at=seen_at,
+        code=text(row.code),
+        alive=seen_at >= alive_since,
+    )
+
+
+def schedule(row: Row[Any]) -> ScheduleRecord:
+    """A schedule of an App."""
+    return ScheduleRecord(
+        app=text(row.app),
+        name=text(row.name),
+        definition=_mapping(row.definition),
+        next_at=time(row.next_at),
+        paused=bool(row.paused),
+        orphaned=bool(row.orphaned),
+        last_at=time(row.last_at),
+        last_id=text(row.last_id) or None,
+        error=text(row.error) or None,
+    )

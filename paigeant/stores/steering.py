@@ -1,0 +1,214 @@
+"""How workflows that somebody cancels or pauses meet what their steps record. Runs inside somebody's transaction.
+
+Whoever ends a workflow, holds a message of it, dispatches a child from it or steers it locks its row first. So each
+sees what the other has done, whichever comes first: one end is recorded, and no message waits for what is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, select, update
+
+from paigeant.events import (
+    Cancellation,
+    CancelRequested,
+    CompensationStarted,
+    Event,
+    MessageHeld,
+    WorkflowCancelled,
+    WorkflowDispatched,
+    WorkflowEnded,
+    WorkflowPaused,
+    WorkflowResumed,
+)
+from paigeant.forward import PAUSE
+from paigeant.join import Branch
+from paigeant.store import Status, Steered
+from paigeant.stores import rows
+from paigeant.stores.tables import branches, joins, signals, waits, workflows
+
+Note = Callable[[Connection, Sequence[Event]], None]
+"""Writes events down."""
+
+Standing = Any
+"""A row that says how a workflow stands: ``correlation_id, status, cancel, parent, variables``."""
+
+_OPEN = (Status.RUNNING, Status.PAUSED, Status.PARKED)
+"""How a workflow stands that can be cancelled."""
+
+_AT_ONCE = 0.0
+"""A time that has come, whatever the clock of whoever recorded something."""
+
+_INHERIT = update(workflows).where(workflows.c.correlation_id == bindparam("id")).values(cancel=bindparam("mark"))
+
+
+def lock(connection: Connection, ids: Collection[str]) -> dict[str, Standing]:
+    """How these workflows stand, by id; nobody else changes that until the transaction ends."""
+    if not ids:
+        return {}
+    columns = (workflows.c.correlation_id, workflows.c.status, workflows.c.cancel)
+    more = (workflows.c.parent, workflows.c.variables)
+    query = select(*columns, *more).where(workflows.c.correlation_id.in_(ids))
+    found = connection.execute(query.order_by(workflows.c.correlation_id).with_for_update())
+    return {row.correlation_id: row for row in found.all()}
+
+
+# --- what steps record ------------------------------------------------------------------------------------------------
+
+
+def reconcile(connection: Connection, batch: Sequence[Event]) -> Sequence[Event]:
+    """The events as they are to be recorded now that how their workflows stand is known.
+
+    A workflow that is over does not end again, and nothing waits in it. What would wait in a cancelled one, or for
+    the end of a pause that is over, is due at once. A child of a cancelled workflow is cancelled.
+    """
+    concerned = {id for event in batch if (id := _concerned(event)) is not None}  # noqa: A001
+    if not concerned:
+        return batch
+    standing = lock(connection, concerned)
+    if marks := [mark for event in batch if (mark := _inherited(event, standing)) is not None]:
+        connection.execute(_INHERIT, marks)
+    over = {id for id, row in standing.items() if rows.status_of(row.status).is_terminal}  # noqa: A001
+    return [one for event in batch if (one := _reconciled(event, standing, over)) is not None]
+
+
+def _concerned(event: Event) -> str | None:
+    """The workflow whose standing says what the event means."""
+    match event:
+        case WorkflowDispatched():
+            return event.parent
+        case WorkflowEnded() | CompensationStarted() | MessageHeld():
+            return event.correlation_id
+        case _:
+            return None
+
+
+def _inherited(event: Event, standing: Mapping[str, Standing]) -> dict[str, Any] | None:
+    """The mark that a new child has from its parent, if that is cancelled."""
+    if not isinstance(event, WorkflowDispatched) or event.parent is None or event.parent not in standing:
+        return None
+    mark = standing[event.parent].cancel
+    return {"id": event.correlation_id, "mark": mark} if mark is not None else None
+
+
+def _reconciled(event: Event, standing: Mapping[str, Standing], over: set[str]) -> Event | None:
+    match event:
+        case WorkflowEnded() | CompensationStarted() | MessageHeld() if event.correlation_id in over:
+            return None
+        case WorkflowEnded():
+            over.add(event.correlation_id)
+        case MessageHeld() if _must_go_on(event, standing.get(event.correlation_id)):
+            return replace(event, due_at=_AT_ONCE)
+    return event
+
+
+def _must_go_on(event: MessageHeld, row: Standing | None) -> bool:
+    if row is None:
+        return False
+    if event.key == PAUSE and row.status != Status.PAUSED.value:
+        return True
+    return row.cancel is not None and row.status != Status.COMPENSATING.value
+
+
+# --- what somebody wishes ---------------------------------------------------------------------------------------------
+
+
+def cancel(connection: Connection, note: Note, correlation_id: str, cancellation: Cancellation) -> Steered | None:
+    """See :meth:`paigeant.store.Store.cancel`."""
+    row = lock(connection, [correlation_id]).get(correlation_id)
+    if row is None:
+        return None
+    status = rows.status_of(row.status)
+    if status not in _OPEN:
+        return Steered(status=status)
+    return Steered(status=status, recorded=stop(connection, note, [correlation_id], cancellation))
+
+
+def stop(connection: Connection, note: Note, ids: Collection[str], cancellation: Cancellation) -> Sequence[Event]:
+    """Cancel those of these workflows that have not ended, and what they dispatched."""
+    family = _family(connection, ids)
+    still_open = [row for row in family.values() if rows.status_of(row.status) in _OPEN]
+    ids = [row.correlation_id for row in still_open]
+    connection.execute(update(workflows).where(workflows.c.correlation_id.in_(ids)).values(cancel=asdict(cancellation)))
+    events = [_cancelled(connection, row, cancellation) for row in still_open]
+    note(connection, events)
+    if cancellation.compensate:
+        connection.execute(_due(ids, cancellation.at))
+    else:
+        for table in (waits, signals, joins, branches):
+            connection.execute(delete(table).where(table.c.correlation_id.in_(ids)))
+    return events
+
+
+def _family(connection: Connection, ids: Collection[str]) -> dict[str, Standing]:
+    """The workflows and those they dispatched, and so on, locked from the top: a child cannot be added meanwhile."""
+    family: dict[str, Standing] = {}
+    while found := lock(connection, ids):
+        family |= found
+        children = select(workflows.c.correlation_id).where(workflows.c.parent.in_(found))
+        ids = set(connection.execute(children).scalars()) - family.keys()
+    return family
+
+
+def _cancelled(connection: Connection, row: Standing, cancellation: Cancellation) -> Event:
+    said = {"correlation_id": row.correlation_id, "at": cancellation.at}
+    said |= {"reason": cancellation.reason, "by": cancellation.by}
+    if cancellation.compensate:
+        return CancelRequested(**said)
+    branch = _branch(connection, row)
+    return WorkflowCancelled(**said, variables=row.variables, parent=row.parent, branch=branch)
+
+
+def _branch(connection: Connection, row: Standing) -> Branch | None:
+    """Where the workflow belongs in a join of its parent, if it is a branch that still counts."""
+    query = select(branches.c.key, branches.c.place).where(branches.c.correlation_id == row.parent)
+    found = connection.execute(query.where(branches.c.workflow == row.correlation_id)).first()
+    return Branch(join=found.key, index=found.place) if found is not None else None
+
+
+def _due(ids: Collection[str], now: float) -> Any:
+    """What waits in these workflows goes on."""
+    waiting = update(waits).where(waits.c.correlation_id.in_(ids), waits.c.fired_at.is_(None))
+    return waiting.values(due_at=now)
+
+
+def pause(connection: Connection, note: Note, correlation_id: str, by: str | None, now: float) -> Steered | None:
+    """See :meth:`paigeant.store.Store.pause`."""
+    row = lock(connection, [correlation_id]).get(correlation_id)
+    if row is None:
+        return None
+    status = rows.status_of(row.status)
+    if status not in (Status.RUNNING, Status.PARKED) or row.cancel is not None:
+        return Steered(status=status)
+    return _moved(connection, note, status, Status.PAUSED, WorkflowPaused(correlation_id=correlation_id, at=now, by=by))
+
+
+def resume(connection: Connection, note: Note, correlation_id: str, by: str | None, now: float) -> Steered | None:
+    """See :meth:`paigeant.store.Store.resume`."""
+    row = lock(connection, [correlation_id]).get(correlation_id)
+    if row is None:
+        return None
+    status = rows.status_of(row.status)
+    if status is not Status.PAUSED:
+        return Steered(status=status)
+    connection.execute(_due([correlation_id], now).where(waits.c.key == PAUSE))
+    event = WorkflowResumed(correlation_id=correlation_id, at=now, by=by)
+    return _moved(connection, note, status, Status.RUNNING, event)
+
+
+def _moved(connection: Connection, note: Note, before: Status, after: Status, event: Event) -> Steered:
+    change = update(workflows).where(workflows.c.correlation_id == event.correlation_id)
+    connection.execute(change.values(status=after.value, updated_at=event.at))
+    note(connection, [event])
+    return Steered(status=before, recorded=[event])
+
+
+def cancellations(reader: Connection, ids: Collection[str]) -> dict[str, Cancellation]:
+    """Which of these workflows somebody cancelled."""
+    marked = workflows.c.cancel.is_not(None)
+    query = select(workflows.c.correlation_id, workflows.c.cancel).where(workflows.c.correlation_id.in_(ids), marked)
+    found = {row.correlation_id: rows.cancellation(row.cancel) for row in reader.execute(query)}
+    return {correlation_id: one for correlation_id, one in found.items() if one is not None}

@@ -1,0 +1,144 @@
+"""What carries the messages of a URL, by its scheme: what it promises, and what has to be installed for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from difflib import get_close_matches
+from importlib.util import find_spec
+
+from kombu.transport import TRANSPORT_ALIASES
+
+from paigeant.errors import ConfigurationError
+from paigeant.transport import Durability, Features
+from paigeant.transports.url_options import CONSUMER_TIMEOUT
+from paigeant.urls import DATABASES, masked
+
+KOMBUS_OWN = "kombu+"
+"""Before a scheme: kombu's transport, where paigeant has a better one."""
+
+ACKNOWLEDGING = ("amqp", "amqps", "pyamqp")
+"""kombu transports that keep a message until it is acknowledged (measured: docs/explanation/durability.md)."""
+
+STREAMS = ("redis", "rediss", "sentinel")
+
+_DATABASE = Features(
+    durability=Durability.TRANSACTIONAL,
+    delay=True,
+    priority=True,
+    fenced=True,
+    delivery_count=True,
+    dedupes=True,
+    joins_store=True,
+)
+_REDIS = Features(
+    durability=Durability.TRANSACTIONAL, delay=True, priority=True, fenced=True, delivery_count=True, dedupes=True
+)
+_AMQP = Features(
+    durability=Durability.AT_LEAST_ONCE,
+    delay=True,
+    delivery_count=True,
+    longest_hold=CONSUMER_TIMEOUT,
+    longest_name=255 - len(".delay.") - 12,  # a delay queue is called after the queue it delays for
+)
+_MEMORY = Features(durability=Durability.VOLATILE)
+_BEST_EFFORT = Features(durability=Durability.BEST_EFFORT)
+
+EXTRAS = {
+    "redis": ("redis", "redis"),
+    "rediss": ("redis", "redis"),
+    "sentinel": ("redis", "redis"),
+    "postgresql": ("postgres", "psycopg"),
+    "postgres": ("postgres", "psycopg"),
+    "sqs": ("aws", "boto3"),
+    "SQS": ("aws", "boto3"),
+    "gcpubsub": ("gcp", "google.cloud.pubsub_v1"),
+    "azureservicebus": ("azure", "azure.servicebus"),
+    "azurestoragequeues": ("azure", "azure.storage.queue"),
+    "confluentkafka": ("kafka", "confluent_kafka"),
+    "kafka": ("kafka", "confluent_kafka"),
+    "mongodb": ("mongodb", "pymongo"),
+    "zookeeper": ("zookeeper", "kazoo"),
+    "consul": ("consul", "consul"),
+    "etcd": ("etcd", "etcd"),
+    "pgmq": ("pgmq", "pgmq"),
+}
+"""The extra a scheme needs, and a module that comes with it. kombu's own extras pin their clients exactly."""
+
+_PACKAGES = {"pyro": ("Pyro4", "pyro4"), "qpid": ("qpid", "qpid-python")}
+"""Clients that are not kept up any more and so have no extra: a module, and what to install."""
+
+_GONE = {
+    "librabbitmq": "it has no release for this Python: use amqp://",
+    "SLMQ": "the service was shut down",
+    "slmq": "the service was shut down",
+}
+"""Schemes kombu knows and nobody can use, and why."""
+
+
+_LONGEST_NAMES = {
+    "sqs": 80,
+    "SQS": 80,
+    "azurestoragequeues": 63,
+    "azureservicebus": 260,
+    "kafka": 249,
+    "filesystem": 190,
+}
+"""Of those that have a limit, how many bytes the name of a queue may have."""
+
+
+def scheme_of(url: str) -> str:
+    """The URL's scheme, a prefix ``kombu+`` included.
+
+    Raises:
+        ConfigurationError: for one that nothing here or in kombu knows, with the nearest known one.
+    """
+    scheme = url.partition("://")[0]
+    bare = scheme.removeprefix(KOMBUS_OWN)
+    theirs = bare in TRANSPORT_ALIASES or bare.partition("+")[0] in ("sqla", "sqlalchemy")
+    ours = bare.partition("+")[0] in DATABASES and bare == scheme
+    if "://" not in url or not (theirs or ours):
+        known = [*DATABASES, *(name for name in TRANSPORT_ALIASES if name not in _GONE)]
+        near = get_close_matches(bare.lower(), known, n=1)
+        hint = f"did you mean {near[0]}://?" if near else "for example sqlite:///paigeant.db or amqp://localhost"
+        raise ConfigurationError(f"unknown broker {masked(url)!r}: no transport for {bare!r}", hint=hint)
+    return scheme
+
+
+def features_of(scheme: str) -> Features:
+    """What the broker of this scheme is known to do. What has not been put to the proof is best effort."""
+    if scheme.partition("+")[0] in DATABASES:
+        return _DATABASE
+    if scheme in STREAMS:
+        return _REDIS
+    if scheme.removeprefix(KOMBUS_OWN) in ACKNOWLEDGING:
+        return _AMQP
+    bare = scheme.removeprefix(KOMBUS_OWN)
+    return _MEMORY if bare == "memory" else replace(_BEST_EFFORT, longest_name=_LONGEST_NAMES.get(bare))
+
+
+def need_driver(scheme: str) -> None:
+    """Raise ConfigurationError when what the scheme needs is not installed."""
+    bare = scheme.removeprefix(KOMBUS_OWN).partition("+")[0]
+    if bare in _GONE:
+        raise ConfigurationError(f"{bare}:// cannot be used: {_GONE[bare]}")
+    if bare in EXTRAS:
+        extra, module = EXTRAS[bare]
+        if not is_installed(module):
+            raise ConfigurationError(
+                f"{bare}:// needs the {extra} extra: {module!r} is not installed",
+                hint=f'pip install "paigeant[{extra}]"',
+            )
+    elif bare in _PACKAGES:
+        module, package = _PACKAGES[bare]
+        if not is_installed(module):
+            raise ConfigurationError(
+                f"{bare}:// needs {module!r}, which is not installed", hint=f"pip install {package}"
+            )
+
+
+def is_installed(module: str) -> bool:
+    """Whether the module could be imported."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package it is in
+        return False

@@ -1,0 +1,94 @@
+"""Options in a broker URL's query that are paigeant's, not kombu's: ``amqp://host//?queue_type=classic``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlencode
+
+from paigeant.errors import ConfigurationError
+
+QUEUE_TYPES = ("quorum", "classic")
+CONSUMER_TIMEOUT = 1800.0
+"""Seconds RabbitMQ waits for an acknowledgement by default, since 3.8.17; AMQP does not tell what it is set to."""
+
+_FOLDERS = ("data_folder_in", "data_folder_out", "processed_folder", "control_folder")
+
+
+def taken_out(url: str, names: Collection[str]) -> tuple[str, dict[str, str]]:
+    """The URL without these options, and their values; of several servers (``amqp://a;amqp://b``) the last word."""
+    found: dict[str, str] = {}
+
+    def without(part: str) -> str:
+        address, _, query = part.partition("?")
+        options = parse_qsl(query, keep_blank_values=True)
+        found.update((name, value) for name, value in options if name in names)
+        rest = urlencode([(name, value) for name, value in options if name not in names])
+        return f"{address}?{rest}" if rest else address
+
+    return ";".join(without(part) for part in url.split(";")), found
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitOptions:
+    """How RabbitMQ is used. ``consumer_timeout`` is seconds, None for never."""
+
+    queue_type: str
+    consumer_timeout: float | None
+
+
+def rabbitmq(url: str) -> tuple[str, RabbitOptions]:
+    """The URL for kombu, and our options.
+
+    ``queue_type`` is ``quorum`` or ``classic``; ``consumer_timeout`` is what ``rabbitmq.conf`` says, so milliseconds,
+    and 0 where it is switched off.
+
+    Raises:
+        ConfigurationError: an option has no meaning.
+    """
+    url, found = taken_out(url, ("queue_type", "consumer_timeout"))
+    wanted = found.get("queue_type", QUEUE_TYPES[0])
+    if wanted not in QUEUE_TYPES:
+        raise ConfigurationError(
+            f"queue_type={wanted!r} is no type of queue", hint=f"use one of {', '.join(QUEUE_TYPES)}"
+        )
+    told = found.get("consumer_timeout")
+    if told is None:
+        return url, RabbitOptions(wanted, CONSUMER_TIMEOUT)
+    if not re.fullmatch(r"[0-9]{1,12}", told):
+        raise ConfigurationError(
+            f"consumer_timeout={told!r} is no number of milliseconds",
+            hint="say what rabbitmq.conf says, or 0 where it is switched off",
+        )
+    return url, RabbitOptions(wanted, int(told) / 1000 or None)
+
+
+def filesystem(url: str) -> tuple[str, dict[str, str]]:
+    """The URL for kombu, and its options. The folders are made.
+
+    ``filesystem:///var/spool/app`` keeps everything in one folder; ``data_folder_in``, ``data_folder_out``,
+    ``processed_folder``, ``control_folder`` and ``store_processed`` in the query set them one by one.
+
+    Raises:
+        ConfigurationError: no folder is named, or it cannot be made.
+    """
+    bare, options = taken_out(url, (*_FOLDERS, "store_processed"))
+    path = unquote(bare.partition("://")[2])
+    if path:
+        everything = {"data_folder_in": path, "data_folder_out": path, "control_folder": f"{path}/control"}
+        options = everything | options
+    if not {"data_folder_in", "data_folder_out"} <= options.keys():
+        raise ConfigurationError("filesystem:// names no folder", hint="for example filesystem:///var/spool/app")
+    for name in _FOLDERS:
+        if name in options:
+            _make(Path(options[name]))
+    return "filesystem://", options
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"the folder {str(folder)!r} cannot be made: {error.strerror}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ from unit.builders import messages, slips
 
 from paigeant.codec import decode
 from paigeant.errors import MalformedMessage
-from paigeant.message import PaigeantMessage
+from paigeant.message import SPEC_VERSION, PaigeantMessage
 from paigeant.slip import RoutingSlip
 
 GOLDEN = Path(__file__).parent / "golden"
+WIRE_FORMAT = Path(__file__).parents[2] / "docs" / "reference" / "wire-format.md"
 
 MESSAGE = Draft202012Validator(PaigeantMessage.model_json_schema())
 SLIP = Draft202012Validator(RoutingSlip.model_json_schema())
@@ -63,6 +66,58 @@ def test_a_message_of_every_release_is_still_read(name):
     data = golden(name)
     MESSAGE.validate(data)
     assert decode(json.dumps(data).encode(), 10**6).to_dict() == data
+
+
+def versions() -> dict[str, set[str]]:
+    """The versions that the documentation lists, with the fields that each brought."""
+    rows = re.findall(r"^\| (1\.\d+) \| (.*) \|$", WIRE_FORMAT.read_text(), re.MULTILINE)
+    return {version: set(re.findall(r"`(\w+)`", brought)) for version, brought in rows}
+
+
+def fields_in(value: Any) -> Iterator[str]:
+    """The names in a JSON value, at every depth."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from fields_in(part)
+
+
+def test_the_latest_version_is_documented():
+    """And is the one that is written."""
+    assert list(versions())[-1] == SPEC_VERSION
+
+
+@pytest.mark.parametrize("version", sorted({*versions()} - {SPEC_VERSION} | {"1.1"}))
+def test_golden_messages_have_every_field_of_their_version(version):
+    """Each version before the present one is kept in messages that use all it brought."""
+    kept = [golden(path.name) for path in GOLDEN.glob(f"message-{version}*.json")]
+    assert kept
+    assert versions()[version] <= {name for one in kept for name in fields_in(one)}
+
+
+def test_a_message_that_waited_for_branches_means_what_it_meant():
+    """A scatter inside a branch of another workflow, tried again and gone on."""
+    one = decode((GOLDEN / "message-1.1.json").read_bytes(), 10**6)
+    assert (one.attempt, one.tries, one.resumes, one.progress) == (3, 2, 1, {"asked": 2})
+    assert (one.deadline, one.start_by) == (1767323045.5, 1767322045.25)
+    assert (one.parent, one.branch.join, one.branch.index) == ("019b7f3c-0000-7c44-9d2e-3f8a6b1c0d55", "join:1:0:0", 2)
+    assert [part["output"] for part in one.received["join:3:0:0"][0]["value"] if "output" in part] == [7]
+    asked = one.step.branches[1].itinerary[0]
+    assert (asked.start_timeout, asked.retry.quick, asked.retry.exhausted) == (30.0, 2, "park")
+    validated, reserved = one.routing_slip.log
+    assert (validated.aside, validated.source) == (True, "5d41402abc4b2a76b9719d911017c592")
+    assert (reserved.undo.queue, reserved.undo.arguments) == ("booking.reserve", {"seat": "12A"})
+
+
+def test_a_message_on_its_way_back_means_what_it_meant():
+    """What is taken back, what still stands, and why."""
+    slip = decode((GOLDEN / "message-1.1-back.json").read_bytes(), 10**6).routing_slip
+    assert slip.is_back
+    assert [(step.name, step.id, step.arguments) for step in slip.itinerary] == [("reserve", "2", {"seat": "12A"})]
+    assert (slip.fault.step, slip.fault.type, slip.fault.message) == ("4", "CardRefused", "no funds")
+    assert slip.fault.left == ("0",)
 
 
 def test_a_message_of_the_first_release_means_what_it_meant():

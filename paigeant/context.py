@@ -32,6 +32,7 @@ from paigeant.pulse import Pulse
 from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip
 from paigeant.stops import Stop
 from paigeant.store import Status, child_key
+from paigeant.times import Times, When
 from paigeant.transport import Delivery
 from paigeant.values import jsonable, revive
 
@@ -266,19 +267,36 @@ class ActivityContext:
                 raise KeyError(f"no step {name!r} ahead; ahead: {[step.name for step in ahead]}")
         self._edits = replace(self._edits, skip=(*self._edits.skip, *steps))
 
-    def dispatch(self, *steps: Any, variables: Mapping[str, Any] | None = None, name: str | None = None) -> str:
+    def dispatch(
+        self,
+        *steps: Any,
+        variables: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        deadline: When | None = None,
+    ) -> str:
         """Send another workflow on its way, when this step completes or waits for it; its id.
 
-        The id is derived from this step, so however often the step runs, it is one workflow.
+        The id is derived from this step, so however often the step runs, it is one workflow. Its deadline is that of
+        this one, or an earlier one: a time, or seconds from now.
 
         Raises:
             InvalidArguments: no step, something that is none, or a wrong argument.
         """
         slip = RoutingSlip(itinerary=self._planned(steps), variables=dict(variables or {}))
-        return self._begin(self._place, len(self._edits.children), slip, name or self._message.name)
+        ends_at = Times.of(self._clock.now(), deadline=deadline).deadline
+        return self._begin(self._place, len(self._edits.children), slip, name or self._message.name, ends_at=ends_at)
 
-    def _begin(self, place: str, ordinal: int, slip: RoutingSlip, name: str, branch: Branch | None = None) -> str:
+    def _begin(
+        self,
+        place: str,
+        ordinal: int,
+        slip: RoutingSlip,
+        name: str,
+        branch: Branch | None = None,
+        ends_at: float | None = None,
+    ) -> str:
         message = self._message
+        limits = [limit for limit in (ends_at, message.ends_at) if limit is not None]
         child = PaigeantMessage(
             correlation_id=derive_child_id(message.correlation_id, place, ordinal),
             causation_id=message.id,
@@ -286,7 +304,7 @@ class ActivityContext:
             routing_slip=slip,
             parent=message.correlation_id,
             branch=branch,
-            deadline=message.ends_at if branch is not None else None,
+            deadline=min(limits, default=None),
             obo_token=message.obo_token,
             principal=message.principal,
         )

@@ -138,6 +138,10 @@ class ScheduleNotFound(PaigeantError):
     """There is no schedule of this name."""
 
 
+class ScheduleInUse(PaigeantError):
+    """The schedule is in the code of living workers, and is not deleted under their hands."""
+
+
 class WorkflowError(PaigeantError):
     """Base of what a caller of :meth:`Workflow.result` may get instead of a result."""
 

@@ -20,6 +20,7 @@ from paigeant.clock import Clock
 from paigeant.errors import (
     ConfigurationError,
     PaigeantError,
+    ScheduleInUse,
     ScheduleNotFound,
     StoreError,
     StoreRefused,
@@ -111,6 +112,15 @@ class Schedules:
             ScheduleNotFound: no worker has registered a schedule of this name.
         """
         await resume(self._required_store(), await self._found(name), self.clock.now())
+
+    async def delete(self, name: str) -> None:
+        """Forget a schedule that the code has no more.
+
+        Raises:
+            ScheduleNotFound: no worker has registered a schedule of this name.
+            ScheduleInUse: living workers have it in their code.
+        """
+        await delete(self._required_store(), await self._found(name))
 
     async def run(self, name: str) -> Workflow | None:
         """Dispatch now what the schedule would, also when it is paused; None if it has nothing to dispatch.
@@ -217,6 +227,19 @@ async def resume(store: Store, schedule: ScheduleRecord, now: float) -> None:
     """Let a paused schedule go on with the next time after now; another one stays as it is."""
     next_at = Timetable.defined(schedule.definition).next_after(now)
     await store.resume_schedule(schedule.app, schedule.name, next_at)
+
+
+async def delete(store: Store, schedule: ScheduleRecord) -> None:
+    """Forget a schedule that no living worker has in its code.
+
+    Raises:
+        ScheduleInUse: there are such workers.
+    """
+    if not await store.delete_schedule(schedule.app, schedule.name):
+        raise ScheduleInUse(
+            f"workers of App {schedule.app!r} have the schedule {schedule.name!r} in their code",
+            hint=f"take it out of the code and restart them, or let it rest: paigeant schedule pause {schedule.name}",
+        )
 
 
 def not_found(name: str, known: Collection[str], what: str) -> ScheduleNotFound:

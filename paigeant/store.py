@@ -116,7 +116,10 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowRecord:
-    """What is known about a workflow. ``steps`` is filled when one workflow is read, not in lists."""
+    """What is known about a workflow. ``steps`` is filled when one workflow is read, not in lists.
+
+    ``parent`` is the workflow that dispatched it, if one did.
+    """
 
     correlation_id: str
     name: str
@@ -129,6 +132,7 @@ class WorkflowRecord:
     output: Any = None
     error: ErrorInfo | None = None
     cancellation: Cancellation | None = None
+    parent: str | None = None
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -406,6 +410,13 @@ class Store(ABC):
         """Let a paused schedule go on, at this time; False: there is none that is paused."""
 
     @abstractmethod
+    async def delete_schedule(self, app: str, name: str) -> bool:
+        """Delete a schedule that no living worker has in its code; False: there is none.
+
+        Those of an App that has living workers have to be orphaned.
+        """
+
+    @abstractmethod
     async def schedules(self, app: str | None = None) -> Sequence[ScheduleRecord]:
         """The schedules of an App (default: of all), by App and name."""
 
@@ -421,9 +432,18 @@ class Store(ABC):
 
     @abstractmethod
     async def workflows(
-        self, *, status: str | None = None, name: str | None = None, app: str | None = None, limit: int = 20
+        self,
+        *,
+        status: str | None = None,
+        name: str | None = None,
+        app: str | None = None,
+        parent: str | None = None,
+        limit: int = 20,
     ) -> Sequence[WorkflowRecord]:
-        """Workflows, newest first, without their steps."""
+        """Workflows, newest first, without their steps.
+
+        ``parent`` is the workflow that dispatched them; ``""`` for those that none did.
+        """
 
     @abstractmethod
     async def counts(self) -> dict[str, int]:

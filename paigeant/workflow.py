@@ -242,6 +242,7 @@ class Workflow:
             raise WorkflowError(
                 f"workflow {self.correlation_id} is {status.value}: nothing waits in it any more",
                 correlation_id=self.correlation_id,
+                hint=f"see: paigeant workflow {self.correlation_id}",
             )
         await self._timers.deliver(self.correlation_id, key, value, by)
 

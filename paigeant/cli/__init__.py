@@ -28,10 +28,11 @@ COMMANDS = {
         "pause": "Let no further step of a workflow start.",
         "resume": "Let a paused workflow go on.",
         "retry": "Try the steps again that wait for an operator.",
-        "schedule": "Pause, resume or run a schedule.",
+        "schedule": "Pause, resume, run or delete a schedule.",
     },
     "Inspect": {
         "workflows": "List workflows, newest first.",
+        "waiting": "List what waits, for what and since when.",
         "workflow": "Show a workflow and its steps.",
         "schedules": "List the schedules that workers registered.",
         "activities": "List the activities of an App.",

@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("action", type=click.Choice(["pause", "resume", "run"]))
+@click.argument("action", type=click.Choice(["pause", "resume", "run", "delete"]))
 @click.argument("name")
 @as_json
 @connections
 def schedule(action: str, name: str, as_json: bool) -> None:
-    """Pause or resume the schedule NAME, or run it now; to run it takes the code of its App: -A APP."""
+    """Pause or resume the schedule NAME, delete one that is in the code no more, or run it now.
+
+    To run it takes the code of its App: -A APP.
+    """
     if action == "run":
         _run(name, as_json=as_json)
+    elif action == "delete":
+        _delete(name, as_json=as_json)
     else:
         _turn(action, name, as_json=as_json)
 
@@ -60,6 +65,22 @@ def _turn(action: str, name: str, *, as_json: bool) -> None:
         print_json(as_data(changed))
     else:
         click.echo(f"{name}  {as_data(changed)['status']}")
+
+
+def _delete(name: str, *, as_json: bool) -> None:
+    from paigeant import scheduling
+
+    async def delete(app: App) -> ScheduleRecord:
+        store = store_of(app)
+        found = _meant(await store.schedules(), name, app.name)
+        await scheduling.delete(store, found)
+        return found
+
+    deleted = ask(for_reading(app_or_urls()), delete)
+    if as_json:
+        print_json(as_data(deleted) | {"status": "deleted"})
+    else:
+        click.echo(f"{name}  deleted")
 
 
 def _meant(known: Sequence[ScheduleRecord], name: str, app: str) -> ScheduleRecord:

@@ -35,6 +35,7 @@ def _print(found: WorkflowRecord) -> None:
         {
             "workflow": found.correlation_id,
             "name": found.name,
+            "parent": found.parent,
             "status": found.status,
             "created": f"{readable(found.created_at)} UTC",
             "took": took(found.created_at, found.finished_at),

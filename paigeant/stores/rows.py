@@ -127,6 +127,7 @@ def workflow(row: Row[Any]) -> WorkflowRecord:
         output=row.output,
         error=_error(row.error),
         cancellation=cancellation(row.cancel),
+        parent=text(row.parent) or None,
     )
 
 

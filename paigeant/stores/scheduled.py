@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, or_, select, update
+from sqlalchemy import Connection, and_, exists, or_, select, update
+from sqlalchemy import delete as remove
 from sqlalchemy.dialects import postgresql, sqlite
 
 from paigeant.store import ScheduleRecord
 from paigeant.stores import rows
-from paigeant.stores.tables import schedules
+from paigeant.stores.tables import schedules, workers
 
 LEFT_AFTER = 30.0
 """Seconds after which a schedule that was taken and not moved on is taken over."""
@@ -82,6 +83,13 @@ def turn(connection: Connection, app: str, name: str, *, paused: bool, **values:
     """Pause or resume; False: there is no such schedule, or it stands so already."""
     here = and_(schedules.c.app == app, schedules.c.name == name, schedules.c.paused == int(not paused))
     return connection.execute(update(schedules).where(here).values(paused=int(paused), **values)).rowcount > 0
+
+
+def delete(connection: Connection, app: str, name: str, alive_since: float) -> bool:
+    """Delete one that is orphaned, or whose App has no worker that was heard of since then; False: there is none."""
+    is_served = exists().where(workers.c.app == schedules.c.app, workers.c.seen_at >= alive_since)
+    gone = and_(schedules.c.app == app, schedules.c.name == name, or_(schedules.c.orphaned == 1, ~is_served))
+    return connection.execute(remove(schedules).where(gone)).rowcount > 0
 
 
 def listed(reader: Connection, app: str | None) -> list[ScheduleRecord]:

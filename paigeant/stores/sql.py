@@ -359,6 +359,9 @@ class SqlStore(Store):
         values = {"next_at": next_at, "taken_at": None}
         return await self._in_transaction(lambda writer, _: scheduled.turn(writer, app, name, paused=False, **values))
 
+    async def delete_schedule(self, app: str, name: str) -> bool:
+        return await self._in_transaction(lambda writer, now: scheduled.delete(writer, app, name, now - _SILENCE))
+
     async def schedules(self, app: str | None = None) -> Sequence[ScheduleRecord]:
         return await self._run(lambda: scheduled.listed(self._reader, app))
 
@@ -384,10 +387,17 @@ class SqlStore(Store):
         return await self._run(lambda: self._reader.execute(query).scalars().all())
 
     async def workflows(
-        self, *, status: str | None = None, name: str | None = None, app: str | None = None, limit: int = 20
+        self,
+        *,
+        status: str | None = None,
+        name: str | None = None,
+        app: str | None = None,
+        parent: str | None = None,
+        limit: int = 20,
     ) -> Sequence[WorkflowRecord]:
-        wanted = {workflows.c.status: status, workflows.c.name: name, workflows.c.app: app}
-        conditions = [column == value for column, value in wanted.items() if value is not None]
+        wanted = {workflows.c.status: status, workflows.c.name: name, workflows.c.app: app, workflows.c.parent: parent}
+        # No workflow's id is empty: an empty parent is none.
+        conditions = [column == (value or None) for column, value in wanted.items() if value is not None]
         query = select(workflows).where(*conditions).order_by(workflows.c.created_at.desc()).limit(limit)
         return await self._run(lambda: [rows.workflow(row) for row in self._reader.execute(query)])
 

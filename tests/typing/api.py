@@ -88,4 +88,5 @@ async def schedules() -> None:
     assert_type(nightly(datetime.now(UTC)), list[ActivitySpec])
     await app.schedules.pause("hourly")
     await app.schedules.run("hourly")
+    await app.schedules.delete("gone")
     assert [one.next_at for one in await app.schedules.list() if not one.paused]

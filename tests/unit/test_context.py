@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
+from types import SimpleNamespace
 
 import pytest
 from unit.builders import entry, slip
@@ -83,6 +84,30 @@ def test_the_previous_output_is_none_at_the_start():
     """And the latest one later."""
     later = RoutingSlip(itinerary=slip("a").itinerary, log=(entry("x", output=1), entry("y", output=2)))
     assert (context().previous, context(later).previous) == (None, 2)
+
+
+# --- workflows dispatched --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "expected"),
+    [
+        (None, None, None),
+        (100.0, None, 100.0),
+        (100.0, 30, 80.0),
+        (100.0, timedelta(hours=1), 100.0),
+        (None, timedelta(seconds=5), 55.0),
+    ],
+)
+def test_a_workflow_dispatched_has_the_deadline_or_an_earlier_one(own, given, expected):
+    """Nothing that a workflow begins outlasts it."""
+    message = PaigeantMessage(correlation_id="c1", routing_slip=slip("a"), deadline=own)
+    delivery = Delivery(queue="q", body=b"", tag=1, deliveries=1)
+    ctx = ActivityContext(
+        message, delivery, plan=lambda _: slip("b").itinerary, clock=SimpleNamespace(now=lambda: 50.0)
+    )
+    ctx.dispatch("b", deadline=given)
+    assert [child.deadline for child in ctx.edits.children] == [expected]
 
 
 # --- heartbeats ------------------------------------------------------------------------------------------------------

@@ -348,7 +348,7 @@ class StoreConformance:
 
     @in_loop
     async def test_workflows_are_listed_newest_first(self, store: Store) -> None:
-        """By status, name and app; counted by status."""
+        """By status, name, App and parent; counted by status."""
         async with _connected(store):
             await store.record([_dispatched("old", at=1.0), _dispatched("new", at=2.0), _ended("old")])
             assert [one.correlation_id for one in await store.workflows()] == ["new", "old"]
@@ -356,6 +356,10 @@ class StoreConformance:
             assert [one.correlation_id for one in await store.workflows(app="shop", limit=1)] == ["new"]
             assert await store.workflows(name="no such") == []
             assert await store.counts() == {"running": 1, "completed": 1}
+            await store.record([replace(_dispatched("child"), parent="new", at=9.0)])
+            assert [one.correlation_id for one in await store.workflows(parent="")] == ["new", "old"]
+            [child] = await store.workflows(parent="new")
+            assert (child.correlation_id, child.parent) == ("child", "new")
 
     @in_loop
     async def test_workers_come_and_go(self, store: Store) -> None:
@@ -390,6 +394,9 @@ class StoreConformance:
             assert await store.resume_schedule("shop", "hourly", 5.0)
             await store.register_schedules("shop", [])
             [left] = await store.schedules("shop")
+            assert await store.delete_schedule("shop", "hourly")
+            assert not await store.delete_schedule("shop", "hourly")
+            assert not await store.schedules("shop")
         assert (left.next_at, left.paused, left.orphaned) == (5.0, False, True)
 
     @in_loop

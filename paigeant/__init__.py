@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fast_depends import Depends as Depends
 
     from paigeant.activity import Activity as Activity
+    from paigeant.agents import Conversation as Conversation
     from paigeant.app import App as App
     from paigeant.context import ActivityContext as ActivityContext
     from paigeant.interrupts import Park as Park
@@ -58,6 +59,7 @@ _HOMES = {
     "quorum": "paigeant.join",
     "BranchResult": "paigeant.join",
     "Store": "paigeant.store",
+    "Conversation": "paigeant.agents",
     "ActivitySpec": "paigeant.slip",
     "RoutingSlip": "paigeant.slip",
     "PaigeantMessage": "paigeant.message",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
 from math import inf
-from typing import Any, Generic, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints, overload
 
 from fast_depends.dependencies import Dependant, Provider
 from pydantic import ValidationError
@@ -22,6 +22,9 @@ from paigeant.lock import LockName
 from paigeant.retry import ErrorMatch, RetryPolicy, RetryRules
 from paigeant.slip import ActivitySpec, RoutingSlip, Undo
 from paigeant.values import adapter, jsonable, reviver
+
+if TYPE_CHECKING:
+    from pydantic_ai.usage import UsageLimits
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,8 +110,19 @@ class ActivityOptions(TypedDict, total=False):
     lock: bool | str
 
 
+class AgentOptions(ActivityOptions, total=False):
+    """What ``app.activity(agent, ...)`` takes beside that."""
+
+    prompt: str | None
+    deps: Callable[..., Any] | None
+    usage_limits: UsageLimits | None
+
+
 class Activity(Generic[P, R]):
     """A function that workers run as a step. Calling it calls the function, as if it were not decorated."""
+
+    step_only: frozenset[str] = frozenset()
+    """Parameters that only a step itself gives a value, no variable and no output before it."""
 
     def __init__(
         self,
@@ -263,6 +277,8 @@ class Activity(Generic[P, R]):
         for name, parameter in self.signature.open.items():
             if name in arguments:
                 given[name] = arguments.pop(name), "argument"
+            elif name in self.step_only:
+                continue
             elif name in slip.variables:
                 given[name] = slip.variables[name], "variable"
             elif output_is_free and (parameter.is_required or slip.log[-1].output is not None):

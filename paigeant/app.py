@@ -16,7 +16,7 @@ from fast_depends import Provider
 from pydantic import ValidationError
 from typing_extensions import Unpack
 
-from paigeant.activity import Activity, ActivityOptions, caller_namespace, problem
+from paigeant.activity import Activity, ActivityOptions, AgentOptions, caller_namespace, problem
 from paigeant.catalog import BUILT_IN, Catalog, Step
 from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
@@ -43,9 +43,12 @@ from paigeant.urls import is_database_url
 from paigeant.workflow import Workflow, run_sync
 
 if TYPE_CHECKING:
-    from pydantic_ai import Agent
+    from types import FrameType
+
+    from pydantic_ai.agent import AbstractAgent
 
     from paigeant.activity import P, R
+    from paigeant.agents import AgentActivity
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -109,7 +112,7 @@ class App:
     @overload
     def activity(self, function: Callable[P, R], /) -> Activity[P, R]: ...
     @overload
-    def activity(self, agent: Agent[Any, Any], /, **options: Unpack[ActivityOptions]) -> Activity[..., Any]: ...
+    def activity(self, agent: AbstractAgent[Any, Any], /, **options: Unpack[AgentOptions]) -> AgentActivity: ...
     @overload
     def activity(self, /, **options: Unpack[ActivityOptions]) -> Callable[[Callable[P, R]], Activity[P, R]]: ...
 
@@ -124,17 +127,23 @@ class App:
         the error. With ``lock=True`` one step of the activity runs at a time, on all workers of one store; with
         ``lock="customer:{id}"`` one for each value of its argument ``id``.
 
+        An agent's name defaults to its own, then to the variable that holds it. ``prompt`` is for steps that have none;
+        ``deps`` is a provider, as in ``Depends(deps)``, of the agent's deps; ``usage_limits`` hold for each run.
+
         Raises:
             DuplicateActivity: the App has an activity of this name.
-            ConfigurationError: the function cannot be an activity.
+            ConfigurationError: the function cannot be an activity, or the agent has no name.
         """
-        namespace = caller_namespace(1)
-        self.source_files |= files_of(function, sys._getframe(1).f_code)
+        frame = sys._getframe(1)
+        self.source_files |= files_of(function, frame.f_code)
         if function is None:
+            namespace = caller_namespace(1)
             return lambda decorated: self._register(decorated, options, namespace)
-        return self._register(function, options, namespace)
+        return self._register(function, options, caller_namespace(1), frame)
 
-    def _register(self, function: Any, options: dict[str, Any], namespace: Mapping[str, Any]) -> Activity[..., Any]:
+    def _register(
+        self, function: Any, options: dict[str, Any], namespace: Mapping[str, Any], frame: FrameType | None = None
+    ) -> Activity[..., Any]:
         if isinstance(function, str) or not (callable(function) or hasattr(function, "run")):
             raise ConfigurationError(f"{function!r} cannot be an activity", hint="decorate a function or pass an Agent")
         options = options | {"overrides": self._overrides, "namespace": namespace}
@@ -143,7 +152,7 @@ class App:
         else:
             from paigeant.agents import agent_activity
 
-            made = agent_activity(function, **options)
+            made = agent_activity(function, held_in=frame, **options)
         with self._lock:
             if made.name.startswith(f"{CONTROL}."):
                 raise ConfigurationError(

@@ -67,8 +67,9 @@ class Catalog:
     def _addressed(self, step: ActivitySpec) -> ActivitySpec:
         known = self.find(step.name)
         if known is not None:
-            known.refuse_unknown(step.arguments)
-            known.refuse_wrong(step.arguments)
+            given = step.arguments if step.deps is None else {"deps": step.deps, **step.arguments}
+            known.refuse_unknown(given)
+            known.refuse_wrong(given)
         queue = step.queue or (self.queue_of(known) if known else queue_name(self.prefix, step.name))
         patience = step.start_timeout or (known.start_timeout if known else None)
         branches = tuple(self._branch(slip) for slip in step.branches)

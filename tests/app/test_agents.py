@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent
+from pydantic_ai import Agent, NativeOutput, PromptedOutput, RunContext, TextOutput, ToolOutput, UsageLimits
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
+from paigeant import ActivityContext
+from paigeant.agents import Conversation
+from paigeant.agents.outputs import output_type
 from paigeant.errors import ConfigurationError, InvalidArguments, NotSerializable, WorkflowFailed
 from paigeant.slip import ActivitySpec
 
@@ -164,11 +168,200 @@ async def test_a_prompt_that_is_no_text_is_refused_at_dispatch(app, writer):
 
 
 async def test_an_agent_needs_a_name(app):
-    """Its own, or one that is given."""
+    """One that is given, its own, or that of the variable that holds it."""
     with pytest.raises(ConfigurationError, match="the agent has no name") as caught:
-        app.activity(Agent(TestModel()))
+        [app.activity(Agent(TestModel()))]
     assert "name=" in caught.value.hint
     assert app.activity(Agent(TestModel()), name="given").name == "given"
+    critic = Agent(TestModel())
+    assert app.activity(critic).name == "critic"
+    drafter = app.activity(Agent(TestModel()))
+    assert drafter.name == "drafter"
+
+
+async def test_a_prompt_of_the_activity_is_for_steps_that_have_none(app, recorder, running):
+    """What came before stays an instruction."""
+    poet = app.activity(Agent(FunctionModel(recorder)), prompt="Rhyme.")
+
+    @app.activity
+    async def ask() -> str:
+        return "Write about rain."
+
+    async with running(app):
+        await (await app.dispatch(poet)).result(SOON)
+        await (await app.dispatch(ask, poet)).result(SOON)
+        await (await app.dispatch(poet.step(prompt="Not today."))).result(SOON)
+    assert recorder.prompts == ["Rhyme.", "Rhyme.", "Not today."]
+    assert "Write about rain." in recorder.instructions[1]
+
+
+@dataclass
+class House:
+    street: str
+    number: int = 1
+
+
+def living_in(house: type) -> Agent:
+    """An agent whose tool says what its dependencies are."""
+    agent = Agent(TestModel(), deps_type=house, name="resident")
+
+    @agent.tool
+    def address(ctx: RunContext) -> str:
+        return f"{ctx.deps!r}"
+
+    return agent
+
+
+async def test_deps_travel_by_value_as_the_agents_deps_type(app, running):
+    """Read again on the worker; the agent's tools have them."""
+    resident = app.activity(living_in(House))
+    async with running(app):
+        output = await (await app.dispatch(resident.step(prompt="Where?", deps=House("Elm", 5)))).result(SOON)
+    assert "House(street='Elm', number=5)" in output
+
+
+async def test_deps_of_the_wrong_shape_are_refused(app):
+    """When the step is planned, and at dispatch if it was written by hand."""
+    resident = app.activity(living_in(House))
+    with pytest.raises(InvalidArguments, match="agent 'resident', deps: "):
+        resident.step(prompt="Where?", deps="Elm Street")
+    with pytest.raises(InvalidArguments, match="argument 'deps': street: Field required"):
+        app.dispatch(ActivitySpec(name="resident", prompt="Where?", deps={"town": "x"}))
+
+
+async def test_deps_of_the_wrong_shape_from_elsewhere_fail_the_step(make_app, running, tmp_path):
+    """A sender that does not know the activity cannot check; the worker goes on."""
+    app, elsewhere = (make_app(f"sqlite:///{tmp_path / 'here.db'}") for _ in range(2))
+    resident = app.activity(living_in(House))
+    async with running(app):
+        with pytest.raises(WorkflowFailed, match=r"parameter 'deps' \(argument\): street: Field required"):
+            await (await elsewhere.dispatch(ActivitySpec(name="resident", prompt="x", deps={}))).result(SOON)
+        step = ActivitySpec(name="resident", prompt="x", deps={"__type__": "os.system", "street": []})
+        with pytest.raises(WorkflowFailed, match="street: Input should be a valid string"):
+            await (await elsewhere.dispatch(step)).result(SOON)
+        assert await (await app.dispatch(resident.step(prompt="x", deps=House("Elm")))).result(SOON)
+
+
+class Connection:
+    """What no message can carry."""
+
+    def __init__(self, to: str) -> None:
+        self.to = to
+
+    def __repr__(self) -> str:
+        return f"to {self.to}"
+
+
+async def test_deps_that_cannot_travel_are_made_on_the_worker(app, running):
+    """By a provider, with its clean-up and with the context."""
+    closed = []
+
+    async def connect(ctx: ActivityContext):
+        yield Connection(ctx.variables["town"])
+        closed.append(ctx.step.id)
+
+    resident = app.activity(living_in(Connection), deps=connect)
+    async with running(app):
+        output = await (await app.dispatch(resident.step(prompt="x"), variables={"town": "Rome"})).result(SOON)
+    assert "to Rome" in output
+    assert closed == ["1"]
+    with pytest.raises(InvalidArguments, match="'resident' makes its deps on the worker"):
+        resident.step(prompt="x", deps=Connection("Oslo"))
+
+
+async def test_deps_that_nothing_makes_are_refused(app):
+    """With what to do."""
+    resident = app.activity(living_in(Connection))
+    with pytest.raises(InvalidArguments, match="its deps_type Connection cannot be read from JSON") as caught:
+        resident.step(prompt="x", deps=Connection("Oslo"))
+    assert "deps=make" in caught.value.hint
+
+
+async def test_variables_are_no_deps_and_no_conversation(app, writer, running):
+    """Only a step says these."""
+    async with running(app):
+        workflow = await app.dispatch(writer.step(prompt="x"), variables={"deps": 1, "conversation": "y"})
+        assert await workflow.result(SOON) == "written"
+
+
+async def test_a_conversation_goes_on_in_a_later_step(app, running):
+    """With the messages and the usage of the steps before, of other agents too."""
+    heard = []
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        heard.append([part.content for message in messages for part in message.parts])
+        return ModelResponse(parts=[TextPart(f"answer {len(heard)}")])
+
+    @app.activity
+    async def spent(ctx: ActivityContext) -> int:
+        return ctx.variables[Conversation("talk").variable]["usage"]["requests"]
+
+    first, second = (app.activity(Agent(FunctionModel(answer)), name=name) for name in ("first", "second"))
+    talk = Conversation("talk")
+    async with running(app):
+        workflow = await app.dispatch(
+            first.step(prompt="One?", conversation=talk),
+            second.step(prompt="Apart?"),
+            second.step(prompt="Two?", conversation="talk"),
+            spent,
+        )
+        assert await workflow.result(SOON) == 2
+    assert heard == [["One?"], ["Apart?"], ["One?", "answer 1", "Two?"]]
+
+
+async def test_a_variable_that_is_no_conversation_fails_the_step(app, writer, running):
+    """Named, and not retried."""
+    async with running(app):
+        for junk in ({"messages": [{"kind": "?"}]}, [1], {"usage": "much"}):
+            step, variables = writer.step(prompt="x", conversation="talk"), {"conversation.talk": junk}
+            with pytest.raises(WorkflowFailed, match=r"'conversation\.talk' holds no conversation"):
+                await (await app.dispatch(step, variables=variables)).result(SOON)
+
+
+@pytest.mark.parametrize(
+    ("declared", "expected"),
+    [
+        (str, str),
+        (Letter, Letter),
+        (list[Letter], list[Letter]),
+        (Letter | None, Letter | None),
+        ([Letter, str], Letter | str),
+        (ToolOutput(Letter, name="letter"), Letter),
+        ([ToolOutput(Letter), ToolOutput(House)], Letter | House),
+        (NativeOutput([Letter, House]), Letter | House),
+        (PromptedOutput(Letter), Letter),
+        (TextOutput(len), Any),
+        (Connection, Any),
+    ],
+)
+def test_the_type_of_an_output_is_read_from_the_agents(declared, expected):
+    """In each of pydantic-ai's ways to say it."""
+    assert output_type(declared) == expected
+
+
+async def test_a_union_of_outputs_is_read_as_what_it_was(app, running):
+    """The caller gets the type, not its JSON."""
+    author = app.activity(
+        Agent(TestModel(call_tools=[]), output_type=[ToolOutput(Letter), ToolOutput(House)]), name="author"
+    )
+    async with running(app):
+        assert isinstance(await (await app.dispatch(author.step(prompt="x"))).result(SOON), Letter)
+
+
+async def test_planning_and_dispatching_needs_no_key(app, monkeypatch):
+    """The model is looked up when the agent runs, by the worker."""
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    far = app.activity(Agent("anthropic:claude-sonnet-4-5", name="far", defer_model_check=True))
+    workflow = await app.dispatch(far.step(prompt="x"))
+    assert (await workflow.status()).value == "running"
+
+
+async def test_usage_limits_hold_for_a_run(app, running):
+    """The agent's own, beside what the App may say."""
+    strict = app.activity(living_in(House), name="strict", usage_limits=UsageLimits(request_limit=1))
+    async with running(app):
+        with pytest.raises(WorkflowFailed, match="UsageLimitExceeded"):
+            await (await app.dispatch(strict.step(prompt="x", deps=House("Elm")))).result(SOON)
 
 
 async def test_an_agent_that_fails_is_a_failed_step(app, running):

@@ -168,3 +168,7 @@ class WorkflowCancelled(WorkflowError):
 
 class WorkflowTimeout(WorkflowError, TimeoutError):
     """The workflow did not end in the time the caller gave it; it goes on."""
+
+
+class TurnTimeout(PaigeantError, TimeoutError):
+    """A turn took longer than its timeout; it was ended."""

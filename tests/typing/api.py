@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
 from paigeant import ActivityContext, ActivitySpec, App, PaigeantMessage, RetryPolicy, RoutingSlip
+from paigeant.turns import Agent, Turn, tool
 
 app = App("typing")
 
@@ -90,3 +91,16 @@ async def schedules() -> None:
     await app.schedules.run("hourly")
     await app.schedules.delete("gone")
     assert [one.next_at for one in await app.schedules.list() if not one.paused]
+
+
+@tool(lock=True, permission="admin")
+async def greet(name: str, permission: str) -> str:
+    return f"{permission} {name}"
+
+
+async def turns() -> None:
+    assert_type(await greet("Ada", permission="guest"), str)
+    agent = Agent("greeter", "Greets", [greet], app=app)
+    await agent.put(Turn("greet", args=["Ada"], timeout=5))
+    async for turn, _value in agent.run():
+        assert_type(turn, Turn)

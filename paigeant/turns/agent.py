@@ -1,0 +1,153 @@
+"""An agent: works through a queue of turns and streams what comes of them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakValueDictionary
+
+from paigeant.errors import ConfigurationError, TurnTimeout
+from paigeant.turns.hooks import AgentHook, Hook, call, hooks
+from paigeant.turns.steps import Steps
+from paigeant.turns.tools import Tool, tools
+from paigeant.turns.turn import Turn, here
+
+if TYPE_CHECKING:
+    from paigeant.app import App
+
+_agents: WeakValueDictionary[str, Agent] = WeakValueDictionary()
+"""The agents of this process by name, the latest of each: where turns are sent."""
+
+
+class Agent:
+    """A queue of turns for some tools. With an ``app`` its tools are activities, and its turns run on workers.
+
+    Its own hooks and those of its turns are called here, those of a tool where the tool runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        tools: Iterable[Tool[..., Any]],
+        hooks: Iterable[Hook] = (),
+        *,
+        app: App | None = None,
+    ) -> None:
+        """
+        Raises:
+            ConfigurationError: two tools have one name, or a tool cannot be an activity of the App.
+            StoreRequired: the App has no store, from which values are read.
+        """
+        self.name = name
+        self.description = description
+        self.tools = _by_name(tools)
+        self.hooks = list(hooks)
+        self._queue: deque[Turn] = deque()
+        self._source = here if app is None else Steps(app, self.tools.values())
+        self._is_running = False
+        _agents[name] = self
+
+    def __repr__(self) -> str:
+        return f"<agent {self.name!r}>"
+
+    async def put(self, turn: Turn) -> None:
+        """Add a turn to the end of the queue.
+
+        Raises:
+            ConfigurationError: the agent has no such tool.
+        """
+        if self.tools.get(turn.tool.name) is not turn.tool:
+            hint = f"it has: {', '.join(self.tools) or 'none'}"
+            raise ConfigurationError(f"{self!r} has no tool {turn.tool.name!r}", hint=hint)
+        await call(self.hooks, AgentHook.BEFORE_PUT, self, turn)
+        self._queue.append(turn)
+        await call(self.hooks, AgentHook.AFTER_PUT, self, turn)
+
+    async def send_turn(self, agent: str, turn: Turn) -> None:
+        """Add a turn to the queue of another agent of this process, which runs it when it is run itself.
+
+        Raises:
+            ConfigurationError: there is no such agent, or it has no such tool.
+        """
+        if (receiver := _agents.get(agent)) is None:
+            raise ConfigurationError(f"there is no agent {agent!r}", hint="keep a reference to every agent you make")
+        await receiver.put(turn)
+
+    async def run(self) -> AsyncGenerator[tuple[Turn, Any], None]:
+        """Run the turns in order, and those that are added meanwhile, until none is left: ``(turn, value)`` each time.
+
+        What a turn raises is raised here; running again goes on with the turn after it.
+
+        Raises:
+            TurnTimeout: a turn took longer than its timeout.
+            ConfigurationError: the agent is running.
+            WorkflowFailed: on a worker, the tool failed.
+        """
+        if self._is_running:
+            raise ConfigurationError(f"{self!r} is running", hint="put another turn instead")
+        self._is_running = True
+        try:
+            while self._queue:
+                await call(self.hooks, AgentHook.BEFORE_TURN, self)
+                turn = self._queue.popleft()
+                async with aclosing(self._values(turn)) as values:
+                    async for value in values:
+                        yield turn, value
+                await call(self.hooks, AgentHook.AFTER_TURN, self, turn)
+        finally:
+            self._is_running = False
+
+    async def _values(self, turn: Turn) -> AsyncGenerator[Any, None]:
+        try:
+            async with aclosing(turn.run(self._source)) as values:
+                async for value in values:
+                    await call(self.hooks, AgentHook.ON_TURN_VALUE, self, turn, value)
+                    yield value
+        except TurnTimeout:
+            await call(self.hooks, AgentHook.ON_TURN_TIMEOUT, self, turn)
+            raise
+        except Exception as error:
+            await call(self.hooks, AgentHook.ON_TURN_ERROR, self, turn, error)
+            raise
+
+    # --- writing down ----------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The agent and its queue as JSON types, for :meth:`from_dict`; tools and hooks by name.
+
+        Raises:
+            NotSerializable: naming an argument of a turn that cannot be written, such as a dynamic one.
+        """
+        return {
+            "name": self.name,
+            "description": self.description,
+            "tool_names": list(self.tools),
+            "queue": [turn.to_dict() for turn in self._queue],
+            "hooks": [one.name for one in self.hooks],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, app: App | None = None) -> Self:
+        """The agent that was written down, with its queue.
+
+        Raises:
+            ConfigurationError: no tool or hook of a name in it is defined in this process.
+        """
+        found = [tools.get(name) for name in data["tool_names"]]
+        known = [hooks.get(name) for name in data.get("hooks", ())]
+        agent = cls(data["name"], data["description"], found, known, app=app)
+        agent._queue.extend(Turn.from_dict(one) for one in data.get("queue", ()))
+        return agent
+
+
+def _by_name(given: Iterable[Tool[..., Any]]) -> dict[str, Tool[..., Any]]:
+    found: dict[str, Tool[..., Any]] = {}
+    for one in given:
+        if not isinstance(one, Tool):
+            raise ConfigurationError(f"{one!r} is no tool", hint="decorate it with @tool()")
+        if found.setdefault(one.name, one) is not one:
+            raise ConfigurationError(f"two tools are called {one.name!r}")
+    return found

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
-from paigeant.errors import PaigeantError, StoreError
+from paigeant.activity import Activity
+from paigeant.errors import PaigeantError, StoreError, StoreRequired
+from paigeant.lock import KEY
+from paigeant.message import PaigeantMessage
+from paigeant.run import Run
 from paigeant.store import Lock, Store
 from paigeant.timers import Timers
 
@@ -59,8 +64,12 @@ class Locks:
         except PaigeantError as error:
             log.warning("could not free a lock, it ends with its lease", lock=lock.key, error=str(error))
 
-    async def pass_on(self, lock: Lock) -> None:
-        """Free a lock that was granted and is not needed."""
+    async def pass_on(self, message: PaigeantMessage, worker: str) -> None:
+        """A step that does not start, as its workflow is paused or over, keeps nobody from the lock it was granted."""
+        for key in filter(lambda key: key.startswith(KEY), message.received):
+            await self._pass_on(Lock(key=key, holder=message.id, worker=worker))
+
+    async def _pass_on(self, lock: Lock) -> None:
         try:
             if await self.take(lock):
                 await self.free(lock)
@@ -92,3 +101,20 @@ class Locks:
         for lock in lost & self._held:
             self._held.discard(lock)
             log.warning("a lock was taken over: the result of its step will be refused", lock=lock.key)
+
+
+def lock_of(activity: Activity[..., Any], run: Run, prefix: str, locks: Locks | None) -> Lock | None:
+    """The lock that this run takes, if it takes one.
+
+    Raises:
+        InvalidInput: its name cannot be made of the step's arguments.
+        StoreRequired: there is nothing to keep it in.
+    """
+    message = run.message
+    name = activity.lock_of(message.step, message.routing_slip)
+    if name is None:
+        return None
+    if locks is None:
+        raise StoreRequired(f"the lock {name!r} is kept in a store, and this App has none")
+    key = f"{KEY}{prefix}:{name}"
+    return Lock(key=key, holder=message.id, worker=run.worker, granted=key in message.received)

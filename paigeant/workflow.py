@@ -13,7 +13,6 @@ from pydantic.errors import PydanticUserError
 
 from paigeant.approval import KEY as APPROVAL
 from paigeant.compensate import CANCELLED
-from paigeant.context import signal_key
 from paigeant.errors import (
     ConfigurationError,
     SchemaTooNew,
@@ -32,6 +31,7 @@ from paigeant.steering import Steering
 from paigeant.store import EventRecord, Held, Status, Store, WorkflowRecord
 from paigeant.timers import Timers
 from paigeant.values import jsonable, revive
+from paigeant.waits import signal_key
 
 T = TypeVar("T")
 

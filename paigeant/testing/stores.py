@@ -23,7 +23,8 @@ from paigeant.events import (
 )
 from paigeant.slip import Heading
 from paigeant.store import Held, ScheduleRecord, Standing, Store
-from paigeant.stores.sql import SqlStore, _Doubt, _Question, _Write
+from paigeant.stores.advance import _Doubt, _Question, _Write
+from paigeant.stores.sql import SqlStore
 from paigeant.stores.tables import metadata
 from paigeant.testing.broker import ConnectionLost, Doer
 from paigeant.testing.faults import Point

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from paigeant import sleep, worker
+from paigeant.attempt import Attempts
 from paigeant.dispatch import Dispatcher
 from paigeant.errors import StoreError
 from paigeant.events import ErrorInfo
@@ -108,16 +109,16 @@ def test_an_end_is_recorded_in_one_try(broken, monkeypatch, tier):
 
 
 def test_trouble_with_the_store_fails_the_step(broken, monkeypatch):
-    original = Runner._attempt
+    original = Attempts._attempt
 
-    async def attempt(self, activity, message, delivery, stop):
+    async def attempt(self, activity, run, stop):
         try:
-            await self.dispatcher.store.standing(message.id, message.correlation_id)
+            await self.dispatcher.store.standing(run.message.id, run.message.correlation_id)
         except StoreError as error:
-            return Faulted(self._execution(delivery, self.clock.now()), info(error))
-        return await original(self, activity, message, delivery, stop)
+            return Faulted(run.execution(), info(error))
+        return await original(self, activity, run, stop)
 
-    monkeypatch.setattr(Runner, "_attempt", attempt)
+    monkeypatch.setattr(Attempts, "_attempt", attempt)
     outage = FaultPlan(faults=(Fault("lose", "look", nth=2),))
     assert "G4: trouble with broker or store became the failure of a step: StoreError" in broken(plans=[outage])
 
@@ -127,14 +128,14 @@ def info(error: Exception) -> ErrorInfo:
 
 
 def test_a_redelivery_is_taken_for_a_failure(broken, monkeypatch):
-    original = Runner._attempt
+    original = Attempts._attempt
 
-    async def attempt(self, activity, message, delivery, stop):
-        if delivery.deliveries > 1:
-            return Faulted(self._execution(delivery, self.clock.now()), info(ValueError("again")))
-        return await original(self, activity, message, delivery, stop)
+    async def attempt(self, activity, run, stop):
+        if run.delivery.deliveries > 1:
+            return Faulted(run.execution(), info(ValueError("again")))
+        return await original(self, activity, run, stop)
 
-    monkeypatch.setattr(Runner, "_attempt", attempt)
+    monkeypatch.setattr(Attempts, "_attempt", attempt)
     assert "is failed; without faults it is completed" in broken(crash_at="invoke")
 
 

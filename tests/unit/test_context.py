@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 from unit.builders import entry, slip
 
-from paigeant.context import ActivityContext, Variables
+from paigeant.context import ActivityContext
 from paigeant.errors import NotSerializable, Superseded
 from paigeant.message import PaigeantMessage
 from paigeant.slip import RoutingSlip
 from paigeant.transport import Delivery
+from paigeant.variables import Variables
 
 
 def context(one: RoutingSlip | None = None, *, report=None, **fields) -> ActivityContext:

@@ -1,0 +1,132 @@
+"""Trying a step: its activity is called, again in place as often as its policy allows, and an outcome made of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from paigeant.activity import Activity
+from paigeant.breakers import Breakers, policy_of
+from paigeant.context import ActivityContext
+from paigeant.dispatch import Dispatcher
+from paigeant.errors import Superseded
+from paigeant.events import Event
+from paigeant.facts import PlanSteps
+from paigeant.failure import Failure, after, error_info
+from paigeant.forward import again
+from paigeant.interrupts import Terminate
+from paigeant.invocation import invoke
+from paigeant.outcome import Cancelled, Completed, Execution, Faulted, Outcome, Retrying
+from paigeant.outcome_log import log_outcome
+from paigeant.progress import Progress, note_start
+from paigeant.pulse import Pulse
+from paigeant.run import Run
+from paigeant.stops import Stop, Stops
+from paigeant.values import jsonable
+
+NOTICE_AFTER = 0.5
+"""Seconds a step runs before its start is recorded; a quicker one is recorded once, when it ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of a step: the last attempt and its outcome, and the events of the attempts before it in place."""
+
+    run: Run
+    outcome: Outcome
+    before: Sequence[Event] = ()
+
+
+@dataclass(slots=True)
+class Attempts:
+    """How one worker tries steps. ``threads`` is where plain functions run."""
+
+    dispatcher: Dispatcher
+    threads: Executor
+    breakers: Breakers
+    stops: Stops = field(default_factory=Stops)
+    plan_steps: PlanSteps | None = None
+
+    async def of(self, activity: Activity[..., Any], run: Run) -> Tried:
+        """Try the step, again in place as often as its policy allows."""
+        current, before = run, list[Event]()
+        notice = asyncio.get_running_loop().call_later(NOTICE_AFTER, note_start, run, run.clock.now(), self.dispatcher)
+        try:
+            with self.stops.of(run.message) as stop:
+                while isinstance(outcome := await self._attempt(activity, current, stop), Retrying):
+                    if not outcome.in_place:
+                        break
+                    log_outcome(outcome)
+                    message, event = again(current.message, outcome)
+                    current = current.carrying(message)
+                    before.append(event)
+                    await asyncio.sleep(outcome.delay)
+        finally:
+            notice.cancel()
+        return Tried(current, outcome, before)
+
+    async def _attempt(self, activity: Activity[..., Any], run: Run, stop: Stop) -> Outcome:
+        message, started_at = run.message, run.clock.now()
+        if (not_started := _stopped(stop, run.execution(started_at), ran=False)) is not None:
+            return not_started
+        progress = Progress(run, self.dispatcher, Pulse(activity.heartbeat_timeout))
+        known = (self.plan_steps, self.dispatcher.output, progress.pulse, run.clock, stop)
+        context = ActivityContext(message, run.delivery, progress.report, *known)
+        is_last = False
+        try:
+            try:
+                if (missing := message.routing_slip.aside) is not None:  # there is no store here: this says so
+                    self.dispatcher.output(missing)
+                undo = activity.undo(message.step, message.routing_slip)
+                async with stop.limit():
+                    output = await invoke(activity, context, progress, self.threads)
+            except Terminate as terminate:
+                output, is_last = jsonable(terminate.output, f"the output of {activity.name!r}"), True
+        except BaseException as error:  # an activity may raise anything, SystemExit too: it becomes an outcome
+            if _is_ours(error):
+                raise
+            execution = run.execution(started_at)
+            return _stopped(stop, execution, ran=True) or self._after(error, execution, activity, context)
+        self.breakers.works(activity)
+        return Completed(
+            run.execution(started_at),
+            output,
+            context.variables.changed,
+            context.edits,
+            is_last,
+            activity.undo_with(undo, output) if undo else None,
+        )
+
+    def _after(
+        self, error: BaseException, execution: Execution, activity: Activity[..., Any], context: ActivityContext
+    ) -> Outcome:
+        message = context.message
+        failure = Failure(
+            error=error,
+            message=message,
+            execution=execution,
+            policy=policy_of(activity, message),
+            rules=activity.rules,
+            children=context.edits.children,
+            progress=context.reported,
+        )
+        try:
+            excused = self.breakers.excuse(activity, failure, execution.finished_at)
+            return after(replace(failure, excused=excused))
+        except Exception as broken:  # what the developer wrote to judge errors has one itself
+            return Faulted(execution, error_info(broken))
+
+
+def _stopped(stop: Stop, execution: Execution, *, ran: bool) -> Cancelled | None:
+    return Cancelled(execution, stop.cancellation, ran) if stop.cancellation is not None else None
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it ends the worker's task rather than the step: an activity may meet a cancelled task of its own."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, KeyboardInterrupt | GeneratorExit | Superseded)

@@ -1,0 +1,101 @@
+"""What a step changes in what comes after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from paigeant.errors import ConfigurationError
+from paigeant.facts import Facts
+from paigeant.ids import derive_child_id
+from paigeant.join import Branch
+from paigeant.message import PaigeantMessage
+from paigeant.outcome import Edits
+from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.times import Times, When
+
+
+class Changes(Facts):
+    """The part of a step's context that plans steps and begins workflows. All of it is done when the step completes."""
+
+    __slots__ = ("_edits",)
+    _edits: Edits
+
+    @property
+    def edits(self) -> Edits:
+        """What this step changes in the workflow when it completes."""
+        return self._edits
+
+    def insert(self, *steps: Any) -> None:
+        """Put steps right after this one, in this order, when it completes; they come behind those inserted before.
+
+        Raises:
+            InvalidArguments: something that is no step, or a wrong argument.
+            ConfigurationError: the step is being taken back: nothing comes after it.
+        """
+        if self.is_compensating:
+            raise ConfigurationError("a compensation cannot insert steps", hint="it can ctx.dispatch() a workflow")
+        self._edits = replace(self._edits, insert=(*self._edits.insert, *self._planned(steps)))
+
+    def skip(self, *steps: str) -> None:
+        """Leave out steps ahead, by name or id, when this one completes.
+
+        Raises:
+            KeyError: there is no such step ahead.
+        """
+        slip = self._message.routing_slip
+        ahead = slip.itinerary[1:] if not slip.is_back else ()
+        for name in steps:
+            if not any(name in (step.name, step.id) for step in ahead):
+                raise KeyError(f"no step {name!r} ahead; ahead: {[step.name for step in ahead]}")
+        self._edits = replace(self._edits, skip=(*self._edits.skip, *steps))
+
+    def dispatch(
+        self,
+        *steps: Any,
+        variables: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        deadline: When | None = None,
+    ) -> str:
+        """Send another workflow on its way, when this step completes or waits for it; its id.
+
+        The id is derived from this step, so however often the step runs, it is one workflow. Its deadline is that of
+        this one, or an earlier one: a time, or seconds from now.
+
+        Raises:
+            InvalidArguments: no step, something that is none, or a wrong argument.
+        """
+        slip = RoutingSlip(itinerary=self._planned(steps), variables=dict(variables or {}))
+        ends_at = Times.of(self._clock.now(), deadline=deadline).deadline
+        return self._begin(self._place, len(self._edits.children), slip, name or self._message.name, ends_at=ends_at)
+
+    def _begin(
+        self,
+        place: str,
+        ordinal: int,
+        slip: RoutingSlip,
+        name: str,
+        branch: Branch | None = None,
+        ends_at: float | None = None,
+    ) -> str:
+        message = self._message
+        limits = [limit for limit in (ends_at, message.ends_at) if limit is not None]
+        child = PaigeantMessage(
+            correlation_id=derive_child_id(message.correlation_id, place, ordinal),
+            causation_id=message.id,
+            name=name,
+            routing_slip=slip,
+            parent=message.correlation_id,
+            branch=branch,
+            deadline=min(limits, default=None),
+            obo_token=message.obo_token,
+            principal=message.principal,
+        )
+        self._edits = replace(self._edits, children=(*self._edits.children, child))
+        return child.correlation_id
+
+    def _planned(self, steps: Sequence[Any]) -> tuple[ActivitySpec, ...]:
+        if self._plan is None:
+            raise LookupError("steps can be planned in a running step only")
+        return self._plan(steps)

@@ -1,0 +1,52 @@
+"""One message as it was delivered to a worker: what everything that runs it is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from paigeant.clock import Clock
+from paigeant.message import PaigeantMessage
+from paigeant.outcome import Execution
+from paigeant.transport import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A message, the delivery that brought it, and the name and clock of the worker that took it."""
+
+    message: PaigeantMessage
+    delivery: Delivery
+    worker: str
+    clock: Clock
+
+    def carrying(self, message: PaigeantMessage) -> Run:
+        """The same delivery, with another message in the place of its own."""
+        return replace(self, message=message)
+
+    def execution(self, started_at: float | None = None) -> Execution:
+        """Who ran it, from then (default: now) until now."""
+        now = self.clock.now()
+        started_at = now if started_at is None else started_at
+        return Execution(
+            worker=self.worker, deliveries=self.delivery.deliveries, started_at=started_at, finished_at=now
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What every event says that is about this attempt."""
+        message = self.message
+        return {
+            "correlation_id": message.correlation_id,
+            "message_id": message.id,
+            "step_id": message.step.id,
+            "activity": message.step.name,
+            "attempt": message.attempt,
+            "worker": self.worker,
+            "deliveries": self.delivery.deliveries,
+            "heading": message.routing_slip.heading.value,
+        }
+
+    def __str__(self) -> str:
+        """The step, or the taking back of it, for people."""
+        name = repr(self.message.step.name)
+        return f"the compensation of {name}" if self.message.routing_slip.is_back else name

@@ -1,0 +1,58 @@
+"""What the store can tell about workflows. Everything here runs on somebody's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, collate, func, select
+
+from paigeant.store import DeadLetter, EventRecord, WorkflowRecord
+from paigeant.stores import rows
+from paigeant.stores.tables import dead_letters, events, steps, workflows
+
+
+def workflow(connection: Connection, correlation_id: str) -> WorkflowRecord | None:
+    """A workflow with its steps: the attempts that ran, then what is ahead."""
+    row = connection.execute(select(workflows).where(workflows.c.correlation_id == correlation_id)).first()
+    if row is None:
+        return None
+    ran = select(steps).where(steps.c.correlation_id == correlation_id)
+    ran = ran.order_by(steps.c.started_at, steps.c.attempt)
+    attempts = [rows.step(one) for one in connection.execute(ran)]
+    return replace(rows.workflow(row), steps=(*attempts, *rows.ahead(row, attempts)))
+
+
+def beginning_with(connection: Connection, prefix: str) -> Sequence[str]:
+    """Some ids of workflows that begin so."""
+    ids: Any = workflows.c.correlation_id
+    if connection.dialect.name != "sqlite":
+        ids = collate(ids, "C")  # other orders do not keep the ids with one prefix together
+    query = select(ids).where(ids >= prefix, ids < prefix + "\U0010ffff").order_by(ids).limit(10)
+    return connection.execute(query).scalars().all()
+
+
+def latest(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Sequence[WorkflowRecord]:
+    """Workflows with these values, without their steps, the latest first. None: whatever it is; an empty one: none."""
+    conditions = [workflows.c[name] == (value or None) for name, value in wanted.items() if value is not None]
+    query = select(workflows).where(*conditions).order_by(workflows.c.created_at.desc()).limit(limit)
+    return [rows.workflow(row) for row in connection.execute(query)]
+
+
+def counts(connection: Connection) -> dict[str, int]:
+    """How many workflows there are of each status."""
+    query = select(workflows.c.status, func.count()).group_by(workflows.c.status)
+    return {rows.text(row[0], "unknown"): row[1] for row in connection.execute(query)}
+
+
+def events_of(connection: Connection, correlation_id: str, after: int, limit: int) -> Sequence[EventRecord]:
+    """What happened in a workflow after that offset."""
+    query = select(events).where(events.c.correlation_id == correlation_id, events.c.id > after)
+    return [rows.event(row) for row in connection.execute(query.order_by(events.c.id).limit(limit))]
+
+
+def set_aside(connection: Connection, limit: int) -> Sequence[DeadLetter]:
+    """Dead letters, the latest first."""
+    query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
+    return [rows.dead_letter(row) for row in connection.execute(query)]

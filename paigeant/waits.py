@@ -1,0 +1,138 @@
+"""What a step waits for, without holding a process or a message."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from paigeant.approval import KEY as APPROVAL
+from paigeant.approval import Approval
+from paigeant.changes import Changes
+from paigeant.clock import utc
+from paigeant.errors import BranchesFailed, ChildFailed, MessageTooLarge, SignalTimeout
+from paigeant.interrupts import Park
+from paigeant.join import KEY as JOIN
+from paigeant.join import Branch, BranchResult, Join, Policy, why_not
+from paigeant.slip import LogEntry, RoutingSlip
+from paigeant.store import Status, child_key
+from paigeant.values import jsonable, revive
+
+
+def signal_key(name: str) -> str:
+    """What a step waits for that waits for this signal."""
+    return f"signal:{name}"
+
+
+class Waits(Changes):
+    """The part of a step's context that waits."""
+
+    __slots__ = ("_awaited",)
+    _awaited: Counter[str]
+
+    def sleep(self, seconds: float | None = None, *, until: float | None = None) -> None:
+        """Wait this long, or until this time (epoch seconds), without holding a process or a message.
+
+        This and its siblings do not block: they raise, and when the wait is over the activity runs from its beginning
+        and passes here. What it did before must bear repetition, or be a step of its own.
+        """
+        if until is not None:
+            seconds = max(0.0, until - self._clock.now())
+        self._await("timer", seconds or 0.0, None)
+
+    def await_signal(self, name: str, *, timeout: float | None = None, schema: Any = Any) -> Any:
+        """The value of ``workflow.signal(name, value)`` as ``schema``; the step waits for it as in :meth:`sleep`.
+
+        Raises:
+            SignalTimeout: after ``timeout`` seconds.
+            pydantic.ValidationError: the value is no ``schema``.
+        """
+        return revive(self._await(signal_key(name), timeout, {"signal": name}), schema)
+
+    def await_approval(self, asks: str, *, details: Any = None, timeout: float | None = None) -> Approval:
+        """What somebody says to this question: ``paigeant approve`` or ``deny``; waits for it as :meth:`sleep` does.
+
+        ``details`` (anything that JSON can hold) is shown with the question: arguments to be approved, for example.
+
+        Raises:
+            SignalTimeout: after ``timeout`` seconds.
+        """
+        key = f"{APPROVAL}{self._place}:{self._awaited[APPROVAL]}"  # of its own: nobody decides on what comes later
+        self._awaited[APPROVAL] += 1
+        return Approval(**self._await(key, timeout, {"asks": asks, "details": jsonable(details, "details")}))
+
+    def wait_for(self, workflow: str, *, timeout: float | None = None, type: Any = Any) -> Any:  # noqa: A002 - as output()
+        """The output of a workflow that this step dispatched, as ``type``; the step waits for it as in :meth:`sleep`.
+
+        Raises:
+            ChildFailed: the workflow failed or was cancelled.
+            SignalTimeout: after ``timeout`` seconds.
+        """
+        end = self._await(child_key(workflow), timeout, {"workflow": workflow})
+        if end["status"] != Status.COMPLETED.value:
+            error = end["error"]
+            why = f": {error['type']}: {error['message']}" if error else ""
+            raise ChildFailed(f"workflow {workflow}: {end['status']}{why}", hint=f"see: paigeant workflow {workflow}")
+        return revive(end["output"], type)
+
+    def scatter(self, *branches: Any, policy: Policy = "all", deadline: float | None = None) -> list[BranchResult[Any]]:
+        """Run these branches side by side, as :func:`paigeant.scatter` does, and wait for them as in :meth:`sleep`.
+
+        Raises:
+            InvalidArguments: something that is no step, or a policy that these branches cannot meet.
+            BranchesFailed: fewer completed than the policy asks for, in ``deadline`` seconds.
+        """
+        return self.gather([self._as_slip(one) for one in branches], policy=policy, deadline=deadline)
+
+    def _as_slip(self, branch: Any) -> RoutingSlip:
+        if isinstance(branch, RoutingSlip):
+            return branch.model_copy(update={"itinerary": self._planned(branch.itinerary)})
+        return RoutingSlip(itinerary=self._planned([branch]))
+
+    def gather(
+        self,
+        branches: Sequence[RoutingSlip],
+        *,
+        items: Sequence[Any] | None = None,
+        policy: Policy = "all",
+        deadline: float | None = None,
+    ) -> list[BranchResult[Any]]:
+        """:meth:`scatter` over slips that are addressed already.
+
+        ``items`` are the outputs that the first steps of the branches find before them; default: what this step found.
+        """
+        if not branches and policy in ("all", "settled"):
+            return []
+        join = Join.of(len(branches), policy)
+        key = f"{JOIN}{self._place}:{self._message.epoch}:{self._awaited[JOIN]}"
+        self._awaited[JOIN] += 1
+        if key not in self._message.received:
+            for index, slip in enumerate(branches):
+                self._branch(key, index, slip, items)
+            raise Park(key, deadline, {"branches": join.total, "needed": join.needed}, join)
+        results = [BranchResult[Any](**one) for one in self._await(key, None, None)]
+        if not join.is_reached(sum(one.is_completed for one in results)):
+            raise BranchesFailed(why_not(results, join), hint=f"see: paigeant workflow {self.correlation_id}")
+        return results
+
+    def _branch(self, key: str, index: int, slip: RoutingSlip, items: Sequence[Any] | None) -> None:
+        log = self._message.routing_slip.log[-1:] if items is None else (self._as_if_completed(items[index]),)
+        slip = slip.behind(log, dict(self.variables))
+        self._begin(key, index, slip, f"{self._message.name}[{index}]", Branch(join=key, index=index))
+
+    def _as_if_completed(self, output: Any) -> LogEntry:
+        now = utc(self._clock.now())
+        return LogEntry(id=self.step.id, name=self.step.name, output=output, started_at=now, finished_at=now)
+
+    def _await(self, key: str, seconds: float | None, detail: Any) -> Any:
+        """The value of the nth wait for this key, on the nth call of this run."""
+        arrived = self._message.received.get(key, ())
+        turn = self._awaited[key]
+        self._awaited[key] += 1
+        if turn >= len(arrived):
+            raise Park(key, seconds, detail)
+        if "error" in arrived[turn]:
+            raise MessageTooLarge(arrived[turn]["error"])
+        if "value" in arrived[turn] or key == "timer":
+            return arrived[turn].get("value")
+        raise SignalTimeout(f"{key!r} did not come in time")

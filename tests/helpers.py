@@ -13,12 +13,12 @@ PAUSE = 0.02
 """Seconds between two looks at the condition."""
 
 
-def until(condition: Callable[[], T], deadline: float = 10.0) -> T:
+def until(condition: Callable[[], T], deadline: float = 10.0, pause: float = PAUSE) -> T:
     """The first truthy value of ``condition()``; fails the test when there is none within ``deadline`` seconds."""
     give_up = time.monotonic() + deadline
     while not (value := condition()):
         assert time.monotonic() < give_up, _never(condition, deadline, value)
-        time.sleep(PAUSE)
+        time.sleep(pause)
     return value
 
 

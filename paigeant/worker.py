@@ -32,6 +32,7 @@ from paigeant.transport import Delivery
 log = structlog.stdlib.get_logger("paigeant.worker")
 
 _BURST_LOOK = 0.1
+_BURST_LOOKS = 2
 _TROUBLE_DELAY = 5.0
 _PUT_OFF = 1.0
 _MOST_THREADS = 10_000
@@ -209,13 +210,15 @@ class Worker:
             await self.app.transport.release(delivery, _PUT_OFF)
 
     async def _nothing_left(self) -> None:
-        """Return when for a moment nothing has run and nothing has waited."""
-        while True:
+        """Return when for a moment nothing has waited and nothing has run."""
+        quiet = 0
+        while quiet < _BURST_LOOKS:
             await asyncio.sleep(_BURST_LOOK)
-            if not self._running and not await self._waiting():
-                await asyncio.sleep(_BURST_LOOK)
-                if not self._running and not await self._waiting():
-                    return
+            quiet = quiet + 1 if await self._is_idle() else 0
+
+    async def _is_idle(self) -> bool:
+        """The queues are asked first: what left one of them before the answer is among what runs after it."""
+        return not await self._waiting() and not self._running
 
     async def _waiting(self) -> int:
         return sum([await self.app.transport.depth(queue) for queue in self.queues])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,15 @@ from paigeant.config import Settings, load_settings
 from paigeant.errors import ConfigurationError
 from paigeant.transport import BaseTransport, Durability, Features
 from paigeant.transports import url_options
-from paigeant.transports.schemes import ACKNOWLEDGING, KOMBUS_OWN, STREAMS, features_of, need_driver, scheme_of
+from paigeant.transports.schemes import (
+    ACKNOWLEDGING,
+    ENCRYPTED,
+    KOMBUS_OWN,
+    STREAMS,
+    features_of,
+    need_driver,
+    scheme_of,
+)
 from paigeant.urls import is_database_url, masked
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ _NAMES = {"memory": "memory://", "inmemory": "memory://", "in-memory": "memory:/
 # For kombu programs: Connection("paigeant+sqlite:///queue.db"), Connection("redis-streams+redis://localhost/0").
 TRANSPORT_ALIASES.setdefault("paigeant", "paigeant.transports.sql:Transport")
 TRANSPORT_ALIASES.setdefault("redis-streams", "paigeant.transports.redis:Transport")
+TRANSPORT_ALIASES.setdefault("amqp-tls", "paigeant.transports.amqp_tls:Transport")
 
 _instances: dict[str, BaseTransport] = {}
 _lock = threading.Lock()
@@ -123,16 +132,27 @@ def _plan(url: str, lease_seconds: float) -> tuple[Features, Callable[[], Connec
         url, options = url_options.rabbitmq(url)
         counts = options.queue_type == "quorum"
         features = replace(features, delivery_count=counts, longest_hold=options.consumer_timeout)
-        return features, partial(_connection, url, queue_type=options.queue_type)
+        tls = options.tls if bare in ENCRYPTED else None
+        url = ";".join(part.replace("amqps://", "amqp-tls://", 1) for part in url.split(";"))
+        return features, partial(_connection, url, None, tls, queue_type=options.queue_type)
     if bare == "filesystem":
         url, folders = url_options.filesystem(url)
         return features, partial(_connection, url, **folders)
     return features, partial(_connection, url)
 
 
-def _connection(url: str, transport: str | None = None, **options: Any) -> Connection:
+def _connection(
+    url: str, transport: str | None = None, tls: Mapping[str, Any] | None = None, /, **options: Any
+) -> Connection:
     """A connection that tries twice at once and then says no: trying again is the bridge's business."""
     from kombu import Connection
 
     patience = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
-    return Connection(url, transport=transport, transport_options=patience | options, connect_timeout=5, heartbeat=30)
+    return Connection(
+        url,
+        transport=transport,
+        ssl=dict(tls) if tls is not None else False,
+        transport_options=patience | options,
+        connect_timeout=5,
+        heartbeat=30,
+    )

@@ -16,7 +16,10 @@ from paigeant.urls import DATABASES, masked
 KOMBUS_OWN = "kombu+"
 """Before a scheme: kombu's transport, where paigeant has a better one."""
 
-ACKNOWLEDGING = ("amqp", "amqps", "pyamqp")
+ENCRYPTED = ("amqps", "amqp-tls")
+"""RabbitMQ over TLS; the second is ours, which the first is made into."""
+
+ACKNOWLEDGING = ("amqp", "pyamqp", *ENCRYPTED)
 """kombu transports that keep a message until it is acknowledged (measured: docs/explanation/durability.md)."""
 
 STREAMS = ("redis", "rediss", "sentinel")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+import ssl
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from paigeant.errors import ConfigurationError
@@ -13,6 +15,11 @@ from paigeant.errors import ConfigurationError
 QUEUE_TYPES = ("quorum", "classic")
 CONSUMER_TIMEOUT = 1800.0
 """Seconds RabbitMQ waits for an acknowledgement by default, since 3.8.17; AMQP does not tell what it is set to."""
+
+_TLS_FILES = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
+"""Options that name a file, and what py-amqp calls them."""
+
+_CERTIFICATES = {"required": ssl.CERT_REQUIRED, "none": ssl.CERT_NONE}
 
 _FOLDERS = ("data_folder_in", "data_folder_out", "processed_folder", "control_folder")
 
@@ -33,22 +40,25 @@ def taken_out(url: str, names: Collection[str]) -> tuple[str, dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class RabbitOptions:
-    """How RabbitMQ is used. ``consumer_timeout`` is seconds, None for never."""
+    """How RabbitMQ is used. ``consumer_timeout`` is seconds, None for never; ``tls`` is what py-amqp is told of TLS."""
 
     queue_type: str
     consumer_timeout: float | None
+    tls: Mapping[str, Any] = field(default_factory=dict)
 
 
 def rabbitmq(url: str) -> tuple[str, RabbitOptions]:
     """The URL for kombu, and our options.
 
     ``queue_type`` is ``quorum`` or ``classic``; ``consumer_timeout`` is what ``rabbitmq.conf`` says, so milliseconds,
-    and 0 where it is switched off.
+    and 0 where it is switched off. ``ssl_ca_certs``, ``ssl_certfile`` and ``ssl_keyfile`` name files, and
+    ``ssl_cert_reqs=none`` trusts whoever answers.
 
     Raises:
-        ConfigurationError: an option has no meaning.
+        ConfigurationError: an option has no meaning, or a file is not there.
     """
-    url, found = taken_out(url, ("queue_type", "consumer_timeout"))
+    url, found = taken_out(url, ("queue_type", "consumer_timeout", "ssl_cert_reqs", *_TLS_FILES))
+    tls = _tls(found)
     wanted = found.get("queue_type", QUEUE_TYPES[0])
     if wanted not in QUEUE_TYPES:
         raise ConfigurationError(
@@ -56,13 +66,25 @@ def rabbitmq(url: str) -> tuple[str, RabbitOptions]:
         )
     told = found.get("consumer_timeout")
     if told is None:
-        return url, RabbitOptions(wanted, CONSUMER_TIMEOUT)
+        return url, RabbitOptions(wanted, CONSUMER_TIMEOUT, tls)
     if not re.fullmatch(r"[0-9]{1,12}", told):
         raise ConfigurationError(
             f"consumer_timeout={told!r} is no number of milliseconds",
             hint="say what rabbitmq.conf says, or 0 where it is switched off",
         )
-    return url, RabbitOptions(wanted, int(told) / 1000 or None)
+    return url, RabbitOptions(wanted, int(told) / 1000 or None, tls)
+
+
+def _tls(found: Mapping[str, str]) -> dict[str, Any]:
+    files = {meant: found[name] for name, meant in _TLS_FILES.items() if name in found}
+    for missing in (path for path in files.values() if not Path(path).is_file()):
+        raise ConfigurationError(f"the broker URL names the file {missing!r}, which is not there")
+    wanted = found.get("ssl_cert_reqs", "required").lower().removeprefix("cert_")
+    if wanted not in _CERTIFICATES:
+        raise ConfigurationError(
+            f"ssl_cert_reqs={wanted!r} has no meaning", hint=f"use one of {', '.join(_CERTIFICATES)}"
+        )
+    return files | {"cert_reqs": _CERTIFICATES[wanted]}
 
 
 def filesystem(url: str) -> tuple[str, dict[str, str]]:

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, get_args, get_type_hints, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_type_hints,
+    overload,
+)
 
 from fast_depends.dependencies import Dependant, Provider
 from pydantic import ValidationError
@@ -116,6 +127,7 @@ class AgentOptions(ActivityOptions, total=False):
     prompt: str | None
     deps: Callable[..., Any] | None
     usage_limits: UsageLimits | None
+    durable: Literal["step", "model", "full"]
 
 
 class Activity(Generic[P, R]):

@@ -129,6 +129,8 @@ class App:
 
         An agent's name defaults to its own, then to the variable that holds it. ``prompt`` is for steps that have none;
         ``deps`` is a provider, as in ``Depends(deps)``, of the agent's deps; ``usage_limits`` hold for each run.
+        ``durable`` says what an interrupted run does not do again: ``"full"``, a finished model request or tool call;
+        ``"model"``, a finished model request; ``"step"``, nothing.
 
         Raises:
             DuplicateActivity: the App has an activity of this name.

@@ -73,7 +73,8 @@ class Attempts:
         if (not_started := _stopped(stop, run.execution(started_at), ran=False)) is not None:
             return not_started
         progress = Progress(run, self.dispatcher, Pulse(activity.heartbeat_timeout))
-        known = (self.plan_steps, self.dispatcher.output, progress.pulse, run.clock, stop)
+        reach = (self.dispatcher.store, run.worker)
+        known = (self.plan_steps, self.dispatcher.output, progress.pulse, run.clock, stop, *reach)
         context = ActivityContext(message, run.delivery, progress.report, *known)
         is_last = False
         try:

@@ -15,6 +15,7 @@ from paigeant.message import PaigeantMessage
 from paigeant.outcome import Edits
 from paigeant.pulse import Pulse
 from paigeant.stops import Stop
+from paigeant.store import Store
 from paigeant.transport import Delivery
 from paigeant.values import jsonable
 from paigeant.waits import Waits
@@ -33,7 +34,7 @@ def takes_context(annotation: Any) -> bool:
 class ActivityContext(Waits):
     """Given to every parameter annotated with it. ``attempt`` counts our retries, ``deliveries`` the broker's."""
 
-    __slots__ = ("_pulse", "_report", "reported")
+    __slots__ = ("_pulse", "_report", "_store", "_worker", "reported")
 
     def __init__(
         self,
@@ -45,12 +46,16 @@ class ActivityContext(Waits):
         pulse: Pulse | None = None,
         clock: Clock | None = None,
         stop: Stop | None = None,
+        store: Store | None = None,
+        worker: str = "",
     ) -> None:
         super().__init__(message, delivery, plan, read, clock, stop)
         self._edits = Edits()
         self._awaited = Counter()
         self._report = report
         self._pulse = pulse
+        self._store = store
+        self._worker = worker
         self.reported: Any = None
 
     @classmethod

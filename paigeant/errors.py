@@ -88,6 +88,14 @@ class ApprovalDenied(MessageError):
     """Somebody denied what a step asked for."""
 
 
+class JournalMismatch(MessageError):
+    """The journal of an agent step is not that of the run which reads it: agent or arguments have changed meanwhile."""
+
+
+class BudgetExceeded(MessageError):
+    """The workflow has used up its budget; what would use more is not started."""
+
+
 class InvalidInput(MessageError):
     """The values that reached an activity do not fit its parameters; retrying cannot help."""
 

@@ -25,7 +25,7 @@ PlanSteps = Callable[[Sequence[Any]], tuple[ActivitySpec, ...]]
 class Facts:
     """The part of a step's context that says how things are."""
 
-    __slots__ = ("_clock", "_delivery", "_message", "_plan", "_read", "_stop", "variables")
+    __slots__ = ("_clock", "_delivery", "_message", "_plan", "_read", "_stop", "_unit", "variables")
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Facts:
         self._read = read
         self._clock = clock or SystemClock()
         self._stop = stop
+        self._unit: str | None = None
         self.variables = Variables(message.routing_slip.variables)
 
     @property
@@ -91,7 +92,7 @@ class Facts:
     def idempotency_key(self) -> str:
         """The same for every attempt and redelivery of this step: what to hand to services that drop repetitions.
 
-        Taking the step back has another one.
+        Taking the step back has another one, and so has each tool call of an agent.
         """
         return f"{self._message.correlation_id}:{self._place}:{self._message.epoch}"
 
@@ -102,8 +103,10 @@ class Facts:
 
     @property
     def _place(self) -> str:
-        """The step's id, and another one for taking it back: what derives from it must not be the same."""
+        """The step's id, and another one for taking it back or for a tool call: what derives from it must differ."""
         step = self._message.step.id
+        if self._unit is not None:
+            return f"{step}:{self._unit}"
         return f"{step}:back" if self.is_compensating else step
 
     @property

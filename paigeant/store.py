@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from paigeant.events import Cancellation, ErrorInfo, Event
+from paigeant.journal import Turn, Unit
 from paigeant.transport import Ledger, Outgoing
 
 WORKER_ANNOUNCES_EVERY = 15.0
@@ -314,6 +315,27 @@ class Store(ABC):
 
         As in :meth:`match`. Each has ``lease`` seconds until it is run.
         """
+
+    # --- journals of agent steps -------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def take_journal(self, turn: Turn) -> Sequence[Unit] | None:
+        """The units of a step's journal, which from now on this turn may continue and no earlier one.
+
+        None: a later turn has begun.
+        """
+
+    @abstractmethod
+    async def write_unit(self, turn: Turn, unit: Unit) -> bool:
+        """Add a finished unit to the journal; False: a later turn has begun, and nothing was written."""
+
+    @abstractmethod
+    async def restart_journal(self, turn: Turn) -> bool:
+        """Begin the journal anew; False: a later turn has begun. What was used for the units so far stays known."""
+
+    @abstractmethod
+    async def units(self, correlation_id: str, step_id: str | None = None) -> Sequence[Unit]:
+        """The finished units of a workflow or of one of its steps, the oldest first, those of old journals included."""
 
     # --- steering ----------------------------------------------------------------------------------------------
 

@@ -20,6 +20,12 @@ class Variables(MutableMapping[str, Any]):
         """All variables, when one was set or deleted; else None."""
         return self._changed
 
+    def differences(self) -> tuple[dict[str, Any], list[str]]:
+        """What was set, and the names of what was deleted."""
+        before, after = self._values, self._now()
+        changed = {name: value for name, value in after.items() if name not in before or before[name] != value}
+        return changed, [name for name in before if name not in after]
+
     def _now(self) -> Mapping[str, Any]:
         return self._values if self._changed is None else self._changed
 

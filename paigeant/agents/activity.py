@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from paigeant.activity import Activity, problem
 from paigeant.agents.conversation import Conversation
+from paigeant.agents.journal import Journal
 from paigeant.agents.knowledge import known_so_far
 from paigeant.agents.naming import variable_of
 from paigeant.agents.outputs import output_type
@@ -20,9 +21,14 @@ from paigeant.errors import ConfigurationError, InvalidArguments
 from paigeant.slip import ActivitySpec
 from paigeant.values import adapter, jsonable
 
+LEVELS = ("step", "model", "full")
+"""What is not done again: finished steps, their finished model requests too, and their finished tool calls too."""
+
 if TYPE_CHECKING:
     from pydantic_ai.agent import AbstractAgent
     from pydantic_ai.usage import UsageLimits
+
+    from paigeant.agents.durability import Level
 
 
 def agent_activity(
@@ -47,7 +53,9 @@ class AgentActivity(Activity[..., Any]):
 
     ``prompt`` is that of steps that have none. ``deps`` makes the agent's dependencies on the worker, as
     ``Depends(deps)`` would; without it a step may carry them, if the agent's ``deps_type`` can be read from JSON.
-    ``usage_limits`` hold for one run of the agent.
+    ``usage_limits`` hold for one run of the agent. ``durable`` says what is not done again when a step runs again that
+    was interrupted: ``full``, no finished model request or tool call; ``model``, no model request; ``step``, nothing of
+    that. It needs a store.
     """
 
     def __init__(
@@ -58,10 +66,14 @@ class AgentActivity(Activity[..., Any]):
         prompt: str | None = None,
         deps: Callable[..., Any] | None = None,
         usage_limits: UsageLimits | None = None,
+        durable: Level = "full",
         **options: Any,
     ) -> None:
+        if durable not in LEVELS:
+            raise ConfigurationError(f"activity {name!r}: durable is {durable!r}", hint=f"one of {', '.join(LEVELS)}")
         self.agent = agent
         self.usage_limits = usage_limits
+        self.durable = durable
         self.makes_deps = deps is not None
         self.step_only = frozenset({"conversation", "deps"} if prompt is None else {"conversation", "deps", "prompt"})
 
@@ -76,16 +88,26 @@ class AgentActivity(Activity[..., Any]):
         super().__init__(run, name=name, **options | {"namespace": {"ActivityContext": ActivityContext}})
 
     async def _run(self, prompt: str, ctx: ActivityContext, conversation: str | None, deps: Any) -> Any:
+        from paigeant.agents.durability import Durability, is_dead_end, replays
+
         talk = Conversation(conversation) if conversation else None
         messages, usage = talk.so_far(ctx.variables) if talk else (None, None)
-        result = await self.agent.run(
-            prompt,
-            deps=deps,
-            instructions=known_so_far(ctx),
-            message_history=messages,
-            usage=usage,
-            usage_limits=self.usage_limits,
-        )
+        journal = await Journal.open(ctx, keep=self.durable != "step")
+        try:
+            with replays():
+                result = await self.agent.run(
+                    prompt,
+                    deps=deps,
+                    instructions=known_so_far(ctx),
+                    message_history=messages,
+                    usage=usage,
+                    usage_limits=self.usage_limits,
+                    capabilities=[Durability(journal, self.durable)],
+                )
+        except Exception as error:
+            if is_dead_end(error):
+                await journal.restart()
+            raise
         if talk:
             talk.carry(result, ctx.variables)
         return result.output

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from paigeant.errors import StoreError
 from paigeant.events import Cancellation
+from paigeant.journal import Turn, Unit
 from paigeant.store import (
     DeadLetter,
     EventRecord,
@@ -22,7 +23,7 @@ from paigeant.store import (
     WorkerRecord,
     WorkflowRecord,
 )
-from paigeant.stores import keys, locks, posted, present, reading, scheduled, steering, waiting
+from paigeant.stores import journals, keys, locks, posted, present, reading, scheduled, steering, waiting
 from paigeant.stores.access import PATIENCE
 from paigeant.stores.advance import Advance
 from paigeant.stores.present import SILENCE
@@ -52,6 +53,20 @@ class SqlStore(Advance, Store):
 
     async def mark_sent(self, correlation_id: str) -> None:
         await self._in_transaction(lambda writer, _: keys.mark_sent(writer, correlation_id))
+
+    # --- journals of agent steps -------------------------------------------------------------------------------
+
+    async def take_journal(self, turn: Turn) -> Sequence[Unit] | None:
+        return await self._in_transaction(lambda writer, _: journals.take(writer, turn))
+
+    async def write_unit(self, turn: Turn, unit: Unit) -> bool:
+        return await self._in_transaction(lambda writer, now: journals.write(writer, turn, unit, now))
+
+    async def restart_journal(self, turn: Turn) -> bool:
+        return await self._in_transaction(lambda writer, _: journals.restart(writer, turn))
+
+    async def units(self, correlation_id: str, step_id: str | None = None) -> Sequence[Unit]:
+        return await self._run(lambda: journals.of_workflow(self._reader, correlation_id, step_id))
 
     # --- locks -------------------------------------------------------------------------------------------------
 

@@ -148,6 +148,33 @@ locks = Table(
     Column("worker", Text),
     Column("until", Double),
 )
+journals = Table(
+    "paigeant_journal",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("step_id", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("holder", Text),
+    Column("attempt", Integer),
+    Column("resumes", Integer),
+    Column("deliveries", Integer),
+    Column("edition", Integer),
+)
+units = Table(
+    "paigeant_unit",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("step_id", Text, primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("edition", Integer, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("name", Text),
+    Column("digest", Text),
+    Column("value", JsonText),
+    Column("usage", JsonText),
+    Column("worker", Text),
+    Column("at", Double),
+)
 dead_letters = Table(
     "paigeant_dead_letter",
     metadata,

@@ -91,6 +91,18 @@ def arm_record() -> None:
     SqlStore.record = deadly  # type: ignore[method-assign]
 
 
+def arm_unit() -> None:
+    """Die when a unit of an agent is written down and nobody has used it."""
+    write = SqlStore.write_unit
+
+    async def deadly(self: Any, turn: Any, unit: Any) -> bool:
+        await write(self, turn, unit)
+        die()
+        return True
+
+    SqlStore.write_unit = deadly  # type: ignore[method-assign]
+
+
 def arm_inside() -> None:
     service.inside = lambda step: die() if step == STEP else None
 
@@ -98,6 +110,7 @@ def arm_inside() -> None:
 POINTS: dict[str, Callable[[], None]] = {
     "claimed": lambda: before(Runner, "run", lambda _, delivery: carries(delivery)),
     "inside": arm_inside,
+    "unit": arm_unit,
     "before settling": lambda: before(Dispatcher, "carry_out", lambda _, plan, delivery, *a, **k: carries(delivery)),
     "in the transaction": lambda: after(SqlLedger, "write", tells),
     "after the commit": lambda: after(SqlQueue, "exchange", settles),
@@ -143,6 +156,8 @@ def again() -> None:
 if __name__ == "__main__":
     if point := os.environ.get("CRASH_AT"):
         POINTS[point]()
+    if os.environ.get("CRASH_AGENT"):
+        import agents  # noqa: F401 - once, before any process is forked
     if os.environ.get("CRASH_AGAIN"):
         again()
     asyncio.run(main())

@@ -134,6 +134,10 @@ def make_app(broker: str, store: str | None = None, name: str = "crash", **optio
     app.activity(guarded, lock="guarded")
     app.activity(mortal, lock="guarded")
     app.activity(steady).compensate(unsteady)
+    if "CRASH_AGENT" in os.environ:
+        from agents import weather
+
+        app.activity(weather)
     return app
 
 

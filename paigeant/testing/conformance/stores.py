@@ -19,9 +19,11 @@ from paigeant.events import (
     WorkflowCompleted,
     WorkflowDispatched,
 )
+from paigeant.journal import Turn, Unit
 from paigeant.store import KeyState, KeyUse, Lock, ScheduleRecord, Status, Store, WorkerRecord
 from paigeant.testing.conformance.waiting import in_loop, until
 from paigeant.transport import Outgoing
+from paigeant.usage import Usage
 
 
 class StoreConformance:
@@ -406,6 +408,72 @@ class StoreConformance:
             await store.record([_dispatched("w")])
             assert await asyncio.to_thread(lambda: asyncio.run(store.find("w"))) == ["w"]
 
+    # --- journals of agent steps ------------------------------------------------------------------------------
+
+    @in_loop
+    async def test_a_journal_is_continued_by_the_turn_that_took_it_last(self, store: Store) -> None:
+        """It has all that was written before; an earlier one can neither write nor take it back."""
+        async with _connected(store):
+            first, second = _turn("w", "first"), _turn("w", "second", deliveries=2)
+            assert await store.take_journal(first) == []
+            assert await store.write_unit(first, _unit("model:1"))
+            taken = await store.take_journal(second)
+            assert not await store.write_unit(first, _unit("tool:1:a"))
+            assert not await store.restart_journal(first)
+            assert await store.take_journal(first) is None
+            assert await store.write_unit(second, _unit("tool:1:a"))
+            assert await store.take_journal(_turn("w", "third", attempt=2)) is not None
+            kept = [unit.key for unit in await store.units("w")]
+        assert taken is not None
+        assert [(unit.key, unit.name, unit.value, unit.usage, unit.step_id) for unit in taken] == [
+            ("model:1", "model", {"said": ["\x00", 1]}, Usage(requests=1, input_tokens=5), "1")
+        ]
+        assert kept == ["model:1", "tool:1:a"]
+
+    @in_loop
+    async def test_of_two_equal_turns_the_one_that_took_the_journal_last_writes_it(self, store: Store) -> None:
+        """Some brokers do not count beyond the second delivery."""
+        async with _connected(store):
+            first, second = _turn("w", "first", deliveries=2), _turn("w", "second", deliveries=2)
+            assert await store.take_journal(first) == []
+            assert await store.take_journal(second) == []
+            assert not await store.write_unit(first, _unit("model:1"))
+            assert await store.write_unit(second, _unit("model:1"))
+
+    @in_loop
+    async def test_a_unit_is_never_written_over(self, store: Store) -> None:
+        """The first one stays, also when it is written again because nobody knew whether it was."""
+        async with _connected(store):
+            turn = _turn("w", "first")
+            await store.take_journal(turn)
+            assert await store.write_unit(turn, _unit("model:1"))
+            assert await store.write_unit(turn, replace(_unit("model:1"), value="other"))
+            assert [unit.value for unit in await store.units("w", "1")] == [{"said": ["\x00", 1]}]
+
+    @in_loop
+    async def test_a_journal_that_begins_anew_is_empty_and_what_it_used_stays_known(self, store: Store) -> None:
+        """It is another edition."""
+        async with _connected(store):
+            turn, later = _turn("w", "first"), _turn("w", "second", attempt=2)
+            await store.take_journal(turn)
+            await store.write_unit(turn, _unit("model:1"))
+            assert await store.restart_journal(turn)
+            assert await store.take_journal(later) == []
+            assert await store.write_unit(later, _unit("model:1"))
+            assert await store.take_journal(_turn("v", "other")) == []
+            assert [unit.key for unit in await store.units("w", "1")] == ["model:1", "model:1"]
+            assert await store.units("w", "2") == []
+
+    @in_loop
+    async def test_units_are_written_side_by_side(self, store: Store) -> None:
+        """Those of tool calls that run at once."""
+        async with _connected(store):
+            turn = _turn("w", "first")
+            await store.take_journal(turn)
+            written = await asyncio.gather(*(store.write_unit(turn, _unit(f"tool:1:{name}")) for name in "abcdef"))
+            assert all(written)
+            assert {unit.key for unit in await store.units("w")} == {f"tool:1:{name}" for name in "abcdef"}
+
 
 @asynccontextmanager
 async def _connected(store: Store) -> AsyncGenerator[None]:
@@ -490,3 +558,13 @@ def _waiting(wait_id: str, workflow: str, at: float) -> MessageHeld:
     return MessageHeld(
         correlation_id=workflow, at=at, wait_id=wait_id, step_id="1", activity="a", key="lock:k", queue="q", body=b"m"
     )
+
+
+def _turn(workflow: str, holder: str, **order: int) -> Turn:
+    order = {"attempt": 1, "resumes": 0, "deliveries": 1} | order
+    return Turn(correlation_id=workflow, step_id="1", epoch=0, holder=holder, **order)
+
+
+def _unit(key: str) -> Unit:
+    usage = Usage(requests=1, input_tokens=5)
+    return Unit(key=key, name="model", digest="d", value={"said": ["\x00", 1]}, usage=usage, worker="w")

@@ -1,0 +1,138 @@
+"""Writing and reading the journal of an agent step while the agent runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from pydantic_core import to_json
+
+from paigeant.context import ActivityContext
+from paigeant.errors import JournalMismatch, StoreError, StoreRefused, Superseded
+from paigeant.interrupts import Retry
+from paigeant.journal import Turn, Unit
+from paigeant.store import Store
+from paigeant.usage import NOTHING, Usage, total
+
+log = structlog.stdlib.get_logger("paigeant.agents")
+
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between two tries to write a unit down."""
+
+_TAKEN_OVER = "another worker has taken the step over"
+
+
+@dataclass(slots=True)
+class Journal:
+    """What an agent step has done, for one run of it. A unit that is in the journal is not done again.
+
+    Without a store nothing is kept: a step that runs again does everything again. ``spent`` is what the units of this
+    step used, each counted once, those of earlier editions included.
+    """
+
+    context: ActivityContext
+    turn: Turn
+    store: Store | None = None
+    recorded: dict[str, Unit] = field(default_factory=dict)
+    spent: Usage = NOTHING
+    replayed: int = 0
+    executed: int = 0
+
+    @classmethod
+    async def open(cls, context: ActivityContext, *, keep: bool = True) -> Journal:
+        """Continue the journal of the step that runs here; no earlier run of it can write any more.
+
+        Unless it is to ``keep``, or if there is no store, nothing is written down.
+
+        Raises:
+            Superseded, Retry: a later run of the step has begun.
+            StoreError: the store cannot be read.
+        """
+        message, store = context.message, context._store if keep else None
+        turn = Turn(
+            correlation_id=message.correlation_id,
+            step_id=message.step.id,
+            epoch=message.epoch,
+            attempt=message.attempt,
+            resumes=message.resumes,
+            deliveries=context.deliveries,
+            holder=f"{context._worker}:{uuid4().hex}",
+        )
+        journal = cls(context, turn, store)
+        if store is not None:
+            await journal._take(store)
+        return journal
+
+    async def _take(self, store: Store) -> None:
+        units = await store.take_journal(self.turn)
+        if units is None:
+            self._give_way()
+        else:
+            self.recorded = {unit.key: unit for unit in units}
+            done = await store.units(self.turn.correlation_id, self.turn.step_id)
+            self.spent = total(unit.usage for unit in done)
+
+    def find(self, key: str, name: str, asked: str) -> Unit | None:
+        """What came of this unit, if it is finished.
+
+        Raises:
+            JournalMismatch: at this place of the run the journal has something else.
+        """
+        unit = self.recorded.get(key)
+        if unit is None:
+            return None
+        if (unit.name, unit.digest) != (name, asked):
+            raise JournalMismatch(
+                f"the journal of step {self.turn.step_id!r} does not match: unit {key!r} was {unit.name!r}"
+                f"{', asked something else' if unit.name == name else f', and is {name!r} now'}",
+                hint="run the code that wrote it, or dispatch the workflow again",
+            )
+        self.replayed += 1
+        return unit
+
+    async def add(self, unit: Unit, is_kept: bool = True) -> None:
+        """Count a finished unit and, if it is kept, write it down as soon as the store takes it: it was paid for.
+
+        Raises:
+            Superseded, Retry: a later run of the step has begun.
+        """
+        self.executed += 1
+        self.spent = self.spent.plus(unit.usage)
+        pause = _SHORTEST_PAUSE
+        while self.store is not None and is_kept:
+            try:
+                if not await self.store.write_unit(self.turn, unit):
+                    self._give_way()
+                return
+            except StoreRefused:
+                raise
+            except StoreError as error:
+                log.warning("cannot write the journal, trying again", error=str(error), delay=pause)
+            await self.context.heartbeat()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def restart(self) -> None:
+        """Forget what led to a dead end: the next attempt begins from the beginning."""
+        if self.store is not None and not await self.store.restart_journal(self.turn):
+            self._give_way()
+
+    def _give_way(self) -> None:
+        """Raised where the lease is lost as well; without that it is ours, and the next attempt comes last."""
+        if self.context._delivery.lease.lost:
+            raise Superseded(_TAKEN_OVER)
+        raise Retry(_TAKEN_OVER, after=1.0, counted=False)
+
+
+def digest(asked: Iterable[Any]) -> str:
+    """A short name for what a unit was asked. What cannot be written as JSON counts by its type."""
+    return sha256(to_json(list(asked), fallback=_by_type, inf_nan_mode="strings")).hexdigest()[:32]
+
+
+def _by_type(value: Any) -> str:
+    return type(value).__qualname__

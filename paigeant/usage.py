@@ -1,0 +1,45 @@
+"""What agent steps use: requests, tool calls, tokens and money."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Self
+
+from pydantic import Field
+
+from paigeant.wire import WireModel
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Usage(WireModel):
+    """What was used. ``cost`` is US dollars, without that of ``unpriced`` requests, whose price nobody knows."""
+
+    requests: Count = 0
+    tool_calls: Count = 0
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    unpriced: Count = 0
+
+    @property
+    def tokens(self) -> int:
+        """Both ways."""
+        return self.input_tokens + self.output_tokens
+
+    def __bool__(self) -> bool:
+        return self != NOTHING
+
+    def plus(self, *others: Usage) -> Self:
+        """The sum."""
+        parts = (self, *others)
+        sums = {name: sum(getattr(one, name) for one in parts) for name in type(self).model_fields}
+        return self.model_copy(update=sums)
+
+
+NOTHING = Usage()
+
+
+def total(parts: Iterable[Usage]) -> Usage:
+    """The sum of all."""
+    return NOTHING.plus(*parts)

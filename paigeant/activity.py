@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from paigeant.context import ActivityContext, takes_context
 from paigeant.depends import Providers
 from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
+from paigeant.failure import Verdict
 from paigeant.lock import LockName
 from paigeant.retry import ErrorMatch, RetryPolicy, RetryRules
 from paigeant.slip import ActivitySpec, RoutingSlip, Undo
@@ -311,6 +312,10 @@ class Activity(Generic[P, R]):
         except ValidationError as error:
             text = f"activity {self.name!r}, parameter {parameter.name!r} ({source}): {problem(error)}"
             raise InvalidInput(text) from error
+
+    def judge(self, error: BaseException) -> Verdict | None:
+        """What the activity knows about an error of its own; None: nothing that its retry policy does not."""
+        return None
 
     # --- taking it back --------------------------------------------------------------------------------------
 

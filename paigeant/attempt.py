@@ -15,7 +15,7 @@ from paigeant.dispatch import Dispatcher
 from paigeant.errors import Superseded
 from paigeant.events import Event
 from paigeant.facts import PlanSteps
-from paigeant.failure import Failure, after, error_info
+from paigeant.failure import Failure, Verdict, after, error_info
 from paigeant.forward import again
 from paigeant.interrupts import Terminate
 from paigeant.invocation import invoke
@@ -115,10 +115,16 @@ class Attempts:
             progress=context.reported,
         )
         try:
+            failure = replace(failure, verdict=self._verdict(activity, error))
             excused = self.breakers.excuse(activity, failure, execution.finished_at)
             return after(replace(failure, excused=excused))
         except Exception as broken:  # what the developer wrote to judge errors has one itself
             return Faulted(execution, error_info(broken))
+
+    def _verdict(self, activity: Activity[..., Any], error: BaseException) -> Verdict | None:
+        """Without a store nothing can wait for an operator: it fails, and says why."""
+        said = activity.judge(error)
+        return Verdict.NEVER if said is Verdict.PARK and self.dispatcher.store is None else said
 
 
 def _stopped(stop: Stop, execution: Execution, *, ran: bool) -> Cancelled | None:

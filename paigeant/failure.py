@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from paigeant.errors import ConfigurationError, MessageError
@@ -17,12 +18,24 @@ from paigeant.values import printable
 _LONGEST_TEXT = 16_384
 
 
+class Verdict(Enum):
+    """What an activity knows about its errors that a retry policy cannot know."""
+
+    LATER = "later"
+    """It works again by itself: another attempt follows, and this one does not count."""
+    PARK = "park"
+    """It works again when somebody has done something: the step waits for an operator."""
+    NEVER = "never"
+    """It would fail again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """An attempt that ended with an error, and what its step and activity say about errors.
 
     ``children`` and ``progress`` are what the attempt had dispatched and reported. With ``excused`` the activity is
-    known to fail: the attempt does not count, and the next one follows after so many seconds.
+    known to fail: the attempt does not count, and the next one follows after so many seconds. ``verdict`` is what the
+    activity says about this error.
     """
 
     error: BaseException
@@ -33,13 +46,16 @@ class Failure:
     children: tuple[PaigeantMessage, ...] = ()
     progress: Any = None
     excused: float | None = None
+    verdict: Verdict | None = None
 
     @property
     def is_curable(self) -> bool:
         """Whether another attempt may help: never with input or configuration that cannot get better."""
         if isinstance(self.error, Retry):
             return True
-        return not isinstance(self.error, MessageError | ConfigurationError) and self.rules.allow(self.error)
+        if self.verdict is Verdict.NEVER or isinstance(self.error, MessageError | ConfigurationError):
+            return False
+        return self.rules.allow(self.error)
 
 
 def after(failure: Failure) -> Outcome:
@@ -49,6 +65,8 @@ def after(failure: Failure) -> Outcome:
     info = error_info(failure.error)
     if not failure.is_curable:
         return Faulted(failure.execution, info)
+    if failure.verdict is Verdict.PARK:
+        return Exhausted(failure.execution, info, failure.progress)
     again = _again(failure, info)
     if again is not None and _comes_too_late(failure.message, again):
         return Faulted(failure.execution, info)
@@ -74,6 +92,9 @@ def _again(failure: Failure, info: ErrorInfo) -> Retrying | None:
         asked, counted = error.after, error.counted
     elif failure.excused is not None:
         asked, counted = failure.excused, False
+    elif failure.verdict is Verdict.LATER:
+        said = retry_after(error, failure.execution.finished_at)
+        asked, counted = policy.wait(failure.message.attempt) if said is None else said, False
     elif policy.retries and (said := retry_after(error, failure.execution.finished_at)) is not None:
         asked, counted = said, False
     if counted and not policy.allows(tries):

@@ -15,9 +15,11 @@ from paigeant.agents.journal import Journal
 from paigeant.agents.knowledge import known_so_far
 from paigeant.agents.naming import variable_of
 from paigeant.agents.outputs import output_type
+from paigeant.agents.verdicts import verdict
 from paigeant.context import ActivityContext
 from paigeant.depends import Depends
 from paigeant.errors import ConfigurationError, InvalidArguments
+from paigeant.failure import Verdict
 from paigeant.slip import ActivitySpec
 from paigeant.values import adapter, jsonable
 
@@ -111,6 +113,9 @@ class AgentActivity(Activity[..., Any]):
         if talk:
             talk.carry(result, ctx.variables)
         return result.output
+
+    def judge(self, error: BaseException) -> Verdict | None:
+        return verdict(error)
 
     # --- planning a step -------------------------------------------------------------------------------------
 

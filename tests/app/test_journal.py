@@ -11,7 +11,7 @@ import pytest
 from helpers import until_async
 from pydantic_ai import Agent, ModelRetry, RunContext
 from pydantic_ai.capabilities import ProcessEventStream, ProcessHistory
-from pydantic_ai.exceptions import ToolFailed
+from pydantic_ai.exceptions import ContentFilterError, ModelHTTPError, ToolFailed, UsageLimitExceeded
 from pydantic_ai.messages import (
     ModelMessage,
     ModelResponse,
@@ -390,3 +390,58 @@ async def test_a_tool_may_wait(app, running):
         assert await workflow.result(SOON) == "rain sun soon snow"
     assert [script.done[f"request {turn}"] for turn in (1, 2, 3)] == [1, 1, 1]
     assert script.done["rained"] == script.done["snow"] == 1
+
+
+class Provider:
+    """A model that answers with these errors, one after the other, and then with a text."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    def __call__(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if self.errors:
+            raise self.errors.pop(0)
+        return ModelResponse([TextPart("at last")])
+
+
+def http(status: int, retry_after: float | None = None) -> ModelHTTPError:
+    error = ModelHTTPError(status, "some-model", body="says the provider")
+    error.retry_after = retry_after
+    return error
+
+
+async def test_a_provider_that_is_busy_is_asked_later(app, running):
+    """As it says, and without using up attempts: this activity has but one."""
+    provider = Provider(http(429, 0.05), http(529, 0.05), http(429, 0.05))
+    clerk = app.activity(Agent(FunctionModel(provider), name="clerk"))
+    async with running(app):
+        workflow = await app.dispatch(clerk.step(prompt="x"))
+        assert await workflow.result(SOON) == "at last"
+    retried = [event for event in await app.store.events(str(workflow)) if event.type == "step_retried"]
+    assert [(event.data["counted"], event.data["delay"]) for event in retried] == [(False, 0.05)] * 3
+
+
+async def test_a_provider_that_refuses_the_key_parks_the_step(app, running):
+    """It says so, and goes on when an operator lets it."""
+    clerk = app.activity(Agent(FunctionModel(Provider(http(401))), name="clerk"))
+    async with running(app):
+        workflow = await app.dispatch(clerk.step(prompt="x"))
+
+        async def parked() -> bool:
+            (step,) = (await workflow.record()).steps
+            return step.status == "parked" and "401" in step.error.message
+
+        await until_async(parked, SOON)
+        await workflow.retry()
+        assert await workflow.result(SOON) == "at last"
+
+
+@pytest.mark.parametrize("error", [http(400), UsageLimitExceeded("enough"), ContentFilterError("no")])
+async def test_what_would_be_refused_again_is_not_tried_again(app, running, error):
+    """Whatever the retry policy allows."""
+    provider = Provider(error)
+    clerk = app.activity(Agent(FunctionModel(provider), name="clerk"), retry=AT_ONCE)
+    async with running(app):
+        with pytest.raises(WorkflowFailed, match=type(error).__name__):
+            await (await app.dispatch(clerk.step(prompt="x"))).result(SOON)
+    assert provider.errors == []

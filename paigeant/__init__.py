@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from paigeant.join import quorum as quorum
     from paigeant.message import PaigeantMessage as PaigeantMessage
     from paigeant.retry import RetryPolicy as RetryPolicy
+    from paigeant.runway.agent import PaigeantAgent as PaigeantAgent
+    from paigeant.runway.dependencies import PreviousOutput as PreviousOutput
+    from paigeant.runway.dependencies import WorkflowDependencies as WorkflowDependencies
+    from paigeant.runway.dispatcher import WorkflowDispatcher as WorkflowDispatcher
+    from paigeant.runway.executor import ActivityExecutor as ActivityExecutor
+    from paigeant.runway.planner import PlannerAgentDeps as PlannerAgentDeps
+    from paigeant.runway.planner import create_planner_agent as create_planner_agent
     from paigeant.scattering import scatter as scatter
     from paigeant.scattering import scatter_map as scatter_map
     from paigeant.slip import ActivitySpec as ActivitySpec
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
     from paigeant.store import Store as Store
     from paigeant.transport import BaseTransport as BaseTransport
     from paigeant.transports import get_transport as get_transport
+    from paigeant.transports.memory import InMemoryTransport as InMemoryTransport
     from paigeant.worker import Worker as Worker
     from paigeant.workflow import Workflow as Workflow
 
@@ -65,6 +73,14 @@ _HOMES = {
     "PaigeantMessage": "paigeant.message",
     "BaseTransport": "paigeant.transport",
     "get_transport": "paigeant.transports",
+    "InMemoryTransport": "paigeant.transports.memory",
+    "PaigeantAgent": "paigeant.runway.agent",
+    "WorkflowDispatcher": "paigeant.runway.dispatcher",
+    "ActivityExecutor": "paigeant.runway.executor",
+    "WorkflowDependencies": "paigeant.runway.dependencies",
+    "PreviousOutput": "paigeant.runway.dependencies",
+    "create_planner_agent": "paigeant.runway.planner",
+    "PlannerAgentDeps": "paigeant.runway.planner",
 }
 
 __all__ = ["__version__", *_HOMES]

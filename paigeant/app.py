@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import copy
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
@@ -101,6 +102,8 @@ class App:
         self.declared_schedules: dict[str, Schedule] = {}
         self.observers = tuple(observers)
         self._overrides = Provider()
+        self.everywhere: list[App] = [self]
+        """Itself, and what :meth:`on` made of it."""
         self._lock = threading.RLock()
         _apps.add(self)
 
@@ -248,6 +251,25 @@ class App:
         self.settings = self.settings.model_copy(update={name: url for name, url in urls.items() if url})
         _check_broker(self.settings.broker_url)
 
+    def on(self, transport: BaseTransport) -> App:
+        """The App whose activities are these and whose messages this transport carries; itself, if it uses it anyway.
+
+        Its store is the same where one was named, else that of the transport's database.
+        """
+        if "transport" not in self.__dict__ and self.settings.broker_url == transport.url:
+            self.transport = transport
+        for app in self.everywhere:
+            if app.__dict__.get("transport") is transport:
+                return app
+        other = copy(self)
+        for made in ("transport", "store", "dispatcher"):
+            other.__dict__.pop(made, None)
+        other.settings = self.settings.model_copy(update={"broker_url": transport.url})
+        other.transport = transport
+        _apps.add(other)
+        self.everywhere.append(other)
+        return other
+
     @cached_property
     def transport(self) -> BaseTransport:
         """What carries the messages."""
@@ -320,6 +342,7 @@ class App:
         expires: When | None = None,
         deadline: When | None = None,
         idempotency_key: str | None = None,
+        obo_token: str | None = None,
     ) -> Workflow:
         """Send a workflow on its way. Takes activities, steps, names of activities of other services, or a slip.
 
@@ -330,6 +353,8 @@ class App:
         of then, or the workflow is not over within ``deadline`` of now, the workflow fails; both are seconds or a time.
 
         The same ``idempotency_key`` with the same name, steps, arguments and variables is the same workflow, sent once.
+
+        ``obo_token`` travels with the workflow: the token of the user on whose behalf it runs.
 
         Raises:
             IdempotencyConflict: the key stands for something else; under a running event loop, awaiting says so.
@@ -346,6 +371,7 @@ class App:
                 name=name or self.name,
                 routing_slip=slip,
                 deadline=times.deadline,
+                obo_token=obo_token,
             ).due(times.due_at)
         except ValidationError as error:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -73,7 +74,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return (init_settings, env_settings, dotenv_settings, PyprojectTomlConfigSettingsSource(settings_cls))
+        pyproject = PyprojectTomlConfigSettingsSource(settings_cls)
+        return (init_settings, env_settings, _older_name, dotenv_settings, pyproject)  # type: ignore[return-value]
+
+
+def _older_name() -> dict[str, Any]:
+    """``PAIGEANT_TRANSPORT``: another name for ``PAIGEANT_BROKER_URL``, which is stronger."""
+    url = os.environ.get("PAIGEANT_TRANSPORT")
+    return {"broker_url": url} if url else {}
 
 
 def load_settings(**arguments: Any) -> Settings:

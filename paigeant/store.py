@@ -10,6 +10,7 @@ from typing import Any
 
 from paigeant.events import Cancellation, ErrorInfo, Event
 from paigeant.journal import Turn, Unit
+from paigeant.offer import Offer
 from paigeant.transport import Ledger, Outgoing
 
 WORKER_ANNOUNCES_EVERY = 15.0
@@ -153,6 +154,7 @@ class WorkerRecord:
     """A worker process as it announced itself; ``alive`` says whether it did so lately.
 
     ``code`` names the code it runs, see :func:`paigeant.code_version.code_version`; empty when that is not known.
+    ``offers`` describe the activities it serves.
     """
 
     id: str
@@ -165,6 +167,7 @@ class WorkerRecord:
     started_at: float
     seen_at: float
     code: str = ""
+    offers: tuple[Offer, ...] = ()
     alive: bool = True
 
 

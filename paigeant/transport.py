@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paigeant.events import Event
+from paigeant.handed import HandedMessage
 
 if TYPE_CHECKING:
     from paigeant.message import PaigeantMessage
@@ -130,8 +131,10 @@ class BaseTransport(ABC):
         ``record`` is written in the same transaction by a store that was enlisted, and must be empty otherwise.
         """
 
-    async def publish(self, queue: str, message: PaigeantMessage) -> None:
-        """Publish one message."""
+    async def publish(self, queue: str, message: PaigeantMessage | HandedMessage) -> None:
+        """Publish one message. One that a worker's handler has in hand is forwarded by the worker instead."""
+        if isinstance(message, HandedMessage):
+            return
         await self.send([Outgoing(queue=queue, body=message.to_json(), id=message.id, priority=message.step.priority)])
 
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import Any
@@ -21,6 +21,8 @@ from paigeant.dispatch import queue_name
 from paigeant.errors import ConfigurationError, PaigeantError, StoreError
 from paigeant.health import Health
 from paigeant.locks import Locks
+from paigeant.offer import Offer
+from paigeant.offering import offer_of
 from paigeant.recovery import is_needed, refill
 from paigeant.runner import Runner
 from paigeant.steps import CONTROL
@@ -263,6 +265,7 @@ class Worker:
         store = self.app.store
         if store is None:
             return
+        code = code_version(self.app.source_files)
         record = WorkerRecord(
             id=self.name,
             app=self.app.name,
@@ -273,7 +276,8 @@ class Worker:
             concurrency=self.concurrency,
             started_at=self.app.clock.now(),
             seen_at=self.app.clock.now(),
-            code=code_version(self.app.source_files),
+            code=code,
+            offers=tuple(self._offers(code)),
         )
         while True:
             try:
@@ -281,6 +285,13 @@ class Worker:
             except StoreError as error:
                 log.warning("could not announce this worker", error=str(error))
             await asyncio.sleep(WORKER_ANNOUNCES_EVERY)
+
+    def _offers(self, version: str) -> Iterator[Offer]:
+        for activity in self.activities.values():
+            try:
+                yield offer_of(activity, self.app.queue_of(activity), version)
+            except ConfigurationError as error:  # its steps will say the same
+                log.warning("could not describe an activity", activity=activity.name, error=str(error))
 
     async def _withdraw(self) -> None:
         if self.app.store is not None:

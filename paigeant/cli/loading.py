@@ -40,7 +40,7 @@ def load(target: str) -> App:
 
 def candidates() -> list[str]:
     """Modules in the working directory that seem to have an App."""
-    made = re.compile(r"^\w+\s*(:[^=\n]+)?=\s*(paigeant\.)?App\(", re.MULTILINE)
+    made = re.compile(r"^\w+\s*(:[^=\n]+)?=\s*(paigeant\.)?(App|WorkflowDispatcher|PaigeantAgent)\(", re.MULTILINE)
     files = sorted(Path.cwd().glob("*.py"))[:200]
     return [path.stem for path in files if made.search(path.read_text(errors="replace"))]
 
@@ -168,34 +168,23 @@ def _short(filename: str) -> str:
 # --- the App in it ---------------------------------------------------------------------------------------------------
 
 
-def _apps(module: ModuleType) -> dict[str, App]:
-    """The Apps of a module by name; one with two names is one."""
-    from paigeant.app import App
-
-    found: dict[str, App] = {}
-    for name, value in vars(module).items():
-        if isinstance(value, App) and value not in found.values():
-            found[name] = value
-    return found
-
-
 def _named(module: ModuleType, where: str, attribute: str) -> App:
-    from paigeant.app import App
+    from paigeant.runway.modules import app_of, apps_in
 
     value: object = module
     for part in attribute.split("."):
         value = getattr(value, part, None)
-    if isinstance(value, App):
-        return value
+    if (app := app_of(value)) is not None:
+        return app
     found = f"{attribute!r} is a {type(value).__name__}, not an App"
     problem = found if value is not None else f"it has no {attribute!r}"
-    raise AppNotFound(f"cannot load the App from {where!r}: {problem}", hint=_choices(where, _apps(module)))
+    raise AppNotFound(f"cannot load the App from {where!r}: {problem}", hint=_choices(where, apps_in(module)))
 
 
 def _only(module: ModuleType, where: str) -> App:
-    from paigeant.app import App
+    from paigeant.runway.modules import app_of
 
-    if isinstance(app := getattr(module, "app", None), App):
+    if (app := app_of(getattr(module, "app", None))) is not None:
         return app
     for apps in _places(module):
         if len(apps) == 1:
@@ -211,9 +200,11 @@ def _only(module: ModuleType, where: str) -> App:
 
 def _places(module: ModuleType) -> Iterator[dict[str, App]]:
     """The module itself; for a package also its module ``app``."""
-    yield _apps(module)
+    from paigeant.runway.modules import apps_in
+
+    yield apps_in(module)
     if hasattr(module, "__path__") and _exists(f"{module.__name__}.app"):
-        yield _apps(_imported(f"{module.__name__}.app", f"{module.__name__}.app"))
+        yield apps_in(_imported(f"{module.__name__}.app", f"{module.__name__}.app"))
 
 
 def _choices(where: str, apps: dict[str, App]) -> str:

@@ -15,7 +15,7 @@ def workers(as_json: bool) -> None:
     """List the workers that announced themselves; one that was silent for a minute counts as gone."""
     found = ask_store(lambda store: store.workers())
     if as_json:
-        print_json([as_data(one) for one in found])
+        print_json([as_data(one, without=("offers",)) for one in found])
         return
     headers = ("worker", "app", "state", "concurrency", "started (UTC)", "seen (UTC)", "activities")
     print_table(headers, map(_row, found), none="no workers")

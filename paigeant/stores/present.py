@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -19,7 +20,8 @@ _FORGOTTEN_AFTER = 24 * 3600
 
 def announce(connection: Connection, now: float, worker: WorkerRecord) -> None:
     """It is alive; those that have not been for a day are forgotten."""
-    row = {column.name: getattr(worker, column.name) for column in workers.columns} | {"seen_at": now}
+    row = {column.name: getattr(worker, column.name) for column in workers.columns}
+    row |= {"seen_at": now, "offers": [asdict(offer) for offer in worker.offers]}
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(workers).values(row)
     connection.execute(delete(workers).where(workers.c.seen_at < now - _FORGOTTEN_AFTER))
     connection.execute(insert.on_conflict_do_update(index_elements=[workers.c.id], set_=row))

@@ -6,12 +6,13 @@ it should be becomes nothing, so that one such row stops neither a reader nor a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row
 
 from paigeant.events import Cancellation, ErrorInfo
+from paigeant.offer import Offer
 from paigeant.store import (
     DeadLetter,
     EventRecord,
@@ -197,7 +198,23 @@ def worker(row: Row[Any], alive_since: float) -> WorkerRecord:
         started_at=_number(row.started_at),
         seen_at=seen_at,
         code=text(row.code),
+        offers=_offers(row.offers),
         alive=seen_at >= alive_since,
+    )
+
+
+def _offers(value: Any) -> tuple[Offer, ...]:
+    return tuple(_offer(one) for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
+
+
+def _offer(data: Mapping[str, Any]) -> Offer:
+    return Offer(
+        name=text(data.get("name")),
+        queue=text(data.get("queue")),
+        description=text(data.get("description")),
+        input=_mapping(data.get("input")),
+        output=_mapping(data.get("output")),
+        version=text(data.get("version")),
     )
 
 

@@ -201,6 +201,7 @@ workers = Table(
     Column("started_at", Double),
     Column("seen_at", Double),
     Column("code", Text),
+    Column("offers", JsonText),
 )
 schedules = Table(
     "paigeant_schedule",

@@ -29,7 +29,13 @@ from paigeant.urls import is_database_url, masked
 if TYPE_CHECKING:
     from kombu import Connection
 
-_NAMES = {"memory": "memory://", "inmemory": "memory://", "in-memory": "memory://"}
+_NAMES = {
+    "memory": "memory://",
+    "inmemory": "memory://",
+    "in-memory": "memory://",
+    "redis": "redis://localhost:6379/0",
+    "rabbitmq": "amqp://localhost",
+}
 """Short names that documents use for a URL."""
 
 # For kombu programs: Connection("paigeant+sqlite:///queue.db"), Connection("redis-streams+redis://localhost/0").
@@ -50,7 +56,8 @@ def get_transport(
 ) -> BaseTransport:
     """The transport for a broker URL, one instance per URL and process; default: the broker of the settings.
 
-    ``"memory"`` and ``"inmemory"`` are short for ``memory://``, whose messages live in this process only.
+    ``"inmemory"`` and ``"memory"`` are short for ``memory://``, whose messages live in this process only; ``"redis"``
+    and ``"rabbitmq"`` are those servers on this machine.
     ``durability="best_effort"`` allows brokers that may lose messages.
 
     Raises:
@@ -104,8 +111,11 @@ def _refuse_weaker(url: str, settings: Settings) -> None:
 
 def _make(url: str, lease_seconds: float) -> BaseTransport:
     from paigeant.transports.kombu import KombuTransport
+    from paigeant.transports.memory import InMemoryTransport
 
     need_driver(scheme_of(url))
+    if features_of(scheme_of(url)).durability is Durability.VOLATILE:
+        return InMemoryTransport(url)
     features, connection = _plan(url, lease_seconds)
     try:
         connection()  # does not connect, but kombu reads the URL

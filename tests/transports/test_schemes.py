@@ -111,6 +111,9 @@ def test_a_broker_that_may_lose_messages_is_accepted_by_name(
 def test_memory_needs_no_permission() -> None:
     """Nobody expects to keep what is in one process."""
     assert get_transport("memory").features.durability is Durability.VOLATILE
+    assert get_transport("inmemory") is get_transport("memory")
+    assert get_transport("redis").url == "redis://localhost:6379/0"
+    assert get_transport("rabbitmq").url == "amqp://localhost"
 
 
 # --- what it says ----------------------------------------------------------------------------------------------------

@@ -87,3 +87,11 @@ def test_settings_do_not_change_under_a_running_program():
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
         settings.broker_url = "memory://"
+
+
+def test_the_broker_has_an_older_name(place, monkeypatch):
+    """The documents' PAIGEANT_TRANSPORT, where PAIGEANT_BROKER_URL is not set."""
+    monkeypatch.setenv("PAIGEANT_TRANSPORT", "redis")
+    assert load_settings().broker_url == "redis"
+    monkeypatch.setenv("PAIGEANT_BROKER_URL", "memory://")
+    assert load_settings().broker_url == "memory://"

@@ -20,6 +20,7 @@ from paigeant.events import (
     WorkflowDispatched,
 )
 from paigeant.journal import Turn, Unit
+from paigeant.offer import Offer
 from paigeant.store import KeyState, KeyUse, Lock, ScheduleRecord, Status, Store, WorkerRecord
 from paigeant.testing.conformance.waiting import in_loop, until
 from paigeant.transport import Outgoing
@@ -375,6 +376,7 @@ class StoreConformance:
             left = await store.workers()
         assert [(one.id, one.alive, one.queues) for one in found] == [("b", True, ("q",)), ("a", True, ("q",))]
         assert {one.code for one in found} == {"0123456789ab"}
+        assert [one.offers for one in found] == [(_OFFER,), (_OFFER,)]
         assert [one.id for one in left] == ["b"]
 
     @in_loop
@@ -535,6 +537,9 @@ def _first(name: str) -> Outgoing:
     return _out(f"{name}-1")
 
 
+_OFFER = Offer(name="a", queue="q", description="Does a.", input={"type": "object"}, version="0123456789ab")
+
+
 def _worker(name: str, started_at: float = 1.0) -> WorkerRecord:
     return WorkerRecord(
         id=name,
@@ -547,6 +552,7 @@ def _worker(name: str, started_at: float = 1.0) -> WorkerRecord:
         started_at=started_at,
         seen_at=started_at,
         code="0123456789ab",
+        offers=(_OFFER,),
     )
 
 

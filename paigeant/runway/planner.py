@@ -1,0 +1,95 @@
+"""An agent that plans workflows: from a request in words to steps that workers serve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai.models import Model
+
+from paigeant.context import ActivityContext
+from paigeant.errors import ConfigurationError
+from paigeant.offer import Offer
+from paigeant.runway.dispatcher import WorkflowDispatcher
+
+_TASK = """\
+You turn requests into workflows. Choose from the activities below those that fulfil the request, in the order in which
+they have to run, and dispatch them with the tool dispatch_workflow, once. Variables hold what the request says that the
+activities need: a variable fills the arguments of its name in every activity; an argument that no variable fills is
+given the output of the activity before. Answer with the id that the tool returns."""
+
+_CORRECTIONS = 3
+"""How often the model may correct a plan that was refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerAgentDeps:
+    """What a planner works with: where its workflows are dispatched, and the token of the user who asks."""
+
+    workflow_dispatcher: WorkflowDispatcher
+    user_obo_token: str | None = None
+
+
+def create_planner_agent(model: Model | str | None = None, **options: Any) -> Agent[PlannerAgentDeps, str]:
+    """An agent with the tool ``dispatch_workflow(activity_names, variables)``, which answers with the workflow's id.
+
+    It knows the activities of its dispatcher's App and what that was given to be inserted, and those that workers
+    announce in the store, with their descriptions and arguments. A plan with an unknown name, or with arguments that do
+    not fit, goes back to the model to be corrected. ``options`` are those of :class:`pydantic_ai.Agent`.
+    """
+    given: dict[str, Any] = {"name": "planner", "instructions": _TASK, "defer_model_check": True} | options
+    planner: Agent[PlannerAgentDeps, str] = Agent(model, deps_type=PlannerAgentDeps, **given)
+    planner.instructions(_catalog)
+    planner.tool(retries=_CORRECTIONS)(dispatch_workflow)
+    return planner
+
+
+async def dispatch_workflow(
+    ctx: RunContext[PlannerAgentDeps], activity_names: list[str], variables: dict[str, Any] | None = None
+) -> str:
+    """Dispatch a workflow of these activities, in this order, and return its id.
+
+    Args:
+        ctx: The run.
+        activity_names: Names of activities, in the order in which they are to run.
+        variables: What the activities are to know, by name.
+    """
+    dispatcher = ctx.deps.workflow_dispatcher
+    offers = await dispatcher.offers()
+    if unknown := [name for name in activity_names if name not in offers]:
+        raise ModelRetry(f"There is no activity {unknown[0]!r}. There are: {', '.join(sorted(offers)) or 'none'}.")
+    steps = [dispatcher.planned(offers[name]) for name in activity_names]
+    try:
+        if (step := _running_step()) is not None:
+            return step.dispatch(*steps, variables=variables)
+        return await dispatcher.dispatch_workflow(steps, variables=variables, obo_token=ctx.deps.user_obo_token)
+    except ConfigurationError as error:
+        raise ModelRetry(f"This cannot be dispatched: {error}") from error
+
+
+async def _catalog(ctx: RunContext[PlannerAgentDeps]) -> str:
+    offers = await ctx.deps.workflow_dispatcher.offers()
+    lines = [_line(offer) for _, offer in sorted(offers.items())]
+    return "Activities:\n" + ("\n".join(lines) or "(none is known)")
+
+
+def _line(offer: Offer) -> str:
+    about = f": {offer.description}" if offer.description else ""
+    return f"- {offer.name}{about}\n  arguments: {_short(offer.input)}"
+
+
+def _short(schema: Mapping[str, Any]) -> str:
+    """The arguments, and the types they are made of."""
+    types = f", where $defs are {json.dumps(schema['$defs'])}" if "$defs" in schema else ""
+    return json.dumps(schema.get("properties", {})) + types
+
+
+def _running_step() -> ActivityContext | None:
+    """The step that runs the planner, if one does: what a step dispatches, it dispatches once however often it runs."""
+    try:
+        return ActivityContext.current()
+    except LookupError:
+        return None

@@ -1,0 +1,1 @@
+ALTER TABLE paigeant_worker ADD COLUMN offers TEXT NOT NULL DEFAULT '[]';

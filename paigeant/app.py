@@ -36,7 +36,7 @@ from paigeant.slip import ActivitySpec, RoutingSlip
 from paigeant.steering import Steering
 from paigeant.steps import CONTROL
 from paigeant.store import Store
-from paigeant.stores import open_store, store_url
+from paigeant.stores import open_keeper, open_store, store_url
 from paigeant.timers import Timers
 from paigeant.times import Times, When
 from paigeant.transport import BaseTransport
@@ -82,6 +82,7 @@ class App:
         lease_seconds: float | None = None,
         max_deliveries: int | None = None,
         message_limit: int | None = None,
+        claim_check: str | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.name = name
@@ -93,6 +94,7 @@ class App:
             lease_seconds=lease_seconds,
             max_deliveries=max_deliveries,
             message_limit=message_limit,
+            claim_check=claim_check,
         )
         _check_broker(self.settings.broker_url)
         self.prefix = self.settings.queue_prefix or name
@@ -296,6 +298,9 @@ class App:
             prefix=self.prefix,
             message_limit=self.settings.message_limit,
             observers=self.observers,
+            keeper=open_keeper(url) if (url := self.settings.claim_check) else self.store,
+            large=self.settings.claim_check_from,
+            value_limit=self.settings.value_limit,
         )
 
     @property

@@ -7,7 +7,9 @@ import json
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from paigeant.aside import named
 from paigeant.errors import MalformedMessage, MessageTooLarge, NotSerializable, UnsupportedVersion
+from paigeant.kept import written
 from paigeant.message import REQUIRED, SPEC_VERSION, PaigeantMessage
 from paigeant.values import printable
 
@@ -76,10 +78,6 @@ def _first_problem(error: ValidationError) -> str:
 
 
 def _largest_part(message: PaigeantMessage) -> tuple[str, int]:
-    slip = message.routing_slip
-    parts = {f"variables[{name!r}]": value for name, value in slip.variables.items()}
-    parts |= {f"the output of {entry.name!r}": entry.output for entry in slip.log}
-    parts |= {f"{step.name}.arguments[{k!r}]": v for step in slip.itinerary for k, v in step.arguments.items()}
-    parts |= {f"{step.name}.prompt": step.prompt for step in slip.itinerary if step.prompt}
-    sizes = {name: len(json.dumps(value)) for name, value in parts.items()}
-    return max(sizes.items(), key=lambda item: item[1], default=("the itinerary", len(message.to_json())))
+    sizes = {what: len(written(value)) for what, value in named(message).items()}
+    empty = ("the itinerary", len(message.to_json()))
+    return max(sizes.items(), key=lambda item: item[1], default=empty)

@@ -48,6 +48,13 @@ class Settings(BaseSettings):
         60.0, description="how long a message may be overdue before it counts as lost by the broker"
     )
     message_limit: Annotated[int, Field(ge=1024)] = Field(1_048_576, description="largest message")
+    claim_check: str | None = Field(
+        None, description="where large values are kept that do not travel, a directory's URL; default: the store"
+    )
+    claim_check_from: Annotated[int, Field(ge=1024)] = Field(
+        65_536, description="bytes from which on a value is large and does not travel"
+    )
+    value_limit: Annotated[int, Field(ge=1024)] = Field(67_108_864, description="largest value that is kept")
     concurrency: Annotated[int, Field(ge=1)] = Field(100, description="steps a worker process runs at once")
     shutdown_timeout: Annotated[float, Field(ge=0)] = Field(
         30.0, description="how long running steps may go on after the first SIGTERM"

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import structlog
 
-from paigeant import codec
+from paigeant import aside, codec
 from paigeant.errors import StoreError, StoreRefused, StoreRequired
 from paigeant.events import Event, MessageDeadLettered, MessageHeld, WorkflowDispatched
 from paigeant.idempotency import refuse_other
+from paigeant.kept import Keeper, Parcel
 from paigeant.message import PaigeantMessage
 from paigeant.plan import Hold, Plan, Release, Send, Settle
 from paigeant.slip import ActivitySpec, LogEntry
 from paigeant.store import KeyState, KeyUse, Standing, Store
 from paigeant.transport import BaseTransport, Delivery, Outgoing
+
+T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("paigeant.dispatch")
 
@@ -35,8 +38,11 @@ TIMER = "retry"
 _LONGEST_DELAY, _LONGEST_ON_BROKER = 5.0, 86_400.0
 """Seconds a message is delayed by a broker that cannot, and by one that can; longer ones wait in the store."""
 
-_KEPT, _LARGE = 8, 65_536
-"""How many outputs travel in a message beside those in the store, and the bytes from which none does."""
+_OUTPUTS = 8
+"""How many outputs travel in a message beside those in the store."""
+
+_MIDDLING = 1_024
+"""Bytes from which values go aside of a message that would be too large without."""
 
 Observer = Callable[[Event], None]
 """Told about an event after it was recorded."""
@@ -53,15 +59,22 @@ def queue_name(prefix: str, activity: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A plan's messages as bytes: those to publish, and the facts about those to hold and about workflows begun."""
+    """A plan's messages as bytes: those to publish, and the facts about those to hold and about workflows begun.
+
+    ``parcels`` are values of those to hold that have to be kept first.
+    """
 
     outgoing: Sequence[Outgoing] = ()
     facts: Sequence[Event] = ()
+    parcels: Sequence[Parcel] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatcher:
-    """Sends messages and settles deliveries for one App. ``joined``: the store writes in the transport's database."""
+    """Sends messages and settles deliveries for one App. ``joined``: the store writes in the transport's database.
+
+    Values of ``large`` bytes or more go aside, to the ``keeper``, up to ``value_limit``.
+    """
 
     transport: BaseTransport
     store: Store | None
@@ -70,6 +83,9 @@ class Dispatcher:
     prefix: str
     message_limit: int
     observers: Sequence[Observer] = ()
+    keeper: Keeper | None = None
+    large: int = 65_536
+    value_limit: int = 67_108_864
 
     # --- plans ------------------------------------------------------------------------------------------------
 
@@ -82,7 +98,7 @@ class Dispatcher:
         """
         if not isinstance(plan, Settle):
             return Written()
-        holds, sends = list(plan.hold), []
+        holds, sends = list(plan.hold), list[Outgoing]()
         for send in plan.send:
             if self.store is not None and send.delay > self._longest_delay:
                 holds.append(Hold(send.message, TIMER, at + send.delay))
@@ -90,7 +106,9 @@ class Dispatcher:
                 sends.append(self._encoded(send))
         sends += [self._encoded(Send(message)) for message in plan.begin]
         facts = [self.dispatched(message, at) for message in plan.begin]
-        return Written(sends, [*facts, *(self._held(hold, at) for hold in holds)])
+        held = [(hold, self._kept_for(hold)) for hold in holds]
+        parcels = [parcel for _, encoded in held for parcel in encoded.parcels]
+        return Written(sends, [*facts, *(_held(hold, encoded, at) for hold, encoded in held)], parcels)
 
     @property
     def _longest_delay(self) -> float:
@@ -115,6 +133,7 @@ class Dispatcher:
             record.append(letter)
             if self.store is None:
                 outgoing = [*outgoing, self._kept(letter)]
+        await self._patiently(lambda: self.keep(outgoing, written.parcels))
         if await self._settle(delivery, outgoing, record, cause):
             self.announce(record)
 
@@ -125,20 +144,19 @@ class Dispatcher:
         if self.joined or self.store is None:
             await self.transport.settle(delivery, outgoing, record if self.joined else ())
             return True
-        first = await self._recorded(self.store, record, outgoing, cause)
+        store = self.store
+        first = await self._patiently(lambda: store.record(record, outgoing, cause))
         if not first:
             outgoing = await self.store.successors(cause or "") or ()
         await self.transport.settle(delivery, outgoing)
         return first
 
-    async def _recorded(
-        self, store: Store, record: Sequence[Event], outgoing: Sequence[Outgoing], cause: str | None
-    ) -> bool:
-        """Record as soon as the store takes it: a step that has ended must not run again because the store is away."""
+    async def _patiently(self, write: Callable[[], Awaitable[T]]) -> T:
+        """Write as soon as the store takes it: a step that has ended must not run again because the store is away."""
         pause = _SHORTEST_PAUSE
         while True:
             try:
-                return await store.record(record, outgoing, cause)
+                return await write()
             except StoreRefused:
                 raise
             except StoreError as error:
@@ -152,12 +170,40 @@ class Dispatcher:
             return Standing()
         return await self.store.standing(message.id, message.correlation_id)
 
+    async def keep(self, outgoing: Sequence[Outgoing], parcels: Sequence[Parcel] = ()) -> None:
+        """Keep what these messages refer to, before anybody can see them.
+
+        Raises:
+            StoreError: it is unknown what is kept; the same again does no harm.
+        """
+        parcels = [*(parcel for one in outgoing for parcel in one.parcels), *parcels]
+        if parcels:
+            assert self.keeper is not None, "nothing goes aside without a keeper"
+            await self.keeper.keep(parcels)
+
+    async def whole(self, message: PaigeantMessage) -> PaigeantMessage:
+        """The message with the values its current step needs, and the output of the step before.
+
+        Raises:
+            ValueMissing: one of them is not where it was kept.
+            StoreError: it cannot be read now.
+        """
+        slip = message.routing_slip
+        if self.store is not None and (entry := slip.aside) is not None:
+            output = await asyncio.to_thread(self.output, entry)
+            message = message.model_copy(update={"routing_slip": slip.with_previous(output)})
+        if needed := aside.needed(message):
+            kept = await self.keeper.fetch(needed.keys()) if self.keeper is not None else {}
+            message = await asyncio.to_thread(aside.whole, message, kept)
+        return message
+
     def output(self, entry: LogEntry) -> Any:
         """What an earlier step left in the store. Blocks.
 
         Raises:
             StoreRequired: this App has none.
-            StoreError: it is not there, or cannot be read.
+            ValueMissing: it is not there.
+            StoreError: the store cannot be read now.
         """
         if self.store is None:
             raise StoreRequired(
@@ -172,12 +218,13 @@ class Dispatcher:
             await self.store.record(events)
         self.announce(events)
 
-    async def post(self, outgoing: Sequence[Outgoing], record: Sequence[Event]) -> None:
+    async def post(self, outgoing: Sequence[Outgoing], record: Sequence[Event], parcels: Sequence[Parcel] = ()) -> None:
         """Record and publish what no delivery leads to: in one transaction, or in this order.
 
         Raises:
             TransportError, StoreError: it is unknown what was done; the same again does no harm.
         """
+        await self.keep(outgoing, parcels)
         if self.store is not None and not self.joined:
             await self.store.record(record, outgoing)
         await self.transport.send(outgoing, record if self.joined else ())
@@ -198,7 +245,7 @@ class Dispatcher:
                 hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
             )
         written = self.written(Settle(send=(send,)), at)
-        return Written(written.outgoing, [self.dispatched(send.message, at), *written.facts])
+        return replace(written, facts=[self.dispatched(send.message, at), *written.facts])
 
     async def start_once(self, begun: Written, use: KeyUse) -> None:
         """Send a workflow's first message, unless it was sent under the same idempotency key, which is waited for.
@@ -237,7 +284,7 @@ class Dispatcher:
             return
         if self.store is not None and self.joined:
             await self.store.connect()
-        await self.post(begun.outgoing, begun.facts)
+        await self.post(begun.outgoing, begun.facts, begun.parcels)
 
     def encoded(self, message: PaigeantMessage, delay: float = 0.0) -> Outgoing:
         """A message as bytes for its queue."""
@@ -264,48 +311,43 @@ class Dispatcher:
         return step.queue or queue_name(self.prefix, step.name)
 
     def _encoded(self, send: Send) -> Outgoing:
-        message, body = self._fitted(send.message)
+        message, body, parcels = self._fitted(send.message)
         return Outgoing(
             queue=self.queue_of(message.step),
             body=body,
             id=message.id,
             delay=send.delay,
             priority=message.step.priority,
+            parcels=parcels,
         )
 
-    def _fitted(self, message: PaigeantMessage) -> tuple[PaigeantMessage, bytes]:
-        """The message, without those outputs of earlier steps that are better left in the store, and as bytes."""
-        if self.store is None:
-            return message, codec.encode(message, self.message_limit)
-        message = message.compacted(_KEPT)
-        body = codec.encode(message, sys.maxsize)
-        if len(body) > min(_LARGE, self.message_limit):
-            message = message.compacted(0)
-            body = codec.encode(message, self.message_limit)
-        return message, body
+    def _fitted(self, message: PaigeantMessage) -> tuple[PaigeantMessage, bytes, list[Parcel]]:
+        """The message as it travels, as bytes, and what is to be kept of it.
 
-    def _held(self, hold: Hold, at: float) -> MessageHeld:
+        Outputs of earlier steps are left where they are, in the store, as far as that is better.
+        """
+        message, parcels = aside.stripped(message), list[Parcel]()
+        if self.store is not None:
+            message = message.compacted(_OUTPUTS)
+        body = codec.encode(message, sys.maxsize)
+        if len(body) <= min(self.large, self.message_limit):
+            return message, body, parcels
+        if self.store is not None:
+            message = message.compacted(0)
+        for size in (self.large, _MIDDLING) if self.keeper is not None else ():
+            message, more = aside.put_aside(message, size, self.value_limit)
+            parcels += more
+            if more and len(body := codec.encode(message, sys.maxsize)) <= self.message_limit:
+                return message, body, parcels
+        return message, codec.encode(message, self.message_limit), parcels
+
+    def _kept_for(self, hold: Hold) -> Outgoing:
         if self.store is None:
             raise StoreRequired(
                 f"the step waits for {hold.key!r}, which is kept in a store, and this App has none",
                 hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
             )
-        message = hold.message
-        encoded = self._encoded(Send(message))
-        return MessageHeld(
-            correlation_id=message.correlation_id,
-            at=at,
-            wait_id=message.id,
-            step_id=message.step.id,
-            activity=message.step.name,
-            key=hold.key,
-            due_at=hold.due_at,
-            detail=hold.detail,
-            join=hold.join,
-            queue=encoded.queue,
-            body=encoded.body,
-            priority=encoded.priority,
-        )
+        return self._encoded(Send(hold.message))
 
     def _kept(self, letter: MessageDeadLettered) -> Outgoing:
         """Without a store, what is set aside waits in a queue of its own."""
@@ -317,6 +359,24 @@ class Dispatcher:
         for observer in self.observers:
             for event in events:
                 _tell(observer, event)
+
+
+def _held(hold: Hold, encoded: Outgoing, at: float) -> MessageHeld:
+    message = hold.message
+    return MessageHeld(
+        correlation_id=message.correlation_id,
+        at=at,
+        wait_id=message.id,
+        step_id=message.step.id,
+        activity=message.step.name,
+        key=hold.key,
+        due_at=hold.due_at,
+        detail=hold.detail,
+        join=hold.join,
+        queue=encoded.queue,
+        body=encoded.body,
+        priority=encoded.priority,
+    )
 
 
 def _tell(observer: Observer, event: Event) -> None:

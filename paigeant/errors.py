@@ -96,6 +96,10 @@ class BudgetExceeded(MessageError):
     """The workflow has used up its budget; what would use more is not started."""
 
 
+class ValueMissing(MessageError):
+    """A value that was kept aside is not there, or is not the one that was kept."""
+
+
 class InvalidInput(MessageError):
     """The values that reached an activity do not fit its parameters; retrying cannot help."""
 

@@ -13,7 +13,7 @@ from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip
 from paigeant.values import Json, JsonObject
 from paigeant.wire import Label, WireModel
 
-SPEC_VERSION = "1.1"
+SPEC_VERSION = "1.2"
 """The wire format this release writes. A change of the first number is one an older worker must refuse."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -93,7 +92,7 @@ class Runner:
             await self.dispatcher.note([StepSuperseded(at=self.clock.now(), **run.about())])
 
     async def _run(self, run: Run) -> None:
-        whole = await self._with_previous(run.message)
+        run, missing = await self._whole(run)
         standing = await self._standing(run.message)
         if standing.done is not None:
             await self.dispatcher.transport.settle(run.delivery, standing.done)
@@ -102,16 +101,17 @@ class Runner:
             await self.conclusions.draw(run, outcome)
             if self.locks is not None:
                 await self.locks.pass_on(run.message, self.worker)
+        elif missing is not None:
+            await self.conclusions.draw(run, Faulted(run.execution(), error_info(missing)))
         else:
-            await self._start(run.carrying(whole))
+            await self._start(run)
 
-    async def _with_previous(self, message: PaigeantMessage) -> PaigeantMessage:
-        """The message with the output of the step before, if that is in the store."""
-        slip = message.routing_slip
-        if self.dispatcher.store is None or (entry := slip.aside) is None:
-            return message
-        output = await asyncio.to_thread(self.dispatcher.output, entry)
-        return message.model_copy(update={"routing_slip": slip.with_previous(output)})
+    async def _whole(self, run: Run) -> tuple[Run, MessageError | None]:
+        """The run with all its step needs, or what is missing."""
+        try:
+            return run.carrying(await self.dispatcher.whole(run.message)), None
+        except MessageError as error:
+            return run, error
 
     async def _standing(self, message: PaigeantMessage) -> Standing:
         """How the workflow stands. An answer that took long is asked for again: somebody may have cancelled since.

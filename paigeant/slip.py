@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from paigeant.errors import InvalidArguments
+from paigeant.kept import Holder
 from paigeant.retry import RetryPolicy
 from paigeant.values import Json, JsonObject, revive
 from paigeant.wire import Label, WireModel
@@ -26,13 +27,16 @@ class Heading(StrEnum):
     BACK = "back"
 
 
-class ActivitySpec(WireModel):
+class ActivitySpec(Holder):
     """One step: a planned run of an activity.
 
     ``id`` is unique within the slip and given when the slip is built; ``queue`` is filled in at dispatch. ``timeout``
     is seconds per attempt, ``start_timeout`` seconds from when the step is due until a worker starts it. A scatter runs
     its ``branches`` side by side. ``agent_name=`` is accepted for ``name=``.
     """
+
+    FIELDS: ClassVar = ("prompt", "deps")
+    TABLES: ClassVar = ("arguments",)
 
     name: Annotated[Label, Field(min_length=1, validation_alias=AliasChoices("name", "agent_name"))]
     id: Label = ""
@@ -68,19 +72,23 @@ OPTIONS = frozenset({"timeout", "start_timeout", "retry", "queue", "priority"})
 """What :meth:`ActivitySpec.options` changes."""
 
 
-class Undo(WireModel):
+class Undo(Holder):
     """How a completed step is taken back: where its compensation is served, and its arguments as recorded."""
+
+    TABLES: ClassVar = ("arguments",)
 
     queue: Label | None = None
     arguments: JsonObject = Field(default_factory=dict)
 
 
-class LogEntry(WireModel):
+class LogEntry(Holder):
     """A completed step, with what it gave and who ran it when. ``undo`` is None where nothing takes it back.
 
     ``source`` is the id of the message that was completed. Of an entry that is ``aside`` the output is in the store,
     under that id, and who ran it when is left out.
     """
+
+    FIELDS: ClassVar = ("output",)
 
     id: Label
     name: Label
@@ -125,7 +133,7 @@ class Fault(WireModel):
 
 
 def _compensation(entry: LogEntry, undo: Undo) -> ActivitySpec:
-    return ActivitySpec(id=entry.id, name=entry.name, queue=undo.queue, arguments=undo.arguments)
+    return ActivitySpec(id=entry.id, name=entry.name, queue=undo.queue, arguments=undo.arguments, kept=undo.kept)
 
 
 def _numbered(steps: tuple[ActivitySpec, ...], taken: set[str]) -> tuple[ActivitySpec, ...]:
@@ -143,11 +151,13 @@ def _numbered(steps: tuple[ActivitySpec, ...], taken: set[str]) -> tuple[Activit
     return tuple(numbered)
 
 
-class RoutingSlip(WireModel):
+class RoutingSlip(Holder):
     """An itinerary (steps ahead, the current one first), a log (steps done) and the workflow's variables.
 
     Of a slip that heads back, the itinerary is the steps to take back, and the log what still stands.
     """
+
+    TABLES: ClassVar = ("variables",)
 
     itinerary: tuple[ActivitySpec, ...] = ()
     log: tuple[LogEntry, ...] = ()
@@ -197,16 +207,26 @@ class RoutingSlip(WireModel):
             taken = {one.id for one in self.log} | {one.id for one in self.itinerary}
             ahead = (*_numbered(insert, taken), *ahead)
         changes: dict[str, Any] = {"itinerary": ahead, "log": (*self.log, entry)}
-        if variables is not None:
-            changes["variables"] = variables
-        return self.model_copy(update=changes)
+        return self.model_copy(update=changes | self._carrying(variables))
 
-    def behind(self, log: tuple[LogEntry, ...], variables: dict[str, Any]) -> RoutingSlip:
-        """A slip with these steps after what others did: steps whose ids are in the log get other ones."""
+    def _carrying(self, variables: dict[str, Any] | None) -> dict[str, Any]:
+        """The changes that make these the variables; None: they stay."""
+        if variables is None:
+            return {}
+        return {"variables": variables, "kept": self.kept_of("variables", variables)}
+
+    def behind(self, log: tuple[LogEntry, ...], before: RoutingSlip, variables: dict[str, Any]) -> RoutingSlip:
+        """A slip with these steps after what others did in the slip ``before``, of which these are the variables now.
+
+        Steps whose ids are in the log get other ones.
+        """
         taken = {entry.id for entry in log}
         steps = tuple(step.model_copy(update={"id": ""}) if step.id in taken else step for step in self.itinerary)
         log = tuple(entry.model_copy(update={"undo": None}) for entry in log)
-        return RoutingSlip(itinerary=steps, log=log, variables={**variables, **self.variables})
+        kept = before.kept_of("variables", variables)
+        there = {name: value for name, value in variables.items() if f"variables.{name}" not in kept}
+        kept = {path: one for path, one in kept.items() if path.partition(".")[2] not in self.variables}
+        return RoutingSlip(itinerary=steps, log=log, variables={**there, **self.variables}, kept={**kept, **self.kept})
 
     # --- heading back ----------------------------------------------------------------------------------------
 
@@ -220,10 +240,7 @@ class RoutingSlip(WireModel):
         """The slip after its current step was taken back."""
         current, *ahead = self.itinerary
         log = tuple(entry for entry in self.log if entry.id != current.id)
-        changes: dict[str, Any] = {"itinerary": tuple(ahead), "log": log}
-        if variables is not None:
-            changes["variables"] = variables
-        return self.model_copy(update=changes)
+        return self.model_copy(update={"itinerary": tuple(ahead), "log": log, **self._carrying(variables)})
 
     def left_standing(self) -> RoutingSlip:
         """The slip after its current step could not be taken back."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from paigeant.events import Cancellation, ErrorInfo, Event
 from paigeant.journal import Turn, Unit
+from paigeant.kept import Kept, Parcel
 from paigeant.offer import Offer
 from paigeant.transport import Ledger, Outgoing
 
@@ -243,6 +244,8 @@ class Lock:
 class Store(ABC):
     """What is known about workflows. Every method may be called from any event loop.
 
+    It keeps large values, too: it is a :class:`paigeant.kept.Keeper`.
+
     Raises everywhere:
         StoreError: the database is unreachable or refused.
     """
@@ -278,8 +281,22 @@ class Store(ABC):
         """The output of the step that this message completed. Blocks: it is called by plain functions too.
 
         Raises:
-            StoreError: it is not there.
+            ValueMissing: it is not there.
         """
+
+    # --- large values ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def keep(self, parcels: Sequence[Parcel]) -> None:
+        """See :meth:`paigeant.kept.Keeper.keep`."""
+
+    @abstractmethod
+    async def fetch(self, kept: Collection[Kept]) -> Mapping[Kept, bytes]:
+        """See :meth:`paigeant.kept.Keeper.fetch`."""
+
+    @abstractmethod
+    async def drop(self, workflows: Collection[str]) -> None:
+        """See :meth:`paigeant.kept.Keeper.drop`."""
 
     # --- idempotency keys --------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from paigeant.events import Event
 from paigeant.handed import HandedMessage
+from paigeant.kept import Parcel
 
 if TYPE_CHECKING:
     from paigeant.message import PaigeantMessage
@@ -49,7 +50,10 @@ class Features:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A message as bytes, ready to publish to a queue. ``delay`` is seconds; priority 9 goes first."""
+    """A message as bytes, ready to publish to a queue. ``delay`` is seconds; priority 9 goes first.
+
+    ``parcels`` are values of the message that do not travel with it, and have to be kept before it does.
+    """
 
     queue: str
     body: bytes
@@ -57,6 +61,7 @@ class Outgoing:
     headers: Mapping[str, str] = field(default_factory=dict)
     delay: float = 0.0
     priority: int = 0
+    parcels: Sequence[Parcel] = field(default=(), compare=False)
 
 
 @dataclass(slots=True)

@@ -117,7 +117,7 @@ class Waits(Changes):
 
     def _branch(self, key: str, index: int, slip: RoutingSlip, items: Sequence[Any] | None) -> None:
         log = self._message.routing_slip.log[-1:] if items is None else (self._as_if_completed(items[index]),)
-        slip = slip.behind(log, dict(self.variables))
+        slip = slip.behind(log, self._message.routing_slip, dict(self.variables))
         self._begin(key, index, slip, f"{self._message.name}[{index}]", Branch(join=key, index=index))
 
     def _as_if_completed(self, output: Any) -> LogEntry:

@@ -104,7 +104,7 @@ def _delete_queues(prefix: str) -> None:
 
     command = ["rabbitmqctl", "--silent", "list_queues", "--no-table-headers", "name"]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    with Connection(RABBITMQ, connect_timeout=3) as connection, connection.channel() as channel:
+    with Connection(RABBITMQ, connect_timeout=30) as connection, connection.channel() as channel:
         for name in listed.stdout.split():
             if prefix in name:
                 channel.queue_delete(name)

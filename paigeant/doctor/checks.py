@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PATIENCE = 10.0
 """Seconds a round trip may take."""
 
-EXTRAS = dict(schemes.EXTRAS.values()) | {"dev": "watchfiles"}
+EXTRAS = dict(schemes.EXTRAS.values()) | {"dev": "watchfiles", "objects": "fsspec"}
 """paigeant's extras, and a module each brings."""
 
 _PACKAGES = ("paigeant", "kombu", "SQLAlchemy", "pydantic", "pydantic-ai-slim")

@@ -1,10 +1,11 @@
-"""Stores by URL."""
+"""Stores, and what keeps large values, by URL."""
 
 from __future__ import annotations
 
 import re
 
 from paigeant.errors import ConfigurationError
+from paigeant.kept import Keeper
 from paigeant.store import Store
 from paigeant.urls import is_database_url, masked
 
@@ -21,6 +22,17 @@ def store_url(broker_url: str, wanted: str | None) -> str | None:
     if is_database_url(broker_url):
         return broker_url
     return "sqlite://" if re.match("(in-?)?memory", broker_url) else None
+
+
+def open_keeper(url: str) -> Keeper:
+    """What keeps large values at this URL of a directory or an object store.
+
+    Raises:
+        ConfigurationError: nothing here knows such URLs, or what would is not installed.
+    """
+    from paigeant.stores.objects import Objects
+
+    return Objects(url)
 
 
 def open_store(url: str) -> Store:

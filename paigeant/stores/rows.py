@@ -46,7 +46,8 @@ def time(value: Any) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
-def _octets(value: Any) -> bytes:
+def octets(value: Any) -> bytes:
+    """The value, if it is bytes, or a text as such."""
     return value if isinstance(value, bytes) else text(value).encode(errors="replace")
 
 
@@ -88,7 +89,7 @@ def outgoing(row: Row[Any], now: float) -> Outgoing:
     """A message that the outbox keeps."""
     return Outgoing(
         queue=text(row.queue),
-        body=_octets(row.body),
+        body=octets(row.body),
         id=row.message_id,
         headers=_mapping(row.headers),
         priority=_whole(row.priority),
@@ -107,7 +108,7 @@ def held(row: Row[Any], value: Any) -> Held:
         due_at=time(row.due_at),
         detail=row.detail,
         queue=text(row.queue),
-        body=_octets(row.body),
+        body=octets(row.body),
         priority=_whole(row.priority),
         since=_number(row.since),
         value=value,
@@ -177,7 +178,7 @@ def dead_letter(row: Row[Any]) -> DeadLetter:
         message_id=text(row.message_id) or None,
         queue=text(row.queue),
         reason=text(row.reason),
-        body=_octets(row.body),
+        body=octets(row.body),
         worker=text(row.worker),
         deliveries=_whole(row.deliveries),
         at=_number(row.at),

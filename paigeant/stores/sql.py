@@ -8,9 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from paigeant.errors import StoreError
+from paigeant.errors import ValueMissing
 from paigeant.events import Cancellation
 from paigeant.journal import Turn, Unit
+from paigeant.kept import Kept, Parcel
 from paigeant.store import (
     DeadLetter,
     EventRecord,
@@ -23,7 +24,18 @@ from paigeant.store import (
     WorkerRecord,
     WorkflowRecord,
 )
-from paigeant.stores import journals, keys, locks, posted, present, reading, scheduled, steering, waiting
+from paigeant.stores import (
+    journals,
+    keys,
+    locks,
+    posted,
+    present,
+    reading,
+    scheduled,
+    steering,
+    values,
+    waiting,
+)
 from paigeant.stores.access import PATIENCE
 from paigeant.stores.advance import Advance
 from paigeant.stores.present import SILENCE
@@ -45,6 +57,17 @@ class SqlStore(Advance, Store):
 
     async def take_overdue(self, queues: Sequence[str], grace: float) -> Sequence[Outgoing]:
         return await self._in_transaction(lambda writer, now: posted.take_overdue(writer, now, queues, grace))
+
+    # --- large values ------------------------------------------------------------------------------------------
+
+    async def keep(self, parcels: Sequence[Parcel]) -> None:
+        await self._in_transaction(lambda writer, now: values.keep(writer, now, parcels))
+
+    async def fetch(self, kept: Collection[Kept]) -> Mapping[Kept, bytes]:
+        return await self._run(lambda: values.fetch(self._reader, kept))
+
+    async def drop(self, workflows: Collection[str]) -> None:
+        await self._in_transaction(lambda writer, _: values.drop(writer, workflows))
 
     # --- idempotency keys --------------------------------------------------------------------------------------
 
@@ -170,7 +193,9 @@ class SqlStore(Advance, Store):
         query = select(steps.c.status, steps.c.output).where(steps.c.message_id == message_id)
         row = self._thread.wait_for(lambda: self._guarded(lambda: self._reader.execute(query).first()), PATIENCE)
         if row is None or row.status != "completed":
-            raise StoreError(f"the output that message {message_id} left in the store {masked(self.url)} is not there")
+            raise ValueMissing(
+                f"the output that message {message_id} left in the store {masked(self.url)} is not there"
+            )
         return row.output
 
     async def workflow(self, correlation_id: str) -> WorkflowRecord | None:

@@ -132,6 +132,14 @@ branches = Table(
     Column("error", JsonText),
     Column("standing", JsonText),
 )
+values = Table(
+    "paigeant_value",
+    metadata,
+    Column("correlation_id", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("data", LargeBinary),
+    Column("at", Double),
+)
 keys = Table(
     "paigeant_key",
     metadata,

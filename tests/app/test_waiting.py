@@ -227,8 +227,9 @@ async def test_a_delayed_retry_is_no_sleep(app, running, monkeypatch):
         assert await workflow.result(20) >= 0.3
 
 
-async def test_a_signal_too_large_for_the_message_fails_the_step(app, running):
+async def test_a_signal_too_large_to_be_kept_fails_the_step(app, running):
     """And holds up nobody else."""
+    app.settings = app.settings.model_copy(update={"value_limit": app.settings.message_limit})
 
     @app.activity
     def unused() -> None: ...

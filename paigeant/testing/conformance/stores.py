@@ -20,6 +20,7 @@ from paigeant.events import (
     WorkflowDispatched,
 )
 from paigeant.journal import Turn, Unit
+from paigeant.kept import Parcel
 from paigeant.offer import Offer
 from paigeant.store import KeyState, KeyUse, Lock, ScheduleRecord, Status, Store, WorkerRecord
 from paigeant.testing.conformance.waiting import in_loop, until
@@ -337,6 +338,20 @@ class StoreConformance:
         assert (second.type, second.data["step_id"]) == ("step_completed", "1")
 
     # --- finding ----------------------------------------------------------------------------------------------
+
+    # --- large values -----------------------------------------------------------------------------------------
+
+    @in_loop
+    async def test_a_value_that_is_kept_is_there_until_its_workflow_is_dropped(self, store: Store) -> None:
+        """As it was; for another workflow it is another one."""
+        async with _connected(store):
+            mine, other = (Parcel.of(workflow, b'"\\u0000\xc3\xa4"' * 20_000) for workflow in ("a/../b", "other"))
+            for _ in range(2):
+                await store.keep([mine, other])
+            missing = Parcel.of("nobody", mine.data).kept
+            assert await store.fetch([mine.kept, missing]) == {mine.kept: mine.data}
+            await store.drop(["a/../b", "nobody"])
+            assert await store.fetch([mine.kept, other.kept]) == {other.kept: other.data}
 
     @in_loop
     async def test_workflows_are_found_by_the_beginning_of_their_id(self, store: Store) -> None:

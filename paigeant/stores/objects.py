@@ -1,0 +1,98 @@
+"""Large values as files of a directory or objects of an object store: whatever fsspec reaches by a URL."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+from paigeant.errors import ConfigurationError, StoreError
+from paigeant.kept import Kept, Parcel
+from paigeant.urls import masked
+
+
+class Objects:
+    """A :class:`~paigeant.kept.Keeper` in the directory that a URL names, with a folder for each workflow.
+
+    Which file is read follows from the hash of the workflow's id and the digest: nothing in a message can name another.
+
+    Raises:
+        ConfigurationError: nothing here knows such URLs, or what would is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._files, self._root = _opened(url)
+
+    async def keep(self, parcels: Sequence[Parcel]) -> None:
+        await asyncio.to_thread(self._keep, parcels)
+
+    def _keep(self, parcels: Sequence[Parcel]) -> None:
+        with self._trouble("write to"):
+            for parcel in parcels:
+                path = self._path(parcel.kept)
+                if not self._files.exists(path):
+                    self._write(path, parcel.data)
+
+    def _write(self, path: str, data: bytes) -> None:
+        """All of it or nothing: whoever reads finds no half of a value, whenever the writer dies."""
+        beside = f"{path}.{uuid4().hex}"
+        self._files.makedirs(self._files._parent(path), exist_ok=True)
+        self._files.pipe_file(beside, data)
+        self._files.mv(beside, path)
+
+    async def fetch(self, kept: Collection[Kept]) -> Mapping[Kept, bytes]:
+        return await asyncio.to_thread(lambda: {one: data for one in kept if (data := self._read(one)) is not None})
+
+    def _read(self, kept: Kept) -> bytes | None:
+        with self._trouble("read"):
+            try:
+                data: bytes = self._files.cat_file(self._path(kept))
+            except FileNotFoundError:
+                return None
+            return data
+
+    async def drop(self, workflows: Collection[str]) -> None:
+        await asyncio.to_thread(self._drop, workflows)
+
+    def _drop(self, workflows: Collection[str]) -> None:
+        with self._trouble("delete from"):
+            for workflow in workflows:
+                if self._files.exists(folder := self._folder(workflow)):
+                    self._files.rm(folder, recursive=True)
+
+    def _folder(self, workflow: str) -> str:
+        return f"{self._root}/{sha256(workflow.encode()).hexdigest()[:32]}"
+
+    def _path(self, kept: Kept) -> str:
+        return f"{self._folder(kept.of)}/{kept.digest}"
+
+    @contextmanager
+    def _trouble(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # each file system raises errors of its own
+            text = f"cannot {what} {masked(self.url)}: {type(error).__name__}: {error}"
+            raise StoreError(text, hint="see the setting PAIGEANT_CLAIM_CHECK") from error
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    """fsspec's file system for a URL, and the path of the directory in it."""
+    try:
+        from fsspec.core import url_to_fs
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "values are kept outside the store with fsspec, which is not installed",
+            hint='pip install "paigeant[objects]"',
+        ) from error
+    try:
+        files, root = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ConfigurationError(
+            f"nothing here keeps values at {masked(url)!r}: {error}",
+            hint="for example claim_check='file:///srv/values', or s3://bucket/values with s3fs installed",
+        ) from error
+    return files, root.rstrip("/")

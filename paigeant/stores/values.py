@@ -1,0 +1,35 @@
+"""Large values as rows. Everything here runs on somebody's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import Connection, delete, select
+
+from paigeant.kept import Kept, Parcel
+from paigeant.stores import rows
+from paigeant.stores.history import insert_new
+from paigeant.stores.tables import values
+
+
+def keep(connection: Connection, now: float, parcels: Sequence[Parcel]) -> None:
+    """Write down these values; one that is there stays as it is."""
+    insert = insert_new(connection.dialect.name)(values)
+    for parcel in parcels:  # one at a time: they are large
+        about = {"correlation_id": parcel.kept.of, "digest": parcel.kept.digest}
+        connection.execute(insert, about | {"data": parcel.data, "at": now})
+
+
+def fetch(reader: Connection, kept: Collection[Kept]) -> dict[Kept, bytes]:
+    """Those of these values that are there."""
+    found: dict[Kept, bytes] = {}
+    for one in kept:
+        query = select(values.c.data).where(values.c.correlation_id == one.of, values.c.digest == one.digest)
+        if (row := reader.execute(query).first()) is not None:
+            found[one] = rows.octets(row.data)
+    return found
+
+
+def drop(connection: Connection, workflows: Collection[str]) -> None:
+    """Delete what is kept for these workflows."""
+    connection.execute(delete(values).where(values.c.correlation_id.in_(workflows)))

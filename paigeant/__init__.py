@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from paigeant.activity import Activity as Activity
     from paigeant.agents import Conversation as Conversation
     from paigeant.app import App as App
+    from paigeant.budget import Budget as Budget
     from paigeant.context import ActivityContext as ActivityContext
     from paigeant.interrupts import Park as Park
     from paigeant.interrupts import Retry as Retry
@@ -67,6 +68,7 @@ _HOMES = {
     "quorum": "paigeant.join",
     "BranchResult": "paigeant.join",
     "Store": "paigeant.store",
+    "Budget": "paigeant.budget",
     "Conversation": "paigeant.agents",
     "ActivitySpec": "paigeant.slip",
     "RoutingSlip": "paigeant.slip",

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from typing_extensions import Unpack
 
 from paigeant.activity import Activity, ActivityOptions, AgentOptions, caller_namespace, problem
+from paigeant.budget import Budget
 from paigeant.catalog import BUILT_IN, Catalog, Step
 from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
@@ -348,6 +349,7 @@ class App:
         deadline: When | None = None,
         idempotency_key: str | None = None,
         obo_token: str | None = None,
+        budget: Budget | None = None,
     ) -> Workflow:
         """Send a workflow on its way. Takes activities, steps, names of activities of other services, or a slip.
 
@@ -356,6 +358,8 @@ class App:
 
         The first step is due at once, after ``delay`` seconds or at ``eta``. If it is not started within ``expires``
         of then, or the workflow is not over within ``deadline`` of now, the workflow fails; both are seconds or a time.
+
+        What its steps use, and its branches, is limited by the ``budget``.
 
         The same ``idempotency_key`` with the same name, steps, arguments and variables is the same workflow, sent once.
 
@@ -369,8 +373,10 @@ class App:
         """
         now = self.clock.now()
         times = Times.of(now, delay=delay, eta=eta, expires=expires, deadline=deadline)
+        if budget is not None and budget.seconds is not None:
+            times = times.ending_by(now + budget.seconds)
         try:
-            slip = self.catalog.slip(steps, variables or {})
+            slip = self.catalog.slip(steps, variables or {}).within(budget)
             message = PaigeantMessage(
                 correlation_id=self._new_id(id, idempotency_key),
                 name=name or self.name,

@@ -25,6 +25,7 @@ from paigeant.progress import Progress, note_start
 from paigeant.pulse import Pulse
 from paigeant.run import Run
 from paigeant.stops import Stop, Stops
+from paigeant.usage import NOTHING
 from paigeant.values import jsonable
 
 NOTICE_AFTER = 0.5
@@ -89,11 +90,11 @@ class Attempts:
         except BaseException as error:  # an activity may raise anything, SystemExit too: it becomes an outcome
             if _is_ours(error):
                 raise
-            execution = run.execution(started_at)
+            execution = replace(run.execution(started_at), used=context.used)
             return _stopped(stop, execution, ran=True) or self._after(error, execution, activity, context)
         self.breakers.works(activity)
         return Completed(
-            run.execution(started_at),
+            replace(run.execution(started_at), used=context.used),
             output,
             context.variables.changed,
             context.edits,
@@ -117,9 +118,15 @@ class Attempts:
         try:
             failure = replace(failure, verdict=self._verdict(activity, error))
             excused = self.breakers.excuse(activity, failure, execution.finished_at)
-            return after(replace(failure, excused=excused))
+            return self._settled(after(replace(failure, excused=excused)))
         except Exception as broken:  # what the developer wrote to judge errors has one itself
             return Faulted(execution, error_info(broken))
+
+    def _settled(self, outcome: Outcome) -> Outcome:
+        """The store knows what was used, so that the next attempt does: here it would count twice."""
+        if self.dispatcher.store is None or not isinstance(outcome, Retrying):
+            return outcome
+        return replace(outcome, execution=replace(outcome.execution, used=NOTHING))
 
     def _verdict(self, activity: Activity[..., Any], error: BaseException) -> Verdict | None:
         """Without a store nothing can wait for an operator: it fails, and says why."""

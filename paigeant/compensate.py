@@ -47,6 +47,7 @@ def cancel(message: PaigeantMessage, ended: StepEnded, cancellation: Cancellatio
         variables=message.routing_slip.variables,
         parent=message.parent,
         branch=message.branch,
+        used=message.routing_slip.used.to_dict(),
         reason=cancellation.reason,
         by=cancellation.by,
     )
@@ -114,6 +115,7 @@ def _failed(message: PaigeantMessage, failed: StepFailed) -> WorkflowFailed:
         variables=message.routing_slip.variables,
         parent=message.parent,
         branch=message.branch,
+        used=message.routing_slip.used.to_dict(),
     )
 
 
@@ -125,5 +127,6 @@ def _compensated(message: PaigeantMessage, at: float, error: ErrorInfo, left: li
         variables=message.routing_slip.variables,
         parent=message.parent,
         branch=message.branch,
+        used=message.routing_slip.used.to_dict(),
         left=left,
     )

@@ -17,6 +17,7 @@ from paigeant.pulse import Pulse
 from paigeant.stops import Stop
 from paigeant.store import Store
 from paigeant.transport import Delivery
+from paigeant.usage import NOTHING
 from paigeant.values import jsonable
 from paigeant.waits import Waits
 
@@ -34,7 +35,7 @@ def takes_context(annotation: Any) -> bool:
 class ActivityContext(Waits):
     """Given to every parameter annotated with it. ``attempt`` counts our retries, ``deliveries`` the broker's."""
 
-    __slots__ = ("_pulse", "_report", "_store", "_worker", "reported")
+    __slots__ = ("_pulse", "_report", "_store", "_worker", "reported", "used")
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class ActivityContext(Waits):
         self._store = store
         self._worker = worker
         self.reported: Any = None
+        self.used = NOTHING
 
     @classmethod
     def current(cls) -> ActivityContext:

@@ -65,13 +65,17 @@ class WorkflowDispatched(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowEnded(Event):
-    """The workflow is over. ``parent`` is the workflow that dispatched it, if one did, ``branch`` its place in that."""
+    """The workflow is over. ``parent`` is the workflow that dispatched it, if one did, ``branch`` its place in that.
+
+    ``used`` is a :class:`~paigeant.usage.Usage` without what is zero.
+    """
 
     type: ClassVar[str] = "workflow_ended"
 
     variables: dict[str, Any] = field(default_factory=dict)
     parent: str | None = None
     branch: Branch | None = None
+    used: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from paigeant import compensate
 from paigeant.clock import utc
-from paigeant.errors import DeadlineReached, StartTimeout
+from paigeant.errors import BudgetExceeded, DeadlineReached, StartTimeout
 from paigeant.events import (
     ErrorInfo,
     StepCancelled,
@@ -35,6 +35,9 @@ from paigeant.outcome import (
 from paigeant.plan import Hold, Plan, Release, Send, Settle
 from paigeant.slip import LogEntry
 from paigeant.store import Standing, Status
+from paigeant.usage import Usage
+
+_ONE_STEP = Usage(steps=1)
 
 PAUSE = "pause"
 """What the messages of a paused workflow wait for."""
@@ -58,11 +61,24 @@ def admit(message: PaigeantMessage, standing: Standing, execution: Execution) ->
         end = f"the workflow's deadline, {_written(message.ends_at)}"
         late = f"{end}, came before step {message.step.name!r} was started"
         return Faulted(execution, ErrorInfo(type=DeadlineReached.__name__, message=late))
+    if (spent := _spent(message)) is not None:
+        return Faulted(execution, ErrorInfo(type=BudgetExceeded.__name__, message=spent))
     if standing.status is Status.PAUSED:
         return Parked(execution, PAUSE)
     if message.start_by is not None and now >= message.start_by and execution.deliveries == 1:
         late = f"step {message.step.name!r} was to be started by {_written(message.start_by)} and was not"
         return Faulted(execution, ErrorInfo(type=StartTimeout.__name__, message=late))
+    return None
+
+
+def _spent(message: PaigeantMessage) -> str | None:
+    """What of the workflow's budget is used up, if the step would go beyond it."""
+    slip = message.routing_slip
+    try:
+        if slip.budget is not None:
+            slip.budget.check(slip.used, steps=1)
+    except BudgetExceeded as error:
+        return str(error)
     return None
 
 
@@ -76,7 +92,7 @@ def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
         case Completed() if message.routing_slip.is_back:
             return compensate.took_back(message, outcome)
         case Completed():
-            return _advance(message, outcome)
+            return _advance(message.charged(outcome.execution.used.plus(_ONE_STEP)), outcome)
         case Retrying():
             return _retry(message, outcome)
         case Parked():
@@ -84,11 +100,11 @@ def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
         case Exhausted():
             return _leave_to_operator(message, outcome)
         case Faulted() | Poisoned():
-            return _failed(message, outcome)
+            return _failed(message.charged(outcome.execution.used), outcome)
         case Dropped(execution, reason):
             return Settle(record=(StepDropped(**execution.of(message), reason=reason),))
         case Cancelled():
-            return _cancel(message, outcome)
+            return _cancel(message.charged(outcome.execution.used), outcome)
         case Returned(reason=reason, delay=delay):
             return Release(reason, delay)
         case _ as never:
@@ -119,6 +135,7 @@ def _advance(message: PaigeantMessage, outcome: Completed) -> Settle:
             variables=slip.variables,
             parent=message.parent,
             branch=message.branch,
+            used=slip.used.to_dict(),
             standing=[one.briefly().to_dict() for one in slip.log if one.undo is not None] if message.branch else [],
         )
         return Settle(begin=_begun(edits.children, ran), record=(done, end))
@@ -134,7 +151,7 @@ def again(message: PaigeantMessage, outcome: Retrying) -> tuple[PaigeantMessage,
     """The next attempt, and the fact that this one failed."""
     ran, error, delay, counted = outcome.execution, outcome.error, outcome.delay, outcome.counted
     tried = StepRetried(**ran.of(message), error=error, delay=delay, counted=counted)
-    following = message.again(counted=counted, progress=outcome.progress)
+    following = message.again(counted=counted, progress=outcome.progress, used=ran.used)
     return following.due(ran.finished_at + delay), tried
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -10,6 +11,7 @@ from paigeant.ids import derive_message_id, new_correlation_id
 from paigeant.join import KEY as JOIN
 from paigeant.join import Branch
 from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip
+from paigeant.usage import NOTHING, Usage, total
 from paigeant.values import Json, JsonObject
 from paigeant.wire import Label, WireModel
 
@@ -123,10 +125,11 @@ class PaigeantMessage(WireModel):
         slip = self.routing_slip.compacted(keep)
         return self if slip is self.routing_slip else self.model_copy(update={"routing_slip": slip})
 
-    def again(self, *, counted: bool = True, progress: Any = None) -> PaigeantMessage:
-        """The next attempt of the same step, for which this one counts or does not."""
-        uncounted = self.uncounted + (not counted)
-        return self._following(attempt=self.attempt + 1, uncounted=uncounted, progress=self._latest(progress))
+    def again(self, *, counted: bool = True, progress: Any = None, used: Usage = NOTHING) -> PaigeantMessage:
+        """The next attempt of the same step, for which this one counts or does not; ``used`` is what it used."""
+        uncounted, slip = self.uncounted + (not counted), self.routing_slip.using(used)
+        changes = {"attempt": self.attempt + 1, "uncounted": uncounted, "progress": self._latest(progress)}
+        return self._following(**changes, routing_slip=slip)
 
     def afresh(self, *, progress: Any = None) -> PaigeantMessage:
         """The next attempt of the same step, as if it were the first."""
@@ -147,6 +150,17 @@ class PaigeantMessage(WireModel):
                 for index, branch in enumerate(arrived[0].get("value") or ()):
                     entries += [_of_branch(f"{key}:{index}", data) for data in branch.get("standing", ())]
         return slip.model_copy(update={"log": (*slip.log, *entries)}) if entries else slip
+
+    def charged(self, used: Usage) -> PaigeantMessage:
+        """The message whose step is over, having used this and what its branches used."""
+        slip = self.routing_slip.using(total((used, *self._used_by_branches())))
+        return self if slip is self.routing_slip else self.model_copy(update={"routing_slip": slip})
+
+    def _used_by_branches(self) -> Iterator[Usage]:
+        for key, arrived in self.received.items():
+            if key.startswith(JOIN):
+                for branch in arrived[0].get("value") or ():
+                    yield Usage.from_dict(branch.get("used", {}))
 
     def receiving(self, key: str, value: Any) -> PaigeantMessage:
         """The message with what its step waited for, after what came for the same key before; the id stays."""

@@ -9,16 +9,21 @@ from paigeant.events import Cancellation, ErrorInfo
 from paigeant.join import Join
 from paigeant.message import PaigeantMessage
 from paigeant.slip import ActivitySpec, Undo
+from paigeant.usage import NOTHING, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """Who ran the step, on which delivery, and when (epoch seconds)."""
+    """Who ran the step, on which delivery, and when (epoch seconds).
+
+    ``used`` is what the step used and the slip does not know yet.
+    """
 
     worker: str
     deliveries: int
     started_at: float
     finished_at: float
+    used: Usage = NOTHING
 
     def of(self, message: PaigeantMessage) -> dict[str, Any]:
         """What every event says about the end of this attempt."""

@@ -13,9 +13,11 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
+from paigeant.budget import Budget
 from paigeant.errors import InvalidArguments
 from paigeant.kept import Holder
 from paigeant.retry import RetryPolicy
+from paigeant.usage import NOTHING, Usage
 from paigeant.values import Json, JsonObject, revive
 from paigeant.wire import Label, WireModel
 
@@ -154,7 +156,8 @@ def _numbered(steps: tuple[ActivitySpec, ...], taken: set[str]) -> tuple[Activit
 class RoutingSlip(Holder):
     """An itinerary (steps ahead, the current one first), a log (steps done) and the workflow's variables.
 
-    Of a slip that heads back, the itinerary is the steps to take back, and the log what still stands.
+    Of a slip that heads back, the itinerary is the steps to take back, and the log what still stands. ``used`` is what
+    completed steps and branches have used of the ``budget``.
     """
 
     TABLES: ClassVar = ("variables",)
@@ -164,6 +167,8 @@ class RoutingSlip(Holder):
     variables: JsonObject = Field(default_factory=dict)
     heading: Heading = Heading.FORWARD
     fault: Fault | None = None
+    budget: Budget | None = None
+    used: Usage = NOTHING
 
     @model_validator(mode="after")
     def _with_ids(self) -> Self:
@@ -209,6 +214,14 @@ class RoutingSlip(Holder):
         changes: dict[str, Any] = {"itinerary": ahead, "log": (*self.log, entry)}
         return self.model_copy(update=changes | self._carrying(variables))
 
+    def within(self, budget: Budget | None) -> RoutingSlip:
+        """The slip with this budget; None: with the one it has."""
+        return self if budget is None else self.model_copy(update={"budget": budget})
+
+    def using(self, used: Usage) -> RoutingSlip:
+        """The slip after so much more was used."""
+        return self.model_copy(update={"used": self.used.plus(used)}) if used else self
+
     def _carrying(self, variables: dict[str, Any] | None) -> dict[str, Any]:
         """The changes that make these the variables; None: they stay."""
         if variables is None:
@@ -226,7 +239,13 @@ class RoutingSlip(Holder):
         kept = before.kept_of("variables", variables)
         there = {name: value for name, value in variables.items() if f"variables.{name}" not in kept}
         kept = {path: one for path, one in kept.items() if path.partition(".")[2] not in self.variables}
-        return RoutingSlip(itinerary=steps, log=log, variables={**there, **self.variables}, kept={**kept, **self.kept})
+        return RoutingSlip(
+            itinerary=steps,
+            log=log,
+            variables={**there, **self.variables},
+            kept={**kept, **self.kept},
+            budget=self.budget,
+        )
 
     # --- heading back ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from paigeant.journal import Turn, Unit
 from paigeant.kept import Kept, Parcel
 from paigeant.offer import Offer
 from paigeant.transport import Ledger, Outgoing
+from paigeant.usage import NOTHING, Usage
 
 WORKER_ANNOUNCES_EVERY = 15.0
 """Seconds between two announcements of a worker; one silent for four times as long counts as gone."""
@@ -100,7 +101,8 @@ class Held:
 class StepRecord:
     """One attempt of one step, or (``heading`` back) of taking it back. Times are epoch seconds.
 
-    ``status`` is pending, started, completed, compensated, retried, parked, dropped, cancelled or failed.
+    ``status`` is pending, started, completed, compensated, retried, parked, dropped, cancelled or failed. The latest
+    attempt of a step has what all of them ``used``.
     """
 
     id: str
@@ -115,6 +117,7 @@ class StepRecord:
     worker: str | None = None
     message_id: str | None = None
     heading: str = "forward"
+    used: Usage = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +139,7 @@ class WorkflowRecord:
     error: ErrorInfo | None = None
     cancellation: Cancellation | None = None
     parent: str | None = None
+    used: Usage = NOTHING
     steps: tuple[StepRecord, ...] = ()
 
 

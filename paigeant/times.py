@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from paigeant.errors import InvalidArguments
@@ -44,6 +44,10 @@ class Times:
             if limit is not None and limit <= due_at:
                 raise InvalidArguments(f"{name} is not after the first step is due: it could never start")
         return cls(due_at, start_by, end)
+
+    def ending_by(self, moment: float) -> Times:
+        """The same with a workflow that is over by then at the latest."""
+        return replace(self, deadline=moment if self.deadline is None else min(self.deadline, moment))
 
 
 def _moment(name: str, when: When | None, since: float) -> float:

@@ -13,7 +13,10 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Usage(WireModel):
-    """What was used. ``cost`` is US dollars, without that of ``unpriced`` requests, whose price nobody knows."""
+    """What was used. ``cost`` is US dollars, without that of ``unpriced`` requests, whose price nobody knows.
+
+    ``steps`` are those that completed.
+    """
 
     requests: Count = 0
     tool_calls: Count = 0
@@ -21,6 +24,7 @@ class Usage(WireModel):
     output_tokens: Count = 0
     cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     unpriced: Count = 0
+    steps: Count = 0
 
     @property
     def tokens(self) -> int:
@@ -35,6 +39,11 @@ class Usage(WireModel):
         parts = (self, *others)
         sums = {name: sum(getattr(one, name) for one in parts) for name in type(self).model_fields}
         return self.model_copy(update=sums)
+
+    def minus(self, other: Usage) -> Self:
+        """The difference."""
+        parts = {name: getattr(self, name) - getattr(other, name) for name in type(self).model_fields}
+        return self.model_copy(update=parts)
 
 
 NOTHING = Usage()

@@ -107,13 +107,21 @@ class Waits(Changes):
         key = f"{JOIN}{self._place}:{self._message.epoch}:{self._awaited[JOIN]}"
         self._awaited[JOIN] += 1
         if key not in self._message.received:
-            for index, slip in enumerate(branches):
+            for index, slip in enumerate(self._within_budget(branches)):
                 self._branch(key, index, slip, items)
             raise Park(key, deadline, {"branches": join.total, "needed": join.needed}, join)
         results = [BranchResult[Any](**one) for one in self._await(key, None, None)]
         if not join.is_reached(sum(one.is_completed for one in results)):
             raise BranchesFailed(why_not(results, join), hint=f"see: paigeant workflow {self.correlation_id}")
         return results
+
+    def _within_budget(self, branches: Sequence[RoutingSlip]) -> Sequence[RoutingSlip]:
+        """The branches, each with its share of what is left of the workflow's budget."""
+        slip = self._message.routing_slip
+        if slip.budget is None or not branches:
+            return branches
+        shares = slip.budget.shares(slip.used, len(branches))
+        return [one.model_copy(update={"budget": share}) for one, share in zip(branches, shares, strict=True)]
 
     def _branch(self, key: str, index: int, slip: RoutingSlip, items: Sequence[Any] | None) -> None:
         log = self._message.routing_slip.log[-1:] if items is None else (self._as_if_completed(items[index]),)

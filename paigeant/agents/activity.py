@@ -94,7 +94,7 @@ class AgentActivity(Activity[..., Any]):
 
         talk = Conversation(conversation) if conversation else None
         messages, usage = talk.so_far(ctx.variables) if talk else (None, None)
-        journal = await Journal.open(ctx, keep=self.durable != "step")
+        journal = await Journal.open(ctx)
         try:
             with replays():
                 result = await self.agent.run(

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic_ai import durable_exec
@@ -123,16 +123,16 @@ class Durability(AbstractCapability[Any]):
 
     async def call(self, name: str, arguments: dict[str, Any], ctx: RunContext[Any], call: Call) -> Any:
         """What the tool returns or raises, from the journal if it is there."""
-        key = self._key_of(ctx)
-        asked = digest((name, arguments))
-        unit = self.journal.find(key, name, asked) if self.level == "full" else None
-        if unit is not None:
-            _record_durable_unit(executed=False)
-            ctx.usage.incr(JSON_CODEC.load(RunUsage, unit.value.get("usage", {})))
+        unit = Unit(key=self._key_of(ctx), name=name, digest=digest((name, arguments)), value=None)
+        known = self.journal.find(unit.key, unit.name, unit.digest) if self.level == "full" else None
+        if known is None:
+            outcome = await self._called(unit, ctx, call)
         else:
-            unit = await self._called(Unit(key=key, name=name, digest=asked, value=None), ctx, call)
-        bring(self.journal.context, unit.value.get("effects", {}))
-        return _returned(unit.value)
+            _record_durable_unit(executed=False)
+            outcome = _Outcome(**known.value)
+            ctx.usage.incr(JSON_CODEC.load(RunUsage, outcome.usage))
+        bring(self.journal.context, outcome.effects)
+        return outcome.given(is_written=self.level == "full")
 
     def _key_of(self, ctx: RunContext[Any]) -> str:
         """Some models call tools twice under one id."""
@@ -141,20 +141,22 @@ class Durability(AbstractCapability[Any]):
         turn = self._calls[key]
         return key if turn == 1 else f"{key}:{turn}"
 
-    async def _called(self, unit: Unit, ctx: RunContext[Any], call: Call) -> Unit:
+    async def _called(self, unit: Unit, ctx: RunContext[Any], call: Call) -> _Outcome:
         usage = copy(ctx.usage)
         before = copy(usage)
-        with apart(self.journal.context, unit.key) as own:
-            outcome = await _outcome(unit.name, call(replace(ctx, usage=usage)))
+        with self.journal.doing(tool_calls=1), apart(self.journal.context, unit.key) as own:
+            outcome = await _ended(call(replace(ctx, usage=usage)))
         spent = usage - before
         ctx.usage.incr(spent)
+        if self.level == "full":
+            outcome = outcome.written(unit.name)
         if spent.has_values():
-            outcome["usage"] = JSON_CODEC.dump(RunUsage, spent)
-        if outcome["kind"] in _FINISHED:
-            outcome["effects"] = own.effects()
-        done = replace(unit, value=outcome, usage=_of_tool(spent))
-        await self._add(done, self.level == "full")
-        return done
+            outcome.usage = JSON_CODEC.dump(RunUsage, spent)
+        if outcome.kind in _FINISHED:
+            outcome.effects = own.effects()
+        value = asdict(outcome) if self.level == "full" else None
+        await self._add(replace(unit, value=value, usage=_of_tool(spent)), self.level == "full")
+        return outcome
 
     async def _add(self, unit: Unit, is_kept: bool) -> None:
         await self.journal.add(unit, is_kept)
@@ -180,7 +182,8 @@ class _JournaledModel(WrapperModel):
         known = self._durability.recall(messages)
         if known is not None:
             return known
-        response = await super().request(messages, model_settings, model_request_parameters)
+        with self._durability.journal.doing(requests=1):
+            response = await super().request(messages, model_settings, model_request_parameters)
         await self._durability.keep(messages, response)
         return response
 
@@ -200,9 +203,10 @@ class _JournaledModel(WrapperModel):
             return
         arguments = (messages, model_settings, model_request_parameters, run_context)
         async with super().request_stream(*arguments) as stream:
-            yield stream
-            async for _ in stream:  # what nobody asked for: the response is to be whole
-                pass
+            with self._durability.journal.doing(requests=1):
+                yield stream
+                async for _ in stream:  # what nobody asked for: the response is to be whole
+                    pass
             await self._durability.keep(messages, stream.get())
 
 
@@ -247,7 +251,8 @@ def is_dead_end(error: BaseException) -> bool:
 Call = Callable[[RunContext[Any]], Any]
 """Calls a tool with this context of its run."""
 
-_FINISHED = ("content", "return")
+_FINISHED: dict[str, Any] = {"content": ToolReturnContent, "return": ToolReturn}
+"""The types of what tools return."""
 
 
 @dataclass
@@ -265,34 +270,49 @@ class _JournaledToolset(WrapperToolset[Any]):
         return await self.durability.call(name, tool_args, ctx, call)
 
 
-async def _outcome(name: str, call: Any) -> dict[str, Any]:
-    """What a tool call ended with, as JSON types. An error of the tool is no end: it is raised."""
+@dataclass
+class _Outcome:
+    """What a tool call ended with: what it gave, what it changed in the workflow, and what agents used that it ran."""
+
+    kind: str
+    value: Any
+    effects: dict[str, Any] = field(default_factory=dict)
+    usage: dict[str, Any] = field(default_factory=dict)
+
+    def written(self, name: str) -> _Outcome:
+        """The same with JSON types."""
+        if self.kind not in _FINISHED:
+            return self
+        try:
+            return replace(self, value=JSON_CODEC.dump(_FINISHED[self.kind], self.value))
+        except (PydanticSerializationError, TypeError) as error:
+            raise NotSerializable(
+                f"the result of tool {name!r} cannot be written as JSON: {error}",
+                hint='return what pydantic can write, or app.activity(agent, durable="model")',
+            ) from error
+
+    def given(self, *, is_written: bool) -> Any:
+        """What the tool returned, or raised."""
+        match self.kind:
+            case "retry":
+                raise ModelRetry(self.value)
+            case "failed":
+                raise ToolFailed(self.value)
+            case _ if is_written:
+                return JSON_CODEC.load(_FINISHED[self.kind], self.value)
+            case _:
+                return self.value
+
+
+async def _ended(call: Any) -> _Outcome:
+    """How a tool call ended. An error of the tool is no end: it is raised."""
     try:
         result = await call
     except ModelRetry as error:
-        return {"kind": "retry", "value": error.message}
+        return _Outcome("retry", error.message)
     except ToolFailed as error:
-        return {"kind": "failed", "value": error.message}
-    kind, form = ("return", ToolReturn) if isinstance(result, ToolReturn) else ("content", ToolReturnContent)
-    try:
-        return {"kind": kind, "value": JSON_CODEC.dump(form, result)}
-    except (PydanticSerializationError, TypeError) as error:
-        raise NotSerializable(
-            f"the result of tool {name!r} cannot be written as JSON: {error}",
-            hint='return what pydantic can write, or app.activity(agent, durable="model")',
-        ) from error
-
-
-def _returned(outcome: dict[str, Any]) -> Any:
-    match outcome["kind"]:
-        case "retry":
-            raise ModelRetry(outcome["value"])
-        case "failed":
-            raise ToolFailed(outcome["value"])
-        case "return":
-            return JSON_CODEC.load(ToolReturn, outcome["value"])
-        case _:
-            return JSON_CODEC.load(ToolReturnContent, outcome["value"])
+        return _Outcome("failed", error.message)
+    return _Outcome("return" if isinstance(result, ToolReturn) else "content", result)
 
 
 def _of_tool(spent: RunUsage) -> Usage:

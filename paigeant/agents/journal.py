@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
@@ -32,7 +33,7 @@ class Journal:
     """What an agent step has done, for one run of it. A unit that is in the journal is not done again.
 
     Without a store nothing is kept: a step that runs again does everything again. ``spent`` is what the units of this
-    step used, each counted once, those of earlier editions included.
+    step used, each counted once, those of earlier runs included.
     """
 
     context: ActivityContext
@@ -40,20 +41,17 @@ class Journal:
     store: Store | None = None
     recorded: dict[str, Unit] = field(default_factory=dict)
     spent: Usage = NOTHING
-    replayed: int = 0
-    executed: int = 0
+    underway: Usage = NOTHING
 
     @classmethod
-    async def open(cls, context: ActivityContext, *, keep: bool = True) -> Journal:
+    async def open(cls, context: ActivityContext) -> Journal:
         """Continue the journal of the step that runs here; no earlier run of it can write any more.
-
-        Unless it is to ``keep``, or if there is no store, nothing is written down.
 
         Raises:
             Superseded, Retry: a later run of the step has begun.
             StoreError: the store cannot be read.
         """
-        message, store = context.message, context._store if keep else None
+        message, store = context.message, context._store
         turn = Turn(
             correlation_id=message.correlation_id,
             step_id=message.step.id,
@@ -75,7 +73,7 @@ class Journal:
         else:
             self.recorded = {unit.key: unit for unit in units}
             done = await store.units(self.turn.correlation_id, self.turn.step_id)
-            self.spent = total(unit.usage for unit in done)
+            self.context.used = self.spent = total(unit.usage for unit in done)
 
     def find(self, key: str, name: str, asked: str) -> Unit | None:
         """What came of this unit, if it is finished.
@@ -92,19 +90,36 @@ class Journal:
                 f"{', asked something else' if unit.name == name else f', and is {name!r} now'}",
                 hint="run the code that wrote it, or dispatch the workflow again",
             )
-        self.replayed += 1
         return unit
 
+    @contextmanager
+    def doing(self, requests: int = 0, tool_calls: int = 0) -> Iterator[None]:
+        """Around a unit that is not in the journal: it has to be within the workflow's budget.
+
+        Raises:
+            BudgetExceeded: it is not.
+        """
+        slip, one = self.context.message.routing_slip, Usage(requests=requests, tool_calls=tool_calls)
+        if slip.budget is not None:
+            used = slip.used.plus(self.spent, self.underway)
+            slip.budget.check(used, requests=requests, tool_calls=tool_calls)
+        self.underway = self.underway.plus(one)
+        try:
+            yield
+        finally:
+            self.underway = self.underway.minus(one)
+
     async def add(self, unit: Unit, is_kept: bool = True) -> None:
-        """Count a finished unit and, if it is kept, write it down as soon as the store takes it: it was paid for.
+        """Count a finished unit, and write it down as soon as the store takes it: it was paid for.
 
         Raises:
             Superseded, Retry: a later run of the step has begun.
         """
-        self.executed += 1
-        self.spent = self.spent.plus(unit.usage)
+        self.context.used = self.spent = self.spent.plus(unit.usage)
+        if not is_kept:  # only what it used is: under a key of its own, where nobody looks for it
+            unit = replace(unit, key=f"{unit.key}#{self.turn.holder}", value=None)
         pause = _SHORTEST_PAUSE
-        while self.store is not None and is_kept:
+        while self.store is not None:
             try:
                 if not await self.store.write_unit(self.turn, unit):
                     self._give_way()

@@ -14,6 +14,7 @@ import click
 from paigeant.cli.text import one_line
 from paigeant.events import Cancellation, ErrorInfo
 from paigeant.store import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
+from paigeant.usage import Usage
 
 _TIMES = {"at", "created_at", "updated_at", "finished_at", "started_at", "seen_at"}
 _COLOURS = {
@@ -71,6 +72,8 @@ def _written(name: str, value: Any) -> Any:
     match value:
         case ErrorInfo():
             return asdict(value)
+        case Usage():
+            return value.to_dict()
         case Cancellation():
             return asdict(value) | {"at": iso(value.at)}
         case tuple() if name == "steps":
@@ -130,3 +133,19 @@ def print_facts(facts: Mapping[str, object]) -> None:
     for name, value in shown.items():
         label = click.style(name.ljust(width), bold=True)
         click.echo(f"{label}  {click.style(value, fg=_COLOURS.get(value))}")
+
+
+def price(used: Usage) -> str:
+    """What it cost in US dollars; marked where it is more than is known."""
+    known = f"${used.cost:.4f}"
+    if used.unpriced:
+        return "?" if used.unpriced == used.requests else f"{known} + ?"
+    return known
+
+
+def spent(used: Usage) -> str:
+    """What agents used, in a line."""
+    if not (used.requests or used.tool_calls):
+        return ""
+    counts = f"{used.tokens} tokens, {used.requests} requests, {used.tool_calls} tool calls"
+    return f"{counts}, {price(used)}"

@@ -4,7 +4,7 @@ import click
 
 from paigeant.cli.connect import ask_store, full_id
 from paigeant.cli.options import as_json, connections
-from paigeant.cli.output import as_data, brief, print_facts, print_json, print_table, readable, took
+from paigeant.cli.output import as_data, brief, price, print_facts, print_json, print_table, readable, spent, took
 from paigeant.errors import WorkflowNotFound
 from paigeant.store import StepRecord, Store, WorkflowRecord
 
@@ -43,11 +43,15 @@ def _print(found: WorkflowRecord) -> None:
             "output": brief(found.output) if found.output is not None else None,
             "error": found.error,
             "cancelled": found.cancellation,
+            "used": spent(found.used) or None,
         }
     )
     click.echo()
     rows = [_row(step) for step in found.steps]
-    headers = ("step", "activity", "status", "attempt", "started (UTC)", "took", "worker", "output")
+    headers: tuple[str, ...] = ("step", "activity", "status", "attempt", "started (UTC)", "took", "worker", "output")
+    if any(step.used for step in found.steps):
+        headers = (*headers[:-1], "tokens", "cost", headers[-1])
+        rows = [(*row[:-1], *_used(step), row[-1]) for row, step in zip(rows, found.steps, strict=True)]
     print_table(headers, rows, none="no steps")
 
 
@@ -64,3 +68,7 @@ def _row(step: StepRecord) -> tuple[object, ...]:
         step.worker,
         said,
     )
+
+
+def _used(step: StepRecord) -> tuple[object, ...]:
+    return (step.used.tokens, price(step.used)) if step.used else (None, None)

@@ -96,7 +96,7 @@ _FINISHED = select(steps.c.message_id, steps.c.worker).where(
 _change = update(workflows).where(workflows.c.correlation_id == bindparam("id"))
 _OPEN = _change.where(*[workflows.c.status != one.value for one in sorted(TERMINAL)])
 _END = _OPEN.values(
-    {name: bindparam(f"new_{name}") for name in ("status", "updated_at", "finished_at", "variables", "output")}
+    {name: bindparam(f"new_{name}") for name in ("status", "updated_at", "finished_at", "variables", "output", "used")}
     # What a workflow that is taken back ends with is shorter than what it failed with.
     | {"error": func.coalesce(workflows.c.error, bindparam("new_error", type_=JsonText))}
 )
@@ -199,6 +199,7 @@ def _end_row(event: WorkflowEnded) -> Row:
         "new_status": status.value,
         "new_updated_at": event.at,
         "new_finished_at": event.at,
+        "new_used": event.used or None,
         "new_variables": event.variables,
         "new_output": output,
         "new_error": asdict(error) if error else None,

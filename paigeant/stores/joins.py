@@ -15,9 +15,11 @@ from sqlalchemy import Connection, and_, bindparam, delete, insert, select, upda
 from paigeant.events import Cancellation, WorkflowCompleted, WorkflowEnded
 from paigeant.join import Join
 from paigeant.store import Status
+from paigeant.stores import journals
 from paigeant.stores.ends import told
 from paigeant.stores.steering import Note, stop
 from paigeant.stores.tables import branches, joins, signals
+from paigeant.usage import total
 
 _RUNNING = Status.RUNNING.value
 
@@ -28,7 +30,13 @@ _COUNT = (
         branches.c.key == bindparam("join"),
         branches.c.place == bindparam("at"),
     )
-    .values(status=bindparam("now"), output=bindparam("gave"), error=bindparam("why"), standing=bindparam("stands"))
+    .values(
+        status=bindparam("now"),
+        output=bindparam("gave"),
+        error=bindparam("why"),
+        standing=bindparam("stands"),
+        used=bindparam("spent"),
+    )
 )
 
 
@@ -94,7 +102,13 @@ def decide(connection: Connection, note: Note, correlation_id: str, key: str, no
     if losers := [row.workflow for row in rows if row.status == _RUNNING]:
         decided = Cancellation(at=now, reason="decided without this branch", by=None, compensate=True)
         stop(connection, note, losers, decided)
-    return [_result(row) for row in rows]
+    running = {row.workflow: _used_so_far(connection, row.workflow) for row in rows if row.status == _RUNNING}
+    return [_result(row, running.get(row.workflow, row.used)) for row in rows]
+
+
+def _used_so_far(connection: Connection, workflow: str) -> dict[str, Any]:
+    """What a branch used that has not said so itself."""
+    return total(unit.usage for unit in journals.of_workflow(connection, workflow)).to_dict()
 
 
 def _locked(connection: Connection, correlation_id: str, key: str) -> Any:
@@ -115,12 +129,14 @@ def _end_of(correlation_id: str, key: str, place: int, event: WorkflowEnded) -> 
         "gave": end["output"],
         "why": end["error"],
         "stands": event.standing if isinstance(event, WorkflowCompleted) else None,
+        "spent": event.used or None,
     }
 
 
-def _result(row: Any) -> dict[str, Any]:
-    """What a :class:`~paigeant.join.BranchResult` is made of; and what of the branch can be taken back, if anything."""
+def _result(row: Any, used: Any) -> dict[str, Any]:
+    """What a :class:`~paigeant.join.BranchResult` is made of; what it used, and what can be taken back, if anything."""
+    spent = {"used": used} if used else {}
     if row.status == Status.COMPLETED.value:
-        return {"output": row.output} | ({"standing": row.standing} if row.standing else {})
+        return {"output": row.output} | ({"standing": row.standing} if row.standing else {}) | spent
     status = Status.CANCELLED.value if row.status == _RUNNING else row.status
-    return {"status": status, "error": row.error, "workflow": row.workflow}
+    return {"status": status, "error": row.error, "workflow": row.workflow} | spent

@@ -13,20 +13,22 @@ from sqlalchemy import Connection, RowMapping, and_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from paigeant.journal import Turn, Unit
-from paigeant.stores.history import insert_new
+from paigeant.stores import rows
 from paigeant.stores.tables import journals, units
-from paigeant.usage import NOTHING, Usage
 
 
 def take(connection: Connection, turn: Turn) -> list[Unit] | None:
     """The units there are, from now on to be continued by this turn only; None: a later one has begun."""
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(journals)
     order = {"attempt": turn.attempt, "resumes": turn.resumes, "deliveries": turn.deliveries}
     columns = tuple_(*(journals.c[name] for name in order))
-    taking = insert.values(**_place(turn), **order, holder=turn.holder, edition=1).on_conflict_do_update(
-        index_elements=list(journals.primary_key),
-        set_={**order, "holder": turn.holder},
-        where=columns <= tuple_(*order.values()),
+    taking = (
+        _insert(connection)(journals)
+        .values(**_place(turn), **order, holder=turn.holder, edition=1)
+        .on_conflict_do_update(
+            index_elements=list(journals.primary_key),
+            set_={**order, "holder": turn.holder},
+            where=columns <= tuple_(*order.values()),
+        )
     )
     edition = connection.execute(taking.returning(journals.c.edition)).scalar()
     if edition is None:
@@ -42,7 +44,7 @@ def write(connection: Connection, turn: Turn, unit: Unit, now: float) -> bool:
         return False
     row = {"key": unit.key, "name": unit.name, "digest": unit.digest, "value": unit.value, "worker": unit.worker}
     row |= {**_place(turn), "edition": edition, "usage": unit.usage.to_dict() or None, "at": now}
-    connection.execute(insert_new(connection.dialect.name)(units), [row])
+    connection.execute(_insert(connection)(units).on_conflict_do_nothing(), [row])
     return True
 
 
@@ -69,6 +71,10 @@ def of_workflow(reader: Connection, correlation_id: str, step_id: str | None = N
     return [_unit(row) for row in reader.execute(select(units).where(here).order_by(units.c.at)).mappings()]
 
 
+def _insert(connection: Connection) -> Any:
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert
+
+
 def _place(turn: Turn) -> dict[str, Any]:
     return {"correlation_id": turn.correlation_id, "step_id": turn.step_id, "epoch": turn.epoch}
 
@@ -78,13 +84,12 @@ def _its(turn: Turn) -> Any:
 
 
 def _unit(row: RowMapping) -> Unit:
-    usage = row["usage"]
     return Unit(
         key=row["key"],
         name=row["name"],
         digest=row["digest"],
         value=row["value"],
-        usage=Usage.from_dict(usage) if isinstance(usage, dict) else NOTHING,
+        usage=rows.usage(row["usage"]),
         worker=row["worker"],
         step_id=row["step_id"],
         at=row["at"],

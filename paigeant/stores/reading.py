@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, collate, func, select
 
-from paigeant.store import DeadLetter, EventRecord, WorkflowRecord
-from paigeant.stores import rows
+from paigeant.store import DeadLetter, EventRecord, StepRecord, WorkflowRecord
+from paigeant.stores import journals, rows
 from paigeant.stores.tables import dead_letters, events, steps, workflows
+from paigeant.usage import Usage, total
 
 
 def workflow(connection: Connection, correlation_id: str) -> WorkflowRecord | None:
@@ -20,8 +22,20 @@ def workflow(connection: Connection, correlation_id: str) -> WorkflowRecord | No
         return None
     ran = select(steps).where(steps.c.correlation_id == correlation_id)
     ran = ran.order_by(steps.c.started_at, steps.c.attempt)
-    attempts = [rows.step(one) for one in connection.execute(ran)]
-    return replace(rows.workflow(row), steps=(*attempts, *rows.ahead(row, attempts)))
+    attempts = _with_usage(connection, correlation_id, [rows.step(one) for one in connection.execute(ran)])
+    found, used = rows.workflow(row), total(step.used for step in attempts)
+    return replace(found, steps=(*attempts, *rows.ahead(row, attempts)), used=found.used or used)
+
+
+def _with_usage(connection: Connection, correlation_id: str, attempts: list[StepRecord]) -> list[StepRecord]:
+    """The attempts, the latest of each step with what its units used."""
+    of_step = defaultdict[str, list[Usage]](list)
+    for unit in journals.of_workflow(connection, correlation_id):
+        of_step[unit.step_id].append(unit.usage)
+    latest = {step.id: at for at, step in enumerate(attempts) if step.heading == "forward"}
+    for step_id, at in latest.items():
+        attempts[at] = replace(attempts[at], used=total(of_step[step_id]))
+    return attempts
 
 
 def beginning_with(connection: Connection, prefix: str) -> Sequence[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Row
 
 from paigeant.events import Cancellation, ErrorInfo
@@ -24,6 +25,7 @@ from paigeant.store import (
     WorkflowRecord,
 )
 from paigeant.transport import Outgoing
+from paigeant.usage import NOTHING, Usage
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
@@ -130,7 +132,16 @@ def workflow(row: Row[Any]) -> WorkflowRecord:
         error=_error(row.error),
         cancellation=cancellation(row.cancel),
         parent=text(row.parent) or None,
+        used=usage(row.used),
     )
+
+
+def usage(value: Any) -> Usage:
+    """What was used; nothing, where nobody said so."""
+    try:
+        return Usage.from_dict(_mapping(value))
+    except ValidationError:
+        return NOTHING
 
 
 def step(row: Row[Any]) -> StepRecord:

@@ -45,6 +45,7 @@ workflows = Table(
     Column("error", JsonText),
     Column("parent", Text),
     Column("cancel", JsonText),
+    Column("used", JsonText),
 )
 steps = Table(
     "paigeant_step",
@@ -131,6 +132,7 @@ branches = Table(
     Column("output", JsonText),
     Column("error", JsonText),
     Column("standing", JsonText),
+    Column("used", JsonText),
 )
 values = Table(
     "paigeant_value",

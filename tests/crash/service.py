@@ -65,6 +65,13 @@ async def noop(ctx: ActivityContext) -> None:
     note("start", ctx)
 
 
+async def echo(ctx: ActivityContext, value: int) -> int:
+    """Says that it began, and gives what it was given."""
+    note("start", ctx)
+    await asyncio.sleep(0.01)
+    return value
+
+
 async def fatal(ctx: ActivityContext) -> None:
     """Kills its process, as an out-of-memory killer would."""
     note("start", ctx)
@@ -129,6 +136,7 @@ def make_app(broker: str, store: str | None = None, name: str = "crash", **optio
     app.activity(compute)
     app.activity(block)
     app.activity(noop)
+    app.activity(echo)
     app.activity(fatal)
     app.activity(book).compensate(retry=RetryPolicy(attempts=2, delay=0.01))(unbook)
     app.activity(guarded, lock="guarded")

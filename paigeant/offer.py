@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,3 +20,16 @@ class Offer:
     input: Mapping[str, Any] = field(default_factory=dict)
     output: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+
+
+def merged(offers: Iterable[Offer]) -> list[tuple[Offer, int]]:
+    """Each activity once for each queue it is served from, by name, with how often it is offered.
+
+    Where workers describe it differently, the first one counts.
+    """
+    found: dict[tuple[str, str], tuple[Offer, int]] = {}
+    for offer in offers:
+        key = (offer.name, offer.queue)
+        first, times = found.get(key, (offer, 0))
+        found[key] = (first, times + 1)
+    return [found[key] for key in sorted(found)]

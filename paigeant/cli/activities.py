@@ -1,23 +1,31 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from paigeant.cli.connect import named_app
-from paigeant.cli.options import as_json
+from paigeant.cli.connect import ask_store, named_app, settings_in_force
+from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import brief, print_json, print_table
+from paigeant.offer import merged
 
 if TYPE_CHECKING:
     from paigeant.activity import Activity, Parameter
 
 
 @click.command()
+@click.option("--announced", is_flag=True, help="Those that live workers announce in the store, of every App.")
 @as_json
-def activities(as_json: bool) -> None:
-    """List the activities of an App: name, queue, parameters, description."""
-    app = named_app()
+@connections
+def activities(announced: bool, as_json: bool) -> None:
+    """List the activities of an App, or without one those that live workers announce."""
+    settings = settings_in_force()
+    if announced or settings.app is None:
+        _announced(as_json)
+        return
+    app = named_app(settings)
     found = [_described(one, app.queue_of(one)) for _, one in sorted(app.activities.items())]
     if as_json:
         print_json(found)
@@ -26,11 +34,24 @@ def activities(as_json: bool) -> None:
     print_table(("name", "queue", "parameters", "description"), rows, none=f"App {app.name!r} has no activities")
 
 
+def _announced(as_json: bool) -> None:
+    workers = ask_store(lambda store: store.workers())
+    found = merged(offer for worker in workers if worker.alive for offer in worker.offers)
+    if as_json:
+        print_json([asdict(offer) | {"workers": times} for offer, times in found])
+        return
+    rows = [
+        (one.name, one.queue, ", ".join(one.input.get("properties", {})), times, one.description)
+        for one, times in found
+    ]
+    headers = ("name", "queue", "parameters", "workers", "description")
+    print_table(headers, rows, none="no worker announces an activity")
+
+
 def _described(activity: Activity[..., Any], queue: str) -> dict[str, Any]:
-    return {
-        "name": activity.name,
-        "queue": queue,
-        "description": activity.description,
+    from paigeant.offering import offer_of
+
+    return asdict(offer_of(activity, queue)) | {
         "parameters": [_parameter(one) for one in activity.signature.open.values()],
     }
 

@@ -80,10 +80,23 @@ def worker(only: tuple[str, ...], **options: Any) -> None:
 
 
 def run(
-    only: Sequence[str], *, log_level: str | None, log_format: str | None, lifeline: int | None, **options: Any
+    only: Sequence[str],
+    *,
+    log_level: str | None,
+    log_format: str | None,
+    lifeline: int | None,
+    or_only_candidate: bool = False,
+    **options: Any,
 ) -> NoReturn:
-    """Run a worker here, or a supervisor with workers of its own."""
+    """Run a worker here, or a supervisor with workers of its own.
+
+    ``or_only_candidate``: where no App is named, it is the one of the only module here that seems to have one.
+    """
     settings = settings_in_force(log_level, log_format)
+    from paigeant.cli.loading import candidates
+
+    if or_only_candidate and settings.app is None and len(found := candidates()) == 1:
+        settings = settings.model_copy(update={"app": found[0]})
     processes, reload = options.pop("processes"), options.pop("reload")
     said = {name: options.pop(name) for name in ("health_port", "health_host")}
     said["shutdown_timeout"] = options["shutdown_timeout"]

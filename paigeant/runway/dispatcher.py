@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from paigeant.activity import Activity
 from paigeant.app import App
 from paigeant.errors import ConfigurationError, InvalidArguments
-from paigeant.offer import Offer
+from paigeant.offer import Offer, merged
 from paigeant.offering import offer_of
 from paigeant.slip import ActivitySpec
 from paigeant.transport import BaseTransport
@@ -122,10 +122,10 @@ class WorkflowDispatcher:
             StoreError: the store cannot be read.
         """
         app = self.app
-        announced = await app.store.workers() if app.store is not None else ()
-        found = {offer.name: offer for worker in announced if worker.alive for offer in worker.offers}
+        workers = await app.store.workers() if app.store is not None else ()
+        announced = merged(offer for worker in workers if worker.alive for offer in worker.offers)
         own = {one.name: offer_of(one, app.queue_of(one)) for one in app.activities.values()}
-        return found | own
+        return {offer.name: offer for offer, _ in announced} | own
 
     def planned(self, offer: Offer) -> ActivitySpec:
         """A step that runs what is offered, with the prompt it was registered with here."""

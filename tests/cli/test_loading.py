@@ -101,3 +101,27 @@ def test_candidates_are_found_without_importing(folder) -> None:
     folder("typed.py", "app: App = paigeant.App(\n'x')")
     folder("other.py", "x = 1")
     assert candidates() == ["flows", "typed"]
+
+
+RUNWAY = """
+from paigeant import PaigeantAgent, WorkflowDispatcher
+
+{dispatcher}
+writer = PaigeantAgent("anthropic:claude-3-5"{argument})
+"""
+
+
+@pytest.mark.parametrize(
+    ("dispatcher", "argument", "target"),
+    [
+        ("dispatcher = WorkflowDispatcher()", ", dispatcher=dispatcher", "jokes"),
+        ("dispatcher = WorkflowDispatcher()", ", dispatcher=dispatcher", "jokes:dispatcher"),
+        ("", "", "jokes"),
+    ],
+    ids=["a dispatcher", "a dispatcher by its name", "an agent"],
+)
+def test_the_app_behind_a_dispatcher_or_an_agent(folder, dispatcher: str, argument: str, target: str) -> None:
+    """Modules that use the documents' names are served as well."""
+    folder("jokes.py", RUNWAY.format(dispatcher=dispatcher, argument=argument))
+    assert list(load(target).activities) == ["writer"]
+    assert candidates() == ["jokes"]

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from paigeant import ActivityContext, App, RetryPolicy, Worker, await_approval, await_signal
 from paigeant.cli import cli
+from paigeant.offer import Offer
 from paigeant.store import WorkerRecord
 
 COMPLETED, FAILED, WAITING = "0199-completed", "0199-failed", "0200-waiting"
@@ -496,3 +497,24 @@ def test_urls_that_are_said_need_no_app(paigeant: Paigeant, url: str, monkeypatc
     """Looking into another database does not import the code that is named in the settings."""
     monkeypatch.setenv("PAIGEANT_APP", "no_such_module")
     assert read(paigeant("workflows", "-b", url, "--json"))
+
+
+def test_activities_that_workers_announce(paigeant: Paigeant, tmp_path: Path) -> None:
+    """Of live workers, with their schemas; it needs no App, for it asks the store."""
+    url = f"sqlite:///{tmp_path / 'announced.db'}"
+    price = Offer(name="price", queue="shop.price", description="What it costs.", input={"type": "object"}, version="1")
+
+    async def announce() -> None:
+        app = App("shop", url)
+        assert app.store is not None
+        about = {"host": "h", "pid": 1, "queues": (), "concurrency": 1, "started_at": 1.0, "seen_at": 1.0}
+        for worker in ("one", "two"):
+            await app.store.announce(
+                WorkerRecord(id=worker, app="shop", activities=("price",), offers=(price,), **about)
+            )
+        await app.close()
+
+    asyncio.run(announce())
+    (found,) = read(paigeant("activities", "--store", url, "--json"))
+    assert (found["name"], found["workers"], found["input"], found["version"]) == ("price", 2, {"type": "object"}, "1")
+    assert "What it costs." in paigeant("activities", "--announced", "--store", url).stdout

@@ -92,7 +92,10 @@ def test_burst_serves_what_is_there_and_ends(terminal) -> None:
     assert {terminal.status(workflow) for workflow in workflows} == {"completed"}
 
 
-@pytest.mark.parametrize("command", [("execute", "slow"), ("worker", "--only", "slow"), ("worker", "-Q", "slow,none")])
+@pytest.mark.parametrize(
+    "command",
+    [("execute", "slow"), ("execute", "slow", "work"), ("worker", "--only", "slow"), ("worker", "-Q", "slow,none")],
+)
 def test_serves_a_part_of_the_app(terminal, command: tuple[str, ...]) -> None:
     """One activity by name, or one queue: the rest waits for other workers."""
     terminal.dispatch("work", "slow", seconds=0)

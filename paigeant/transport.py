@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paigeant.events import Event
-from paigeant.handed import HandedMessage
 from paigeant.kept import Parcel
 
 if TYPE_CHECKING:
+    from paigeant.handed import HandedMessage
     from paigeant.message import PaigeantMessage
 
 
@@ -138,6 +138,8 @@ class BaseTransport(ABC):
 
     async def publish(self, queue: str, message: PaigeantMessage | HandedMessage) -> None:
         """Publish one message. One that a worker's handler has in hand is forwarded by the worker instead."""
+        from paigeant.handed import HandedMessage
+
         if isinstance(message, HandedMessage):
             return
         await self.send([Outgoing(queue=queue, body=message.to_json(), id=message.id, priority=message.step.priority)])

@@ -55,6 +55,9 @@ class Kind(Enum):
     SYNC = "sync"
     ASYNC = "async"
     STREAM = "stream"
+    """An async generator."""
+    GENERATOR = "generator"
+    """A plain one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +198,14 @@ class Activity(Generic[P, R]):
 
     @functools.cached_property
     def output_type(self) -> Any:
-        """The annotated type of one output; a stream's output is the list of what it yields."""
+        """The annotated type of one output: of a generator what it returns, else the list of what it yields."""
         returned = _hints(self.function, self._namespace).get("return", Any)
-        if self.kind is not Kind.STREAM:
+        if self.kind not in (Kind.STREAM, Kind.GENERATOR):
             return returned
-        yielded = get_args(returned)
-        return list[yielded[0]] if yielded else Any  # type: ignore[valid-type]
+        given = get_args(returned)
+        if self.kind is Kind.GENERATOR and len(given) == 3 and given[2] is not type(None):
+            return given[2]
+        return list[given[0]] if given else Any  # type: ignore[valid-type]
 
     # --- planning a step -------------------------------------------------------------------------------------
 
@@ -422,10 +427,7 @@ def _kind_of(function: Callable[..., Any]) -> Kind:
         return Kind.STREAM
     if inspect.iscoroutinefunction(call):
         return Kind.ASYNC
-    if inspect.isgeneratorfunction(call):
-        name = getattr(function, "__qualname__", function)
-        raise ConfigurationError(f"{name!r} is a plain generator", hint="make it 'async def' to stream")
-    return Kind.SYNC
+    return Kind.GENERATOR if inspect.isgeneratorfunction(call) else Kind.SYNC
 
 
 def _hints(function: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:

@@ -298,6 +298,7 @@ class App:
             app=self.name,
             prefix=self.prefix,
             message_limit=self.settings.message_limit,
+            stream_retention=self.settings.stream_retention,
             observers=self.observers,
             keeper=open_keeper(url) if (url := self.settings.claim_check) else self.store,
             large=self.settings.claim_check_from,

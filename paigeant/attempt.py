@@ -57,8 +57,10 @@ class Attempts:
         notice = asyncio.get_running_loop().call_later(NOTICE_AFTER, note_start, run, run.clock.now(), self.dispatcher)
         try:
             with self.stops.of(run.message) as stop:
-                while isinstance(outcome := await self._attempt(activity, current, stop), Retrying):
-                    if not outcome.in_place:
+                while True:
+                    outcome, shown = await self._attempt(activity, current, stop)
+                    before.extend(shown)
+                    if not isinstance(outcome, Retrying) or not outcome.in_place:
                         break
                     log_outcome(outcome)
                     message, event = again(current.message, outcome)
@@ -69,14 +71,19 @@ class Attempts:
             notice.cancel()
         return Tried(current, outcome, before)
 
-    async def _attempt(self, activity: Activity[..., Any], run: Run, stop: Stop) -> Outcome:
-        message, started_at = run.message, run.clock.now()
-        if (not_started := _stopped(stop, run.execution(started_at), ran=False)) is not None:
-            return not_started
+    async def _attempt(self, activity: Activity[..., Any], run: Run, stop: Stop) -> tuple[Outcome, Sequence[Event]]:
+        """One attempt, and what it showed that is not recorded yet."""
+        if (not_started := _stopped(stop, run.execution(), ran=False)) is not None:
+            return not_started, ()
         progress = Progress(run, self.dispatcher, Pulse(activity.heartbeat_timeout))
+        outcome = await self._ran(activity, run, stop, progress)
+        return outcome, await progress.feed.end()
+
+    async def _ran(self, activity: Activity[..., Any], run: Run, stop: Stop, progress: Progress) -> Outcome:
+        message, started_at = run.message, run.clock.now()
         reach = (self.dispatcher.store, run.worker)
         known = (self.plan_steps, self.dispatcher.output, progress.pulse, run.clock, stop, *reach)
-        context = ActivityContext(message, run.delivery, progress.report, *known)
+        context = ActivityContext(message, run.delivery, progress, *known)
         is_last = False
         try:
             try:

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
         65_536, description="bytes from which on a value is large and does not travel"
     )
     value_limit: Annotated[int, Field(ge=1024)] = Field(67_108_864, description="largest value that is kept")
+    stream_retention: Seconds = Field(86_400.0, description="how long values that running steps show are kept")
     concurrency: Annotated[int, Field(ge=1)] = Field(100, description="steps a worker process runs at once")
     shutdown_timeout: Annotated[float, Field(ge=0)] = Field(
         30.0, description="how long running steps may go on after the first SIGTERM"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from paigeant.clock import Clock
 from paigeant.errors import Superseded
@@ -23,8 +22,21 @@ from paigeant.waits import Waits
 
 _current: ContextVar[ActivityContext] = ContextVar("paigeant_context")
 
-Report = Callable[[Any], Awaitable[None]]
-"""Records a value a running step reports."""
+
+class Display(Protocol):
+    """Where a running step shows values; none of it blocks or fails."""
+
+    def report(self, details: Any) -> None:
+        """How far it is, in JSON types."""
+        ...
+
+    def emit(self, value: Any) -> None:
+        """A value."""
+        ...
+
+    def stream(self, value: Any) -> None:
+        """An event of an agent, in JSON types."""
+        ...
 
 
 def takes_context(annotation: Any) -> bool:
@@ -35,13 +47,13 @@ def takes_context(annotation: Any) -> bool:
 class ActivityContext(Waits):
     """Given to every parameter annotated with it. ``attempt`` counts our retries, ``deliveries`` the broker's."""
 
-    __slots__ = ("_pulse", "_report", "_store", "_worker", "reported", "used")
+    __slots__ = ("_display", "_pulse", "_store", "_worker", "reported", "used")
 
     def __init__(
         self,
         message: PaigeantMessage,
         delivery: Delivery,
-        report: Report | None = None,
+        display: Display | None = None,
         plan: PlanSteps | None = None,
         read: ReadOutput | None = None,
         pulse: Pulse | None = None,
@@ -53,7 +65,7 @@ class ActivityContext(Waits):
         super().__init__(message, delivery, plan, read, clock, stop)
         self._edits = Edits()
         self._awaited = Counter()
-        self._report = report
+        self._display = display
         self._pulse = pulse
         self._store = store
         self._worker = worker
@@ -84,8 +96,17 @@ class ActivityContext(Waits):
             self._pulse.beat()
         if details is not None:
             self.reported = jsonable(details, "details")
-            if self._report is not None:
-                await self._report(self.reported)
+            if self._display is not None:
+                self._display.report(self.reported)
+
+    def emit(self, value: Any) -> None:
+        """Show a value to whoever reads ``workflow.events()``, at once; it is not part of the output.
+
+        Works in async and in plain functions, and does not wait. What cannot be written as JSON, is too large or comes
+        faster than the store takes it is left out.
+        """
+        if self._display is not None:
+            self._display.emit(value)
 
     def heartbeat_sync(self, details: Any = None) -> None:
         """:meth:`heartbeat` for plain functions, which run in a thread: nothing else can end one that hangs."""

@@ -82,6 +82,7 @@ class Dispatcher:
     app: str
     prefix: str
     message_limit: int
+    stream_retention: float = 86_400.0
     observers: Sequence[Observer] = ()
     keeper: Keeper | None = None
     large: int = 65_536

@@ -181,21 +181,55 @@ class StepStarted(StepEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepProgressed(StepEvent):
-    """A running step reported a value: a heartbeat's details, or one value of an async generator."""
+class StepPassing(StepEvent):
+    """Something to be seen while a step runs. The store forgets it at ``expires_at`` (epoch seconds)."""
+
+    type: ClassVar[str] = "step_passing"
+
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRestarted(StepPassing):
+    """The step runs from its beginning once more: what its earlier runs let others see counts for nothing."""
+
+    type: ClassVar[str] = "step_restarted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepProgressed(StepPassing):
+    """A running step showed a value: the details of a heartbeat.
+
+    ``index`` counts the values of its kind from 0 within the run; where it leaps, some were left out. ``omitted`` is
+    the size in bytes of a value that was too large to be shown.
+    """
 
     type: ClassVar[str] = "step_progressed"
 
     value: Any = None
+    index: int = 0
+    omitted: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepYielded(StepProgressed):
-    """An async generator activity yielded a value; ``index`` counts from 0 within the attempt."""
+    """A generator activity yielded a value."""
 
     type: ClassVar[str] = "step_yielded"
 
-    index: int = 0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEmitted(StepProgressed):
+    """An activity showed a value with ``ctx.emit()``."""
+
+    type: ClassVar[str] = "step_emitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStreamed(StepProgressed):
+    """An agent's model or tools got on: ``value`` is an event of pydantic-ai, a token for example, as JSON."""
+
+    type: ClassVar[str] = "agent_streamed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

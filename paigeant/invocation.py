@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from functools import partial
 from typing import Any
 
@@ -43,8 +43,27 @@ async def _call(activity: Activity[..., Any], arguments: dict[str, Any], progres
         case Kind.STREAM:
             return [await progress.yielded(value) async for value in activity.function(**arguments)]
         case Kind.SYNC:
-            call = partial(contextvars.copy_context().run, _plainly, activity.function, arguments)
-            return await asyncio.get_running_loop().run_in_executor(threads, call)
+            call = partial(_plainly, activity.function, arguments)
+        case Kind.GENERATOR:
+            call = partial(_drained, activity.function, arguments, progress)
+    in_context = partial(contextvars.copy_context().run, call)
+    return await asyncio.get_running_loop().run_in_executor(threads, in_context)
+
+
+def _drained(function: Callable[..., Generator[Any, None, Any]], arguments: dict[str, Any], progress: Progress) -> Any:
+    """What a plain generator returns or, if that is nothing, all that it yields; each is shown at once."""
+    values: list[Any] = []
+
+    async def take(value: Any) -> None:
+        values.append(await progress.yielded(value))
+
+    with closing(function(**arguments)) as generator:
+        while True:
+            try:
+                value = next(generator)
+            except StopIteration as end:
+                return values if end.value is None else end.value
+            progress.pulse.from_thread(partial(take, value))
 
 
 def _plainly(function: Callable[..., Any], arguments: dict[str, Any]) -> Any:

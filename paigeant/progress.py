@@ -1,49 +1,101 @@
-"""What a step lets others see while it runs: that it runs, how far it is, the values it yields."""
+"""What a step lets others see while it runs: that it runs, how far it is, the values it yields or emits, tokens."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections import Counter
 from typing import Any
 
 import structlog
+from pydantic_core import to_json
 
 from paigeant.dispatch import Dispatcher
-from paigeant.errors import StoreError
-from paigeant.events import StepEvent, StepProgressed, StepStarted, StepYielded
+from paigeant.errors import NotSerializable
+from paigeant.events import AgentStreamed, StepEmitted, StepProgressed, StepRestarted, StepStarted, StepYielded
+from paigeant.feed import Feed
+from paigeant.io_thread import call_in
 from paigeant.pulse import Pulse
 from paigeant.run import Run
 from paigeant.values import jsonable
 
 log = structlog.stdlib.get_logger("paigeant.progress")
 
+LARGEST = 65_536
+"""Bytes a value may have as JSON to be shown; of a larger one only the size is."""
 
-@dataclass(slots=True)
+_SURELY_SMALL = LARGEST // 12
+"""Characters that are no more bytes than that, whatever they are."""
+
+
 class Progress:
-    """What one attempt reports. To report is a courtesy: no step fails because the store is away."""
+    """What one attempt shows, as it goes on. To show is a courtesy: no step fails or waits for it."""
 
-    run: Run
-    dispatcher: Dispatcher
-    pulse: Pulse
-    count: int = 0
+    def __init__(self, run: Run, dispatcher: Dispatcher, pulse: Pulse) -> None:
+        self.run = run
+        self.pulse = pulse
+        self.feed = Feed(dispatcher.note, self._count)
+        self._dispatcher = dispatcher
+        self._shown: Counter[type[StepProgressed]] = Counter()
 
-    async def report(self, details: Any) -> None:
-        """The step says how far it is."""
-        await self._note(StepProgressed, value=details)
+    def report(self, details: Any) -> None:
+        """The step says how far it is, in JSON types."""
+        self._show(StepProgressed, details)
 
     async def yielded(self, value: Any) -> Any:
-        """The step yielded a value; it, as JSON types."""
+        """The step yielded a value; it, as JSON types.
+
+        Raises:
+            NotSerializable: it cannot be part of the output.
+            AttemptEnded: the attempt was ended from outside.
+        """
         self.pulse.beat()
-        written = jsonable(value, f"yielded value {self.count}")
-        await self._note(StepYielded, value=written, index=self.count)
-        self.count += 1
+        written = jsonable(value, f"yielded value {self._shown[StepYielded]}")
+        self._show(StepYielded, written)
+        await self.feed.pace()
         return written
 
-    async def _note(self, kind: type[StepEvent], **data: Any) -> None:
+    def emit(self, value: Any) -> None:
+        """The step shows a value, from whichever thread it runs in."""
+        self._show_soon(StepEmitted, value)
+
+    def stream(self, value: Any) -> None:
+        """The step's agent got on: an event of pydantic-ai as JSON types."""
+        self._show_soon(AgentStreamed, value)
+
+    def _show_soon(self, kind: type[StepProgressed], value: Any) -> None:
         try:
-            await self.dispatcher.note([kind(at=self.run.clock.now(), **self.run.about(), **data)])
-        except StoreError as error:
-            log.warning("could not record the progress of a step", error=str(error))
+            written = jsonable(value)
+        except NotSerializable as error:
+            log.warning("a value cannot be shown", error=str(error))
+        else:
+            if asyncio._get_running_loop() is self.pulse.loop:
+                self._show(kind, written)
+            else:
+                call_in(self.pulse.loop, self._show, kind, written)
+
+    def _show(self, kind: type[StepProgressed], value: Any) -> None:
+        run = self.run
+        if run.delivery.lease.lost:  # another worker runs the step now
+            return
+        known = {**run.about(), "at": run.clock.now()}
+        known["expires_at"] = known["at"] + self._dispatcher.stream_retention
+        if not self._shown and run.is_repeated:
+            self.feed.put(StepRestarted(**known))
+        omitted = _excess(value)
+        self.feed.put(kind(value=None if omitted else value, index=self._shown[kind], omitted=omitted, **known))
+        self._shown[kind] += 1
+
+    async def _count(self) -> int:
+        store = self._dispatcher.store
+        return await store.passing(self.run.message.correlation_id) if store is not None else 0
+
+
+def _excess(value: Any) -> int:
+    """The size of a value that is too large, else nothing."""
+    if isinstance(value, str) and len(value) <= _SURELY_SMALL:
+        return 0
+    size = len(to_json(value))
+    return size if size > LARGEST else 0
 
 
 def note_start(run: Run, started_at: float, dispatcher: Dispatcher) -> None:

@@ -32,6 +32,13 @@ class Run:
             worker=self.worker, deliveries=self.delivery.deliveries, started_at=started_at, finished_at=now
         )
 
+    @property
+    def is_repeated(self) -> bool:
+        """Whether the step has run before, from its beginning: in vain, or until it waited for something."""
+        message = self.message
+        again = message.attempt > 1 or message.resumes > 0 or message.epoch > 0
+        return again or self.delivery.deliveries > 1
+
     def about(self) -> dict[str, Any]:
         """What every event says that is about this attempt."""
         message = self.message

@@ -145,13 +145,17 @@ class WorkflowRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
-    """An event as recorded; ``offset`` grows and is where a reader goes on."""
+    """An event as recorded; ``offset`` grows and is where a reader goes on.
+
+    ``abandoned``: it is about a run of its step that another run, known to the reader, has taken the place of.
+    """
 
     offset: int
     type: str
     correlation_id: str
     at: float
     data: dict[str, Any]
+    abandoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -498,6 +502,10 @@ class Store(ABC):
     @abstractmethod
     async def events(self, correlation_id: str, after: int = 0, limit: int = 1000) -> Sequence[EventRecord]:
         """Events of a workflow with an offset greater than ``after``, in order."""
+
+    @abstractmethod
+    async def passing(self, correlation_id: str) -> int:
+        """How many events of a workflow there are that are forgotten after a time."""
 
     @abstractmethod
     async def await_end(self, correlation_id: str) -> None:

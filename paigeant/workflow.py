@@ -27,6 +27,7 @@ from paigeant.errors import (
 )
 from paigeant.events import LAST
 from paigeant.forward import OPERATOR
+from paigeant.runs import Runs
 from paigeant.steering import Steering
 from paigeant.store import EventRecord, Held, Status, Store, WorkflowRecord
 from paigeant.timers import Timers
@@ -249,10 +250,14 @@ class Workflow:
     async def events(self, after: int = 0) -> AsyncGenerator[EventRecord, None]:
         """What happens in the workflow, from the beginning or after an offset, until it ends.
 
+        What running steps show is among it. Events of a run that another one, after a crash or a retry, has taken the
+        place of are marked ``abandoned``, as far as that was known when they were read.
+
         A server numbers events when they are written and shows them when they are committed, so one may turn up behind
         others that were seen before it: those come at the end.
         """
-        ended = (await self.record()).status.is_terminal
+        record = await self.record()
+        ended, runs = record.status.is_terminal, Runs(record.steps)
         store = self._required_store()
         before, seen = after, set[int]()
         last: EventRecord | None = None
@@ -266,12 +271,12 @@ class Workflow:
                 if event.type in LAST:
                     last = event
                     break
-                yield event
+                yield runs.marked(event)
             if ended and not batch:
                 break
             ended = ended or not batch  # woken by nothing but the end
         async for event in self._unseen(before, seen):
-            yield event
+            yield runs.marked(event)
         if last is not None:
             yield last
 

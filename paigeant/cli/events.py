@@ -10,7 +10,7 @@ from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_o
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import as_data, brief, iso
 from paigeant.cli.text import one_line
-from paigeant.store import EventRecord, Store
+from paigeant.store import EventRecord, Store, WorkflowRecord
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("id")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the workflow ends.")
-@click.option("--after", default=0, metavar="OFFSET", help="Only those after this offset.")
+@click.option("--after", "--from", default=0, metavar="OFFSET", help="Only those after this offset.")
 @as_json
 @connections
 def events(id: str, follow: bool, after: int, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
@@ -28,17 +28,21 @@ def events(id: str, follow: bool, after: int, as_json: bool) -> None:  # noqa: A
     async def read(app: App) -> None:
         store = store_of(app)
         correlation_id = await full_id(store, id)
-        found = app.workflow(correlation_id).events(after) if follow else _so_far(store, correlation_id, after)
+        workflow = app.workflow(correlation_id)
+        found = workflow.events(after) if follow else _so_far(store, await workflow.record(), after)
         async for event in found:
             print_event(event, as_json=as_json)
 
     ask(for_reading(app_or_urls()), read)
 
 
-async def _so_far(store: Store, correlation_id: str, after: int) -> AsyncIterator[EventRecord]:
-    while batch := await store.events(correlation_id, after):
+async def _so_far(store: Store, record: WorkflowRecord, after: int) -> AsyncIterator[EventRecord]:
+    from paigeant.runs import Runs
+
+    runs = Runs(record.steps)
+    while batch := await store.events(record.correlation_id, after):
         for event in batch:
-            yield event
+            yield runs.marked(event)
         after = batch[-1].offset
 
 
@@ -51,6 +55,8 @@ def print_event(event: EventRecord, *, as_json: bool) -> None:
     words = [str(data.get("activity") or data.get("name") or "")]
     if data.get("attempt", 1) > 1:
         words.append(f"attempt {data['attempt']}")
+    if event.abandoned:
+        words.append("(abandoned)")
     words.extend(_details(data))
     click.echo(one_line(f"{iso(event.at)}  {event.type:<21}  {'  '.join(filter(None, words))}".rstrip()))
 
@@ -58,4 +64,6 @@ def print_event(event: EventRecord, *, as_json: bool) -> None:
 def _details(data: dict[str, Any]) -> list[str]:
     if isinstance(error := data.get("error"), dict):
         return [f"{error['type']}: {error['message']}"]
+    if data.get("omitted"):
+        return [f"({data['omitted']} bytes)"]
     return [brief(data["value"])] if "value" in data else [str(data.get("reason", ""))]

@@ -34,7 +34,18 @@ from paigeant.stores.tables import JsonText, branches, dead_letters, events, joi
 
 Row = dict[str, Any]
 
-_ASIDE = {"correlation_id", "at", "output", "body", "itinerary", "variables", "parent", "branch", "standing"}
+_ASIDE = {
+    "correlation_id",
+    "at",
+    "output",
+    "body",
+    "itinerary",
+    "variables",
+    "parent",
+    "branch",
+    "standing",
+    "expires_at",
+}
 """Fields an event's row leaves out: they have columns of their own, here or in the workflow or step they change."""
 
 ENDED = ("completed", "compensated", "retried", "failed", "parked", "dropped", "cancelled")
@@ -214,7 +225,8 @@ def _names(kind: Any) -> tuple[str, ...]:
 def _event_row(event: Event) -> Row:
     kind: Any = type(event)
     data = {name: getattr(event, name) for name in _names(kind)}
-    return {"correlation_id": event.correlation_id, "type": event.type, "at": event.at, "data": data}
+    row = {"correlation_id": event.correlation_id, "type": event.type, "at": event.at, "data": data}
+    return row | {"expires_at": getattr(event, "expires_at", None)}
 
 
 def _columns(event: Event, table: Table) -> Row:

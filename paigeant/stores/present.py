@@ -10,21 +10,26 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from paigeant.store import WORKER_ANNOUNCES_EVERY, WorkerRecord
 from paigeant.stores import rows
-from paigeant.stores.tables import workers
+from paigeant.stores.tables import events, workers
 
 SILENCE = 4 * WORKER_ANNOUNCES_EVERY
 """Seconds after its last announcement from which a worker counts as gone."""
 
 _FORGOTTEN_AFTER = 24 * 3600
 
+_EXPIRING = 5000
+"""How many events are forgotten at once, so that nobody waits long for it."""
+
 
 def announce(connection: Connection, now: float, worker: WorkerRecord) -> None:
-    """It is alive; those that have not been for a day are forgotten."""
+    """It is alive; those that have not been for a day are forgotten, and so are events that have expired."""
     row = {column.name: getattr(worker, column.name) for column in workers.columns}
     row |= {"seen_at": now, "offers": [asdict(offer) for offer in worker.offers]}
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(workers).values(row)
     connection.execute(delete(workers).where(workers.c.seen_at < now - _FORGOTTEN_AFTER))
     connection.execute(insert.on_conflict_do_update(index_elements=[workers.c.id], set_=row))
+    expired = select(events.c.id).where(events.c.expires_at < now).order_by(events.c.expires_at).limit(_EXPIRING)
+    connection.execute(delete(events).where(events.c.id.in_(expired)))
 
 
 def withdraw(connection: Connection, worker_id: str) -> None:

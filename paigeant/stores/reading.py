@@ -66,6 +66,12 @@ def events_of(connection: Connection, correlation_id: str, after: int, limit: in
     return [rows.event(row) for row in connection.execute(query.order_by(events.c.id).limit(limit))]
 
 
+def passing(connection: Connection, correlation_id: str) -> int:
+    """How many events of a workflow there are that expire."""
+    query = select(func.count()).where(events.c.correlation_id == correlation_id, events.c.expires_at.is_not(None))
+    return connection.execute(query).scalar_one()
+
+
 def set_aside(connection: Connection, limit: int) -> Sequence[DeadLetter]:
     """Dead letters, the latest first."""
     query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)

@@ -222,6 +222,9 @@ class SqlStore(Advance, Store):
     async def events(self, correlation_id: str, after: int = 0, limit: int = 1000) -> Sequence[EventRecord]:
         return await self._run(lambda: reading.events_of(self._reader, correlation_id, after, limit))
 
+    async def passing(self, correlation_id: str) -> int:
+        return await self._run(lambda: reading.passing(self._reader, correlation_id))
+
     async def await_end(self, correlation_id: str) -> None:
         await self._wait_for(correlation_id, None)
 

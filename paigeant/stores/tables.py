@@ -72,6 +72,7 @@ events = Table(
     Column("type", Text),
     Column("at", Double),
     Column("data", JsonText),
+    Column("expires_at", Double),
 )
 outbox = Table(
     "paigeant_outbox",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -294,7 +294,12 @@ class Process:
     def observed(self, activity: Activity[..., Any]) -> Activity[..., Any]:
         """The activity, with each start of its body noted, and with what goes wrong before and after it."""
         made = copy(activity)
-        observe = {Kind.ASYNC: self._async, Kind.SYNC: self._sync, Kind.STREAM: self._stream}[activity.kind]
+        observe = {
+            Kind.ASYNC: self._async,
+            Kind.SYNC: self._sync,
+            Kind.STREAM: self._stream,
+            Kind.GENERATOR: self._generator,
+        }[activity.kind]
         made.function = functools.wraps(activity.function)(observe(activity.function, activity.name))
         if activity.compensation is not None:
             made.compensation = self.observed(activity.compensation)
@@ -328,6 +333,16 @@ class Process:
             self.strike("invoke", name, after=False)
             self._started()
             value = function(**arguments)
+            self.strike("invoke", name, after=True)
+            return value
+
+        return body
+
+    def _generator(self, function: Callable[..., Any], name: str) -> Callable[..., Generator[Any, None, Any]]:
+        def body(**arguments: Any) -> Generator[Any, None, Any]:
+            self.strike("invoke", name, after=False)
+            self._started()
+            value = yield from function(**arguments)
             self.strike("invoke", name, after=True)
             return value
 

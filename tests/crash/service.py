@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,18 @@ async def mortal(ctx: ActivityContext) -> None:
     note("end", ctx)
 
 
+async def stream(ctx: ActivityContext) -> AsyncIterator[str]:
+    """Shows three values; its first run then waits to be killed, or for long enough to lose its lease."""
+    is_first = not any(fact["workflow"] == ctx.correlation_id for fact in notes())
+    note("start", ctx)
+    for number in range(3):
+        yield f"{number} of delivery {ctx.deliveries}"
+    if is_first:
+        await asyncio.sleep(4)
+    yield "last"
+    note("end", ctx)
+
+
 def notes() -> list[dict[str, Any]]:
     """What has been noted so far, by whomever."""
     path = Path(os.environ[LOG])
@@ -137,6 +150,7 @@ def make_app(broker: str, store: str | None = None, name: str = "crash", **optio
     app.activity(block)
     app.activity(noop)
     app.activity(echo)
+    app.activity(stream)
     app.activity(fatal)
     app.activity(book).compensate(retry=RetryPolicy(attempts=2, delay=0.01))(unbook)
     app.activity(guarded, lock="guarded")

@@ -109,16 +109,16 @@ def test_an_end_is_recorded_in_one_try(broken, monkeypatch, tier):
 
 
 def test_trouble_with_the_store_fails_the_step(broken, monkeypatch):
-    original = Attempts._attempt
+    original = Attempts._ran
 
-    async def attempt(self, activity, run, stop):
+    async def ran(self, activity, run, stop, progress):
         try:
             await self.dispatcher.store.standing(run.message.id, run.message.correlation_id)
         except StoreError as error:
             return Faulted(run.execution(), info(error))
-        return await original(self, activity, run, stop)
+        return await original(self, activity, run, stop, progress)
 
-    monkeypatch.setattr(Attempts, "_attempt", attempt)
+    monkeypatch.setattr(Attempts, "_ran", ran)
     outage = FaultPlan(faults=(Fault("lose", "look", nth=2),))
     assert "G4: trouble with broker or store became the failure of a step: StoreError" in broken(plans=[outage])
 
@@ -128,14 +128,14 @@ def info(error: Exception) -> ErrorInfo:
 
 
 def test_a_redelivery_is_taken_for_a_failure(broken, monkeypatch):
-    original = Attempts._attempt
+    original = Attempts._ran
 
-    async def attempt(self, activity, run, stop):
+    async def ran(self, activity, run, stop, progress):
         if run.delivery.deliveries > 1:
             return Faulted(run.execution(), info(ValueError("again")))
-        return await original(self, activity, run, stop)
+        return await original(self, activity, run, stop, progress)
 
-    monkeypatch.setattr(Attempts, "_attempt", attempt)
+    monkeypatch.setattr(Attempts, "_ran", ran)
     assert "is failed; without faults it is completed" in broken(crash_at="invoke")
 
 

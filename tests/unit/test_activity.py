@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -253,6 +253,15 @@ async def _stream() -> AsyncIterator[int]:
     yield 1
 
 
+def _generator(n: int) -> Iterator[int]:
+    yield n
+
+
+def _returning(n: int) -> Generator[int, None, str]:
+    yield n
+    return "done"
+
+
 class _Sync:
     name = queue = "its own"
 
@@ -274,6 +283,7 @@ class _Stream:
         (nothing, Kind.SYNC),
         (_async, Kind.ASYNC),
         (_stream, Kind.STREAM),
+        (_generator, Kind.GENERATOR),
         (_Sync(), Kind.SYNC),
         (_Async(), Kind.ASYNC),
         (_Stream(), Kind.STREAM),
@@ -286,6 +296,7 @@ class _Stream:
         "function",
         "async function",
         "stream",
+        "generator",
         "object",
         "async object",
         "streaming object",
@@ -324,10 +335,6 @@ def test_a_partial_is_checked_by_the_function_under_it():
         activity.step(n="many")
 
 
-def _generator() -> Iterator[int]:
-    yield 1
-
-
 def _positional(a, /): ...
 def _variadic(*a): ...
 def _strange(a: App): ...
@@ -337,14 +344,12 @@ def _unknown(a: Decimal): ...
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (_generator, "'_generator' is a plain generator"),
-        (functools.partial(_generator), "plain generator"),
         (_positional, "_positional: parameter 'a' cannot be given by name"),
         (_variadic, "_variadic: parameter 'a' cannot be given by name"),
         (_strange, "_strange: pydantic cannot check parameter 'a'"),
         (_unknown, "_unknown: annotation 'Decimal' is not defined"),
     ],
-    ids=["generator", "partial generator", "positional", "variadic", "no pydantic type", "TYPE_CHECKING import"],
+    ids=["positional", "variadic", "no pydantic type", "TYPE_CHECKING import"],
 )
 def test_what_cannot_be_an_activity_is_refused_with_a_hint(function, words):
     """At the latest when its first step is planned."""
@@ -414,11 +419,19 @@ class Later(BaseModel):
 
 @pytest.mark.parametrize(
     ("function", "expected"),
-    [(nothing, Any), (_stream, list[int]), (_Stream(), list[int]), (_Sync(), str), (functools.partial(_Sync()), str)],
-    ids=["none", "stream", "streaming object", "object", "partial"],
+    [
+        (nothing, Any),
+        (_stream, list[int]),
+        (_Stream(), list[int]),
+        (_generator, list[int]),
+        (_returning, str),
+        (_Sync(), str),
+        (functools.partial(_Sync()), str),
+    ],
+    ids=["none", "stream", "streaming object", "generator", "returning generator", "object", "partial"],
 )
 def test_the_output_type_is_what_the_function_says(function, expected):
-    """A stream's output is the list of its values."""
+    """A generator's output is the list of its values, unless it returns another."""
     assert Activity(function, name="x").output_type == expected
 
 

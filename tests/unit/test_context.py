@@ -14,10 +14,10 @@ from paigeant.transport import Delivery
 from paigeant.variables import Variables
 
 
-def context(one: RoutingSlip | None = None, *, report=None, **fields) -> ActivityContext:
+def context(one: RoutingSlip | None = None, *, display=None, **fields) -> ActivityContext:
     """The context of the current step of a slip."""
     message = PaigeantMessage(correlation_id="c1", routing_slip=one or slip("a"), **fields)
-    return ActivityContext(message, Delivery(queue="q", body=b"", tag=1, deliveries=3), report)
+    return ActivityContext(message, Delivery(queue="q", body=b"", tag=1, deliveries=3), display)
 
 
 # --- variables -------------------------------------------------------------------------------------------------------
@@ -118,11 +118,7 @@ def test_a_workflow_dispatched_has_the_deadline_or_an_earlier_one(own, given, ex
 async def test_a_heartbeat_without_details_records_nothing():
     """It only says that the step is alive."""
     reported = []
-
-    async def report(details):
-        reported.append(details)
-
-    ctx = context(report=report)
+    ctx = context(display=SimpleNamespace(report=reported.append))
     await ctx.heartbeat()
     await ctx.heartbeat({"on": date(2026, 1, 2)})
     assert reported == [{"on": "2026-01-02"}]

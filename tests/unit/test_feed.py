@@ -1,0 +1,138 @@
+"""What a running step shows is written in groups, beside it, and left out rather than waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from paigeant import feed as module
+from paigeant.errors import StoreError
+from paigeant.events import Event
+from paigeant.feed import Feed
+
+pytestmark = pytest.mark.anyio
+
+
+def event(number: int) -> Event:
+    return Event(correlation_id="w", at=float(number))
+
+
+class FakeStore:
+    """Notes each group it is given; it is as slow, and as broken, as it is told."""
+
+    def __init__(self, has: int = 0) -> None:
+        self.groups: list[list[float]] = []
+        self.has = has
+        self.open = asyncio.Event()
+        self.open.set()
+        self.broken = 0
+
+    async def write(self, group: Sequence[Event]) -> None:
+        await self.open.wait()
+        if self.broken:
+            self.broken -= 1
+            raise StoreError
+        self.groups.append([one.at for one in group])
+
+    async def count(self) -> int:
+        return self.has
+
+
+async def turn() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_what_gathers_while_a_group_is_written_is_the_next_group():
+    """One is on its way at a time, so they stay in order."""
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    store.open.clear()
+    feed.put(event(0))
+    await turn()
+    for number in (1, 2, 3):
+        feed.put(event(number))
+    store.open.set()
+    await turn()
+    assert store.groups == [[0], [1, 2, 3]]
+    feed.put(event(4))
+    await turn()
+    assert store.groups[2:] == [[4]]
+    assert await feed.end() == []
+
+
+async def test_what_was_not_written_is_left_for_the_end_of_the_attempt():
+    """In order behind the group that was on its way; what comes later is too late."""
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    store.open.clear()
+    feed.put(event(0))
+    await turn()
+    feed.put(event(1))
+    ending = asyncio.ensure_future(feed.end())
+    await turn()
+    assert not ending.done()
+    store.open.set()
+    assert [one.at for one in await ending] == [1]
+    feed.put(event(2))
+    await turn()
+    assert store.groups == [[0]]
+
+
+async def test_a_store_that_hangs_is_not_waited_for(monkeypatch):
+    """Neither while the step runs, beyond a second in all, nor at its end."""
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "MOST_WAITING", 3)
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    store.open.clear()
+    for number in range(1000):
+        feed.put(event(number))
+        await feed.pace()
+    assert len(await feed.end()) == 3
+    assert store.groups == []
+    store.open.set()
+    await turn()
+
+
+async def test_a_step_that_is_faster_than_the_store_waits_a_little():
+    """So that nothing is lost while the store keeps up at all."""
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    for number in range(5000):
+        feed.put(event(number))
+        await feed.pace()
+    left = [one.at for one in await feed.end()]
+    assert [at for group in store.groups for at in group] + left == list(range(5000))
+
+
+async def test_trouble_with_the_store_loses_a_group_and_nothing_else():
+    """Written again it might be there twice."""
+    store = FakeStore()
+    store.broken = 1
+    feed = Feed(store.write, store.count)
+    for number in range(3):
+        feed.put(event(number))
+        await turn()
+    assert store.groups == [[1], [2]]
+
+
+async def test_a_workflow_has_so_many_events_and_no_more(monkeypatch):
+    """Those of earlier steps and attempts count, and so do those that are left for the end."""
+    monkeypatch.setattr(module, "MOST_OF_A_WORKFLOW", 10)
+    store = FakeStore(has=6)
+    feed = Feed(store.write, store.count)
+    feed.put(event(0))
+    feed.put(event(1))
+    await turn()
+    store.open.clear()
+    feed.put(event(2))
+    await turn()
+    for number in range(3, 9):
+        feed.put(event(number))
+    ending = asyncio.ensure_future(feed.end())
+    store.open.set()
+    assert [one.at for one in await ending] == [3]
+    assert store.groups == [[0, 1], [2]]

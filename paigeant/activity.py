@@ -132,6 +132,7 @@ class AgentOptions(ActivityOptions, total=False):
     deps: Callable[..., Any] | None
     usage_limits: UsageLimits | None
     durable: Literal["step", "model", "full"]
+    stream: bool
 
 
 class Activity(Generic[P, R]):

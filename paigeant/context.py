@@ -108,6 +108,11 @@ class ActivityContext(Waits):
         if self._display is not None:
             self._display.emit(value)
 
+    def stream(self, event: Any) -> None:
+        """Show an event of an agent, as JSON types, as :meth:`emit` does; activities of agents do this themselves."""
+        if self._display is not None:
+            self._display.stream(event)
+
     def heartbeat_sync(self, details: Any = None) -> None:
         """:meth:`heartbeat` for plain functions, which run in a thread: nothing else can end one that hangs."""
         if self._pulse is not None:

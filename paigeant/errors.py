@@ -182,5 +182,9 @@ class WorkflowTimeout(WorkflowError, TimeoutError):
     """The workflow did not end in the time the caller gave it; it goes on."""
 
 
+class StreamBroken(PaigeantError):
+    """A step whose stream was being read runs from its beginning again: read the events once more."""
+
+
 class TurnTimeout(PaigeantError, TimeoutError):
     """A turn took longer than its timeout; it was ended."""

@@ -28,6 +28,7 @@ LEVELS = ("step", "model", "full")
 
 if TYPE_CHECKING:
     from pydantic_ai.agent import AbstractAgent
+    from pydantic_ai.capabilities import AbstractCapability
     from pydantic_ai.usage import UsageLimits
 
     from paigeant.agents.durability import Level
@@ -57,7 +58,7 @@ class AgentActivity(Activity[..., Any]):
     ``Depends(deps)`` would; without it a step may carry them, if the agent's ``deps_type`` can be read from JSON.
     ``usage_limits`` hold for one run of the agent. ``durable`` says what is not done again when a step runs again that
     was interrupted: ``full``, no finished model request or tool call; ``model``, no model request; ``step``, nothing of
-    that. It needs a store.
+    that. It needs a store. With ``stream`` the agent's tokens and tool calls are shown as events while it runs.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class AgentActivity(Activity[..., Any]):
         deps: Callable[..., Any] | None = None,
         usage_limits: UsageLimits | None = None,
         durable: Level = "full",
+        stream: bool = False,
         **options: Any,
     ) -> None:
         if durable not in LEVELS:
@@ -76,6 +78,7 @@ class AgentActivity(Activity[..., Any]):
         self.agent = agent
         self.usage_limits = usage_limits
         self.durable = durable
+        self.streams = stream
         self.makes_deps = deps is not None
         self.step_only = frozenset({"conversation", "deps"} if prompt is None else {"conversation", "deps", "prompt"})
 
@@ -104,7 +107,7 @@ class AgentActivity(Activity[..., Any]):
                     message_history=messages,
                     usage=usage,
                     usage_limits=self.usage_limits,
-                    capabilities=[Durability(journal, self.durable)],
+                    capabilities=[*self._shown(ctx), Durability(journal, self.durable)],
                 )
         except Exception as error:
             if is_dead_end(error):
@@ -113,6 +116,14 @@ class AgentActivity(Activity[..., Any]):
         if talk:
             talk.carry(result, ctx.variables)
         return result.output
+
+    def _shown(self, ctx: ActivityContext) -> list[AbstractCapability[Any]]:
+        """What has the run's events shown, if they are to be."""
+        if not self.streams:
+            return []
+        from paigeant.agents.streaming import Streaming
+
+        return [Streaming(ctx.stream)]
 
     def judge(self, error: BaseException) -> Verdict | None:
         return verdict(error)

@@ -21,6 +21,7 @@ from paigeant.events import (
     StepCompensated,
     StepCompleted,
     StepEnded,
+    StepRestarted,
     StepStarted,
     WorkflowDispatched,
     WorkflowEnded,
@@ -88,7 +89,7 @@ class SqlLedger:
             return
         for table, rows in _inserts(batch).items():
             connection.execute(insert(table), rows)
-        if started := [_step_row(event) for event in batch if isinstance(event, StepStarted)]:
+        if started := [_step_row(event) for event in batch if isinstance(event, StepStarted | StepRestarted)]:
             connection.execute(_replace_earlier_start(connection.dialect.name), started)
         join_rows.count(connection, self.note, [event for event in batch if isinstance(event, WorkflowEnded)])
         for statement, rows in _updates(batch):
@@ -268,7 +269,7 @@ def _workflow_row(event: WorkflowDispatched) -> Row:
     }
 
 
-def _step_row(event: StepStarted | StepEnded) -> Row:
+def _step_row(event: StepStarted | StepRestarted | StepEnded) -> Row:
     error: ErrorInfo | None = getattr(event, "error", None)
     return {
         "message_id": event.message_id,

@@ -69,6 +69,7 @@ class Attempts:
                     await asyncio.sleep(outcome.delay)
         finally:
             notice.cancel()
+        run.ended()
         return Tried(current, outcome, before)
 
     async def _attempt(self, activity: Activity[..., Any], run: Run, stop: Stop) -> tuple[Outcome, Sequence[Event]]:
@@ -90,7 +91,7 @@ class Attempts:
                 if (missing := message.routing_slip.aside) is not None:  # there is no store here: this says so
                     self.dispatcher.output(missing)
                 undo = activity.undo(message.step, message.routing_slip)
-                async with stop.limit():
+                async with stop:
                     output = await invoke(activity, context, progress, self.threads)
             except Terminate as terminate:
                 output, is_last = jsonable(terminate.output, f"the output of {activity.name!r}"), True

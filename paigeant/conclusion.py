@@ -42,7 +42,7 @@ class Conclusions:
         """
         now = run.clock.now()
         outcome, plan, written = self._written(run.message, outcome, now)
-        if isinstance(plan, Settle):
+        if before and isinstance(plan, Settle):
             plan = replace(plan, record=(*before, *plan.record))
         cause = cause or run.message.id
         await self.dispatcher.carry_out(plan, run.delivery, written, cause=cause, worker=run.worker, at=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,16 +14,20 @@ from paigeant.transport import Delivery
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A message, the delivery that brought it, and the name and clock of the worker that took it."""
+    """A message, the delivery that brought it, and the name and clock of the worker that took it.
+
+    ``ended`` is called when the step's body has ended, if it was begun: what is left to do is to settle.
+    """
 
     message: PaigeantMessage
     delivery: Delivery
     worker: str
     clock: Clock
+    ended: Callable[[], None]
 
     def carrying(self, message: PaigeantMessage) -> Run:
         """The same delivery, with another message in the place of its own."""
-        return replace(self, message=message)
+        return self if message is self.message else replace(self, message=message)
 
     def execution(self, started_at: float | None = None) -> Execution:
         """Who ran it, from then (default: now) until now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import InitVar, dataclass, field
 from typing import Any
@@ -66,8 +66,11 @@ class Runner:
         self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plan_steps)
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks)
 
-    async def run(self, delivery: Delivery) -> None:
-        """Run one delivery to its settlement. Nothing an activity or a message does escapes from here."""
+    async def run(self, delivery: Delivery, ended: Callable[[], None]) -> None:
+        """Run one delivery to its settlement. Nothing an activity or a message does escapes from here.
+
+        ``ended`` is called when the step's body has, if it was begun: what is left to do is to settle.
+        """
         try:
             message = codec.decode(delivery.body, self.message_limit)
         except MessageError as error:
@@ -82,7 +85,7 @@ class Runner:
             attempt=message.attempt,
             worker=self.worker,
         )
-        run = Run(message, delivery, self.worker, self.clock)
+        run = Run(message, delivery, self.worker, self.clock, ended)
         try:
             await self._run(run)
         except Superseded:

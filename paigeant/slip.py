@@ -175,12 +175,12 @@ class RoutingSlip(Holder):
         if self.is_back and self.fault is None:
             raise ValueError("the slip heads back, and no fault says why")
         done, ahead = [entry.id for entry in self.log], [step.id for step in self.itinerary if step.id]
-        taken = {*done, *ahead}
-        if any(len(set(ids)) != len(ids) for ids in ((done, ahead) if self.is_back else (done + ahead,))):
+        groups = (done, ahead) if self.is_back else ([*done, *ahead],)
+        if any(len(set(ids)) != len(ids) for ids in groups):
             raise ValueError("two steps of the slip have the same id")
-        if not all(step.id for step in self.itinerary):
+        if len(ahead) < len(self.itinerary):
             # Frozen for everyone else: this runs before the slip is handed out.
-            self.__dict__["itinerary"] = _numbered(self.itinerary, taken)
+            self.__dict__["itinerary"] = _numbered(self.itinerary, {*done, *ahead})
         return self
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 
@@ -22,23 +23,22 @@ LOOK = 1.0
 
 @dataclass(slots=True, eq=False)
 class Stop:
-    """Whether a running step is to stop. It is told first; what then awaits longer than the grace is interrupted."""
+    """Whether a running step is to stop. It is told first; what then awaits longer than the grace is interrupted.
+
+    As a context: what runs inside can be interrupted, by a TimeoutError.
+    """
 
     cancellation: Cancellation | None = None
     _limit: asyncio.Timeout | None = None
 
-    @asynccontextmanager
-    async def limit(self) -> AsyncIterator[None]:
-        """What runs in here can be interrupted.
+    async def __aenter__(self) -> None:
+        self._limit = asyncio.timeout(None)
+        await self._limit.__aenter__()
 
-        Raises:
-            TimeoutError: it was.
-        """
-        try:
-            async with asyncio.timeout(None) as self._limit:
-                yield
-        finally:
-            self._limit = None
+    async def __aexit__(self, *raised: Any) -> None:
+        limit, self._limit = self._limit, None
+        assert limit is not None
+        await limit.__aexit__(*raised)
 
     def tell(self, cancellation: Cancellation, grace: float) -> None:
         """The step is to stop."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -90,6 +90,10 @@ class Delivery:
     lease: Lease = field(default_factory=Lease, compare=False)
 
 
+Prefetch = int | Callable[[], int]
+"""How many deliveries may be out at a time: always as many, or as this function says, which any thread may call."""
+
+
 class Ledger(Protocol):
     """A store that lives in the transport's database and writes in the transport's transactions.
 
@@ -145,9 +149,10 @@ class BaseTransport(ABC):
         await self.send([Outgoing(queue=queue, body=message.to_json(), id=message.id, priority=message.step.priority)])
 
     @abstractmethod
-    def consume(self, queues: Sequence[str], prefetch: int) -> AsyncGenerator[Sequence[Delivery], None]:
+    def consume(self, queues: Sequence[str], prefetch: Prefetch) -> AsyncGenerator[Sequence[Delivery], None]:
         """Batches of deliveries; at most ``prefetch`` are out at a time, counted until settled or released.
 
+        A function is asked again and again; where it says less than before, what is out stays out.
         Closing the generator stops the flow; what is out can still be settled.
         """
 

@@ -24,6 +24,16 @@ class WireModel(BaseModel):
             raise ValueError(f"there is no field {next(iter(self.__pydantic_extra__))!r}")
         return self
 
+    def __copy__(self) -> Self:
+        """What :meth:`model_copy` begins with: as pydantic's, in a fraction of the time, as each hop makes several."""
+        copied = self.__class__.__new__(self.__class__)
+        extra, private = self.__pydantic_extra__, self.__pydantic_private__
+        object.__setattr__(copied, "__dict__", self.__dict__.copy())
+        object.__setattr__(copied, "__pydantic_extra__", extra.copy() if extra else extra)
+        object.__setattr__(copied, "__pydantic_fields_set__", self.__pydantic_fields_set__.copy())
+        object.__setattr__(copied, "__pydantic_private__", private)
+        return copied
+
     def to_json(self) -> bytes:
         """The UTF-8 JSON of the wire format."""
         return self.model_dump_json(by_alias=False, exclude_defaults=True).encode()

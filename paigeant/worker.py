@@ -25,6 +25,7 @@ from paigeant.offer import Offer
 from paigeant.offering import offer_of
 from paigeant.recovery import is_needed, refill
 from paigeant.runner import Runner
+from paigeant.slots import Slots
 from paigeant.steps import CONTROL
 from paigeant.stops import Stops
 from paigeant.store import WORKER_ANNOUNCES_EVERY, WorkerRecord
@@ -44,8 +45,8 @@ _MOST_THREADS = 10_000
 class Worker:
     """Serves some or all activities of an App in this process.
 
-    ``concurrency`` steps run at once; ``prefetch`` deliveries are held at once (default: as many). With ``burst`` the
-    worker ends when nothing is left to do.
+    ``concurrency`` steps run at once; ``prefetch`` deliveries are held at once (default: as many, and where steps are
+    short some in advance, see :mod:`paigeant.slots`). With ``burst`` the worker ends when nothing is left to do.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Worker:
         self.app = app
         self.health = health
         self.concurrency = concurrency or app.settings.concurrency
-        self.prefetch = max(prefetch or self.concurrency, 1)
+        self.prefetch = prefetch
         self.activities = _chosen(app, only)
         served = tuple(queues) or tuple(dict.fromkeys(app.catalog.queue_of(one) for one in self.activities.values()))
         self.queues = (*served, queue_name(app.prefix, CONTROL)) if app.store is not None else served
@@ -154,14 +155,14 @@ class Worker:
             await asyncio.gather(*ending, return_exceptions=True)
 
     async def _consume(self, runner: Runner) -> None:
-        slots = asyncio.Semaphore(self.concurrency)
+        slots = Slots(self.concurrency, self.prefetch)
         while True:
             suspect = await self._take(runner, slots)
             await self._run_alone(suspect, runner)
 
-    async def _take(self, runner: Runner, slots: asyncio.Semaphore) -> Delivery:
+    async def _take(self, runner: Runner, slots: Slots) -> Delivery:
         """Run what comes, until something comes for the last time before it is set aside: then take nothing more."""
-        async with aclosing(self.app.transport.consume(self.queues, self.prefetch)) as batches:
+        async with aclosing(self.app.transport.consume(self.queues, slots.held)) as batches:
             async for batch in batches:
                 suspects = [one for one in batch if 1 < one.deliveries == self.app.settings.max_deliveries]
                 for delivery in batch:
@@ -181,7 +182,7 @@ class Worker:
         """
         if self._running:
             await asyncio.wait(set(self._running))
-        await asyncio.wait({self._begin(self._run(suspect, runner, asyncio.Semaphore()))})
+        await asyncio.wait({self._begin(self._run(suspect, runner, Slots(1)))})
 
     def _begin(self, run: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(run)
@@ -189,14 +190,14 @@ class Worker:
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _run(self, delivery: Delivery, runner: Runner, slots: asyncio.Semaphore) -> None:
+    async def _run(self, delivery: Delivery, runner: Runner, slots: Slots) -> None:
         """One delivery, from its turn to its settlement; whatever goes wrong here, the worker goes on."""
         try:
-            async with slots:
+            async with slots.slot() as slot:
                 if self._stopping.is_set():  # fetched in advance, not begun
                     await self.app.transport.release(delivery)
                     return
-                await runner.run(delivery)
+                await runner.run(delivery, slot.ended)
         except asyncio.CancelledError:
             await self.app.transport.release(delivery)
             raise

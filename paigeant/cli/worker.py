@@ -40,7 +40,10 @@ def worker_options(command: F) -> F:
                 help="Processes.",
             ),
             click.option(
-                "--prefetch", type=click.IntRange(1), metavar="N", help="Messages held at once; default: as many."
+                "--prefetch",
+                type=click.IntRange(1),
+                metavar="N",
+                help="Messages held; default: as many, some in advance.",
             ),
             click.option("-Q", "--queues", multiple=True, metavar="QUEUE", help="Serve these queues only; repeatable."),
             click.option("--burst", is_flag=True, help="End when nothing is left to do."),

@@ -21,7 +21,7 @@ from paigeant.message import PaigeantMessage
 from paigeant.testing.faults import Point
 from paigeant.testing.history import Claimed, Copied, Freed, History, Offered, Published, Settled
 from paigeant.testing.virtual import VirtualClock
-from paigeant.transport import BaseTransport, Delivery, Durability, Features, Lease, Ledger, Outgoing
+from paigeant.transport import BaseTransport, Delivery, Durability, Features, Lease, Ledger, Outgoing, Prefetch
 
 Tier = Literal["atomic", "fenced", "at_least_once"]
 
@@ -299,7 +299,7 @@ class SimulatedTransport(BaseTransport):
             self._broker.connection_lost(self._doer.name)
             raise TransportError("the connection broke") from error
 
-    async def consume(self, queues: Sequence[str], prefetch: int) -> AsyncGenerator[Sequence[Delivery], None]:
+    async def consume(self, queues: Sequence[str], prefetch: Prefetch) -> AsyncGenerator[Sequence[Delivery], None]:
         while True:
             batch = await self._taken(queues, prefetch) if self._broker.ready(queues) else []
             if batch:
@@ -307,11 +307,11 @@ class SimulatedTransport(BaseTransport):
             else:
                 await self._broker.changed()
 
-    async def _taken(self, queues: Sequence[str], prefetch: int) -> list[Delivery]:
+    async def _taken(self, queues: Sequence[str], prefetch: Prefetch) -> list[Delivery]:
         me, taken = self._doer.name, list[Delivery]()
 
         def effect() -> list[Delivery]:
-            taken.extend(self._broker.take(me, queues, prefetch))
+            taken.extend(self._broker.take(me, queues, prefetch() if callable(prefetch) else prefetch))
             return taken
 
         try:

@@ -191,11 +191,13 @@ class AmqpPump:
         while len(self._late) > _LATE_COMERS:
             self._in.callbacks.pop(self._late.popleft(), None)
 
-    def _share_out(self) -> None:
-        """Give a busy queue more of the prefetch, by one more consumer.
+    def _share_out(self, limit: int) -> None:
+        """Give a busy queue more of the prefetch, which allows ``limit`` more to be handed out, by one more consumer.
 
         None is cancelled for it: a quorum queue takes back what is on its way to a cancelled consumer, and counts that.
         """
+        if limit > 0:
+            self._prefetch.widen(len(self._held) - len(self._arrived) + limit)
         for name, more in self._prefetch.grown(Counter(delivery.queue for delivery in self._held.values())).items():
             self._consume(name, more)
 
@@ -236,7 +238,7 @@ class AmqpPump:
         self._acknowledge([s.delivery.token for s in standing if s.delivery is not None])
         self._read()
         self._consume_again()
-        self._share_out()
+        self._share_out(limit)
         self._beat()
         self._check_hearing(limit)
         room = limit if self._consumers else len(self._arrived)  # the bridge gives back what nobody waits for

@@ -40,12 +40,16 @@ class Prefetch:
         """Seconds after which :meth:`grown` should be asked although nothing has happened; None for whenever."""
         return max(0.0, self._not_before - time.monotonic()) if self._is_waiting else None
 
+    def widen(self, prefetch: int) -> None:
+        """So many may be held from now on, if that is more than before."""
+        self._prefetch = max(self._prefetch, prefetch)
+
     def grown(self, held: Mapping[str, int]) -> dict[str, int]:
         """By how much parts grow now, by what each queue has out."""
         self._is_waiting = False
         out = {name: held.get(name, 0) for name in self.parts}
         hungry = {name for name, part in self.parts.items() if out[name] >= part}
-        if len(self.parts) < 2 or not hungry or sum(out.values()) >= self._prefetch:
+        if not hungry or sum(out.values()) >= self._prefetch:
             return {}
         wanted = shares(self._prefetch, out, hungry)
         if all(wanted[name] < _WORTH * self.parts[name] for name in hungry):

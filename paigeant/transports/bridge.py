@@ -27,7 +27,7 @@ from kombu import Connection
 
 from paigeant.errors import PaigeantError, Superseded, TransportError
 from paigeant.io_thread import Alarm, AnyFuture, OncePerTurn, answer, call_in
-from paigeant.transport import Delivery, Features, Ledger
+from paigeant.transport import Delivery, Features, Ledger, Prefetch
 from paigeant.transports.settlement import Settlement
 from paigeant.urls import masked
 
@@ -119,7 +119,7 @@ class Consumer:
     """Who gets the deliveries of some queues."""
 
     queues: tuple[str, ...]
-    prefetch: int
+    prefetch: Prefetch
     loop: asyncio.AbstractEventLoop
     arrivals: asyncio.Queue[Sequence[Delivery]] = field(default_factory=asyncio.Queue)
 
@@ -197,7 +197,8 @@ class Bridge:
 
     @property
     def _prefetch(self) -> int:
-        return sum(consumer.prefetch for consumer in self._consumers)
+        sizes = [consumer.prefetch for consumer in self._consumers]
+        return sum(size() if callable(size) else size for size in sizes)
 
     def _run(self) -> None:
         while not self._is_over():

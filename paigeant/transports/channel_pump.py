@@ -39,6 +39,7 @@ class ChannelPump:
         self._declared: set[str] = set()
         self._arrived: list[Delivery] = []
         self._hearing = Hearing()
+        self._prefetch = 0
         self._held: dict[int, tuple[Delivery, Any]] = {}
 
     @property
@@ -98,6 +99,7 @@ class ChannelPump:
 
     def subscribe(self, names: Sequence[str], prefetch: int) -> None:
         self._hearing.heard()
+        self._prefetch = prefetch
         while self._consumers:
             self._consumers.popitem()[1].cancel()
         self.declare(names)
@@ -118,10 +120,17 @@ class ChannelPump:
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
         accepted = [self._settle(settlement) for settlement in settlements]
         if self._consumers and limit > 0:
+            self._widen(len(self._held) + limit)
             self._drain(limit)
         self._check_hearing(limit)
         taken, self._arrived = self._arrived, []
         return accepted, taken
+
+    def _widen(self, prefetch: int) -> None:
+        """So many may be out from now on, if that is more than before."""
+        if prefetch > self._prefetch:
+            self._prefetch = prefetch
+            self._channel.basic_qos(0, prefetch, False)
 
     def _settle(self, settlement: Settlement) -> bool:
         delivery = settlement.delivery

@@ -13,7 +13,7 @@ from kombu import Connection
 from paigeant.errors import Superseded
 from paigeant.events import Event
 from paigeant.io_thread import AnyFuture, new_future
-from paigeant.transport import BaseTransport, Delivery, Features, Ledger, Outgoing
+from paigeant.transport import BaseTransport, Delivery, Features, Ledger, Outgoing, Prefetch
 from paigeant.transports.bridge import Bridge, Consumer, Interrupted, Pump, Request
 from paigeant.transports.settlement import Settlement
 
@@ -99,7 +99,7 @@ class KombuTransport(BaseTransport):
         self._running().put(request)
         return request.future
 
-    async def consume(self, queues: Sequence[str], prefetch: int) -> AsyncGenerator[Sequence[Delivery], None]:
+    async def consume(self, queues: Sequence[str], prefetch: Prefetch) -> AsyncGenerator[Sequence[Delivery], None]:
         consumer = Consumer(tuple(queues), prefetch, asyncio.get_running_loop())
         bridge = self._running()
         await self._call(lambda pump: bridge.add(consumer))

@@ -57,6 +57,16 @@ def test_a_change_that_comes_too_early_is_made_up_for():
     assert 0 < (prefetch.patience or 0) <= amqp_prefetch._PAUSE
 
 
+def test_more_may_be_held_than_at_first():
+    """One queue has all of it, and more when more is allowed; never less."""
+    prefetch = Prefetch(["a"], 10)
+    assert prefetch.grown({"a": 10}) == {}
+    prefetch.widen(20)
+    assert prefetch.grown({"a": 10}) == {"a": 10}
+    prefetch.widen(5)
+    assert prefetch.parts == {"a": 20}
+
+
 @in_loop
 async def test_a_worker_holds_no_more_than_it_was_allowed(rabbitmq_url: str, prefix: str) -> None:
     """Of several queues together; the rest waits for others."""

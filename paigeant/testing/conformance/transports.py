@@ -14,7 +14,7 @@ from unittest import SkipTest
 from paigeant.errors import Superseded
 from paigeant.testing.conformance.scratch import Scratch
 from paigeant.testing.conformance.waiting import in_loop, until
-from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
+from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing, Prefetch
 
 _DELAY = 0.4
 _SOON = 10.0
@@ -25,7 +25,7 @@ _BUSY = 6.0
 class Inbox:
     """What a consumer has been given so far, collected in the background."""
 
-    def __init__(self, transport: BaseTransport, queues: Sequence[str], prefetch: int = 100) -> None:
+    def __init__(self, transport: BaseTransport, queues: Sequence[str], prefetch: Prefetch = 100) -> None:
         self.got: list[Delivery] = []
         self._batches = transport.consume(queues, prefetch)
 
@@ -180,6 +180,18 @@ class TransportConformance:
             await inbox.has(3)
             await has_depth(transport, queue, 2)
             assert inbox.names == ["a", "b", "c"]
+
+    @in_loop
+    async def test_more_is_out_when_more_is_allowed(self, scratch: Scratch) -> None:
+        """A consumer that allows more than before gets more, with what next goes on at the latest."""
+        queue, allowed = scratch.queue("q"), 1
+        async with _open(scratch) as transport, Inbox(transport, [queue], prefetch=lambda: allowed) as inbox:
+            await transport.send(outgoing(queue, *"abcde"))
+            await inbox.has(1)
+            allowed = 3
+            await transport.settle(inbox.got[0])
+            await inbox.has(4)
+            await has_depth(transport, queue, 1)
 
     @in_loop
     async def test_closing_a_consumer_gives_back_what_it_did_not_take(self, scratch: Scratch) -> None:

@@ -30,7 +30,8 @@ from paigeant.context import ActivityContext, takes_context
 from paigeant.depends import Providers
 from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
 from paigeant.failure import Verdict
-from paigeant.lock import LockName
+from paigeant.limit import Limit
+from paigeant.lock import limits_of
 from paigeant.retry import ErrorMatch, RetryPolicy, RetryRules
 from paigeant.slip import ActivitySpec, RoutingSlip, Undo
 from paigeant.values import adapter, jsonable, reviver
@@ -123,6 +124,8 @@ class ActivityOptions(TypedDict, total=False):
     give_up_on: ErrorMatch
     priority: int
     lock: bool | str
+    concurrency: int | Mapping[str, int] | None
+    rate: str | Mapping[str, str] | None
 
 
 class AgentOptions(ActivityOptions, total=False):
@@ -155,6 +158,8 @@ class Activity(Generic[P, R]):
         give_up_on: ErrorMatch = (),
         priority: int = 0,
         lock: bool | str = False,
+        concurrency: int | Mapping[str, int] | None = None,
+        rate: str | Mapping[str, str] | None = None,
         overrides: Provider | None = None,
         namespace: Mapping[str, Any] | None = None,
     ) -> None:
@@ -167,7 +172,7 @@ class Activity(Generic[P, R]):
         self.retry = retry or RetryPolicy()
         self.rules = RetryRules(retry_on, give_up_on)
         self.priority = priority
-        self.lock = LockName.of(lock, self.name)
+        self.limits = limits_of(self.name, lock, concurrency, rate)
         self.kind = _kind_of(function)
         self.description = (inspect.getdoc(function) or "").partition("\n")[0]
         self.compensation: Activity[..., Any] | None = None
@@ -207,6 +212,11 @@ class Activity(Generic[P, R]):
         if self.kind is Kind.GENERATOR and len(given) == 3 and given[2] is not type(None):
             return given[2]
         return list[given[0]] if given else Any  # type: ignore[valid-type]
+
+    @property
+    def has_rate(self) -> bool:
+        """Whether each start of it needs a turn of a rate limit."""
+        return any(one.limit.period is not None for one in self.limits)
 
     # --- planning a step -------------------------------------------------------------------------------------
 
@@ -273,17 +283,18 @@ class Activity(Generic[P, R]):
             bound[name] = self._revived(parameter, value, source) if parameter else value
         return bound
 
-    def lock_of(self, step: ActivitySpec, slip: RoutingSlip) -> str | None:
-        """The name of the lock that a run takes, if it takes one.
+    def limits_of(self, step: ActivitySpec, slip: RoutingSlip, prefix: str) -> dict[str, Limit]:
+        """What a run takes, by key: locks, places of concurrency limits, turns of rate limits.
 
         Raises:
             InvalidInput: a parameter has no value, or one that cannot be part of a name.
         """
-        if self.lock is None:
-            return None
+        if not self.limits:
+            return {}
         given = {name: value for name, (value, _) in self._given(step, slip).items()}
         defaults = {name: one.default for name, one in self.signature.open.items() if not one.is_required}
-        return self.lock.key({**slip.variables, **defaults, **given})
+        values = {**slip.variables, **defaults, **given}
+        return {one.key(prefix, values): one.limit for one in self.limits}
 
     def _given(self, step: ActivitySpec, slip: RoutingSlip) -> dict[str, tuple[Any, str]]:
         """The JSON value for each parameter that is given one, and where it comes from."""

@@ -131,7 +131,9 @@ class App:
         for ``heartbeat_timeout`` seconds. ``retry`` says when a
         failed step is tried again, ``retry_on`` and ``give_up_on`` for which errors: a type, several, or a function of
         the error. With ``lock=True`` one step of the activity runs at a time, on all workers of one store; with
-        ``lock="customer:{id}"`` one for each value of its argument ``id``.
+        ``lock="customer:{id}"`` one for each value of its argument ``id``. ``concurrency=5`` lets five run at a time,
+        ``rate="100/m"`` a hundred start in a minute; ``concurrency={"customer:{id}": 2}`` and ``rate={...}`` have names
+        as a lock has.
 
         An agent's name defaults to its own, then to the variable that holds it. ``prompt`` is for steps that have none;
         ``deps`` is a provider, as in ``Depends(deps)``, of the agent's deps; ``usage_limits`` hold for each run.
@@ -431,8 +433,8 @@ class App:
         for step in slip.itinerary:
             if step.name in BUILT_IN:
                 yield f"a step {step.name!r} waits in a store"
-            elif (known := self.catalog.find(step.name)) is not None and known.lock is not None:
-                yield f"the lock of step {step.name!r} is kept in a store"
+            elif (known := self.catalog.find(step.name)) is not None and known.limits:
+                yield f"the {known.limits[0].what} of step {step.name!r} is kept in a store"
             elif self.catalog.policy_of(step).exhausted == "park":
                 yield f"step {step.name!r} waits in a store when its attempts are used up"
 

@@ -60,7 +60,7 @@ class Attempts:
                 while True:
                     outcome, shown = await self._attempt(activity, current, stop)
                     before.extend(shown)
-                    if not isinstance(outcome, Retrying) or not outcome.in_place:
+                    if not isinstance(outcome, Retrying) or not outcome.in_place or activity.has_rate:
                         break
                     log_outcome(outcome)
                     message, event = again(current.message, outcome)

@@ -12,7 +12,7 @@ from paigeant.errors import MessageError, MessageTooLarge, StoreError, StoreRequ
 from paigeant.events import ErrorInfo, Event, WorkflowEnded
 from paigeant.failure import error_info
 from paigeant.forward import decide, give_up
-from paigeant.lock import KEY as LOCK
+from paigeant.lock import KEYS
 from paigeant.locks import Locks
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Dropped, Faulted, Outcome, Poisoned, Returned
@@ -70,7 +70,7 @@ class Conclusions:
         for hold in plan.hold:
             if hold.due_at is not None:
                 self.timers.expect(hold.due_at)
-            if hold.key.startswith(LOCK) and self.locks is not None:
+            if hold.key.startswith(KEYS) and self.locks is not None:
                 await self.locks.grant(hold.key)  # it may have been freed before this was recorded
         concerned = {hold.message.correlation_id for hold in plan.hold if hold.key != TIMER}
         concerned |= {event.parent for event in plan.record if isinstance(event, WorkflowEnded) and event.parent}

@@ -23,12 +23,13 @@ from paigeant.events import StepSuperseded
 from paigeant.facts import PlanSteps
 from paigeant.failure import error_info, poison
 from paigeant.forward import admit
-from paigeant.locks import Locks, lock_of
+from paigeant.limit import Lock, wanted_data
+from paigeant.locks import Locks, locks_of
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Faulted, Outcome, Parked, Poisoned, Returned
 from paigeant.run import Run
 from paigeant.stops import Stops
-from paigeant.store import STANDS_FOR, Lock, Standing
+from paigeant.store import STANDS_FOR, Standing
 from paigeant.timers import Timers
 from paigeant.transport import Delivery
 
@@ -136,7 +137,7 @@ class Runner:
             await self.conclusions.draw(run, refused)
         else:
             try:
-                await self._under_lock(activity, run)
+                await self._under_locks(activity, run)
             finally:
                 self.breakers.left(activity, run.message)
 
@@ -154,23 +155,24 @@ class Runner:
             return Returned(f"{run} keeps failing", pause, is_usual=True)
         return None
 
-    async def _under_lock(self, activity: Activity[..., Any], run: Run) -> None:
-        """Run the step under its lock, if it takes one; without it, it waits."""
+    async def _under_locks(self, activity: Activity[..., Any], run: Run) -> None:
+        """Run the step under what it takes first, locks, places and turns, if any; without them, it waits."""
         try:
-            lock = lock_of(activity, run, self.dispatcher.prefix, self.locks)
+            wanted = locks_of(activity, run, self.dispatcher.prefix, self.locks)
         except (InvalidInput, StoreRequired) as error:
             await self.conclusions.draw(run, Faulted(run.execution(), error_info(error)))
             return
-        if lock is None or self.locks is None:
+        if not wanted or self.locks is None:
             await self._conclude(await self.attempts.of(activity, run), run)
-        elif not await self.locks.take(lock):
-            await self.conclusions.draw(run, Parked(run.execution(), lock.key))
+        elif (lacking := await self.locks.take(wanted)) is not None:
+            await self.conclusions.draw(run, Parked(run.execution(), lacking, detail=wanted_data(wanted)))
         else:
             try:
                 tried = await self.attempts.of(activity, run)
-                await self._conclude(tried if await self.locks.still_has(lock) else _taken_over(run, lock), run)
+                lost = await self.locks.lost(wanted)
+                await self._conclude(tried if lost is None else _taken_over(run, lost), run)
             finally:
-                await self.locks.free(lock)
+                await self.locks.free(wanted)
 
     async def _conclude(self, tried: Tried, run: Run) -> None:
         await self.conclusions.draw(tried.run, tried.outcome, tried.before, cause=run.message.id)

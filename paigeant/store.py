@@ -11,6 +11,7 @@ from typing import Any
 from paigeant.events import Cancellation, ErrorInfo, Event
 from paigeant.journal import Turn, Unit
 from paigeant.kept import Kept, Parcel
+from paigeant.limit import Lock
 from paigeant.offer import Offer
 from paigeant.transport import Ledger, Outgoing
 from paigeant.usage import NOTHING, Usage
@@ -236,19 +237,6 @@ class KeyUse:
     state: KeyState = KeyState.TAKEN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
-    """A lock that a worker holds, or wants to, for the message of this id.
-
-    ``granted``: the message had its turn before, and came late.
-    """
-
-    key: str
-    holder: str
-    worker: str
-    granted: bool = field(default=False, compare=False)
-
-
 class Store(ABC):
     """What is known about workflows. Every method may be called from any event loop.
 
@@ -322,11 +310,11 @@ class Store(ABC):
     # --- locks -------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    async def take_lock(self, lock: Lock, lease: float) -> bool:
-        """Take a lock for ``lease`` seconds, if nobody has it or its holder's lease is over; whether it was taken.
+    async def take_locks(self, wanted: Sequence[Lock], lease: float) -> str | None:
+        """Take all of these for ``lease`` seconds; or none, and give the key of the first that cannot be taken.
 
-        One that was granted to a message is taken by whichever worker runs it; or by one that was granted it before,
-        so that a message that is slow to come does not lose its turn for ever.
+        A lock can be taken as :func:`paigeant.limit.take` says. Those that were granted to a message are taken by
+        whichever worker runs it.
         """
 
     @abstractmethod
@@ -334,14 +322,15 @@ class Store(ABC):
         """Keep locks for ``lease`` seconds from now; those that nobody has taken over."""
 
     @abstractmethod
-    async def free_lock(self, lock: Lock, lease: float) -> Sequence[Held]:
-        """Give a lock back, if it is still held, and grant it at once; see :meth:`grant_locks`."""
+    async def free_locks(self, freed: Collection[Lock]) -> None:
+        """Give locks back that their holder still has, or was granted; :meth:`grant_locks` passes them on."""
 
     @abstractmethod
-    async def grant_locks(self, lease: float, key: str | None = None) -> Sequence[Held]:
-        """Give locks (default: all) that nobody holds to the messages that have waited for them longest; these.
+    async def grant_locks(self, lease: float, key: str | None = None) -> tuple[Sequence[Held], float | None]:
+        """Give locks (default: any) that have a place to the messages that have waited for them longest; these.
 
-        As in :meth:`match`. Each has ``lease`` seconds until it is run.
+        As in :meth:`match`. Each has ``lease`` seconds until it is run. And the seconds until a rate limit that
+        messages wait for lets another one start, None if none does.
         """
 
     # --- journals of agent steps -------------------------------------------------------------------------------

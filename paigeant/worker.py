@@ -130,8 +130,8 @@ class Worker:
             await self.app.close()
 
     def _locks(self, timers: Timers | None) -> Locks | None:
-        """What holds locks, if an activity served here takes one."""
-        if timers is None or all(one.lock is None for one in self.activities.values()):
+        """What holds locks and places, if an activity served here takes any."""
+        if timers is None or not any(one.limits for one in self.activities.values()):
             return None
         return Locks(timers.store, timers, self.app.settings.lease_seconds)
 

@@ -11,7 +11,7 @@ from paigeant.cli.output import iso, print_json, print_table, readable
 from paigeant.dispatch import TIMER
 from paigeant.forward import OPERATOR, PAUSE
 from paigeant.join import KEY as JOIN
-from paigeant.lock import KEY as LOCK
+from paigeant.lock import KEYS as LOCKS
 from paigeant.store import Held, Store, child_key
 from paigeant.waits import signal_key
 
@@ -21,7 +21,7 @@ _KEYS = {
     "approval": (APPROVAL,),
     "workflow": (child_key(""),),
     "branches": (JOIN,),
-    "lock": (LOCK,),
+    **{key.removesuffix(":"): (key,) for key in LOCKS},
     "operator": (OPERATOR,),
     "resume": (PAUSE,),
 }
@@ -69,7 +69,7 @@ def _in_words(held: Held) -> str:
     kind, rest = _kind(held), held.key.partition(":")[2]
     detail = held.detail if isinstance(held.detail, dict) else {}
     match kind:
-        case "signal" | "workflow" | "lock":
+        case "signal" | "workflow" | "lock" | "concurrency" | "rate":
             return f"{kind} {rest}"
         case "approval":
             return f"approval: {detail.get('asks', '')}"

@@ -1,78 +1,166 @@
 """Locks, and who is next. Everything here runs inside somebody's transaction.
 
-A lock is a row with its holder and the end of his lease. Who waits for one is a message that waits for the lock's key.
-A lock that is granted has a holder and no worker yet.
+A lock has a row for each holder, with the end of his lease; a rate limit has one, whose holder is time. Who waits for a
+lock is a message that waits for its key, and says what else it wants to take. It takes all or nothing, so nobody holds
+what he cannot use, and nobody who holds something waits. :mod:`paigeant.limit` decides, here is what it is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, collate, delete, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from paigeant.lock import KEY
-from paigeant.store import Held, Lock
+from paigeant import limit
+from paigeant.limit import TIME, Lock, Place, Taking, wanted_of
+from paigeant.lock import KEYS
+from paigeant.store import Held
 from paigeant.stores import rows
 from paigeant.stores.tables import locks, waits
 
 _BATCH = 100
-"""How many locks are granted at a time."""
+"""How many locks are looked at at a time."""
 
-_WAITS = and_(waits.c.fired_at.is_(None), waits.c.key >= KEY, waits.c.key < KEY[:-1] + chr(ord(KEY[-1]) + 1))
+_FORGOTTEN_AFTER = 24 * 3600
 
+_MUTEX = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 7302914431))")
+"""One at a time decides about a lock. In SQLite one at a time writes."""
 
-def take(connection: Connection, now: float, lock: Lock, lease: float) -> bool:
-    """Take it, if it is free, granted to this message, or this worker's for this message already."""
-    is_mine = locks.c.holder == lock.holder
-    is_idle = and_(locks.c.worker.is_(None), true() if lock.granted else is_mine)
-    may = or_(locks.c.until < now, is_idle, and_(is_mine, locks.c.worker == lock.worker))
-    return _put(connection, lock.key, lock.holder, lock.worker, now + lease, may)
+_IS_WAITING = waits.c.fired_at.is_(None)
 
 
-def _put(connection: Connection, key: str, holder: str, worker: str | None, until: float, may: Any) -> bool:
-    """Whether the lock is this holder's now: it was nobody's, or ``may`` holds for its row."""
+def take(connection: Connection, now: float, wanted: Sequence[Lock], lease: float) -> Lock | None:
+    """Take all of them; or none, and the first that cannot be taken."""
+    _only_one(connection, wanted)
+    takings = {lock.key: _ask(connection, lock, now, _is_waited_for(connection, lock.key)) for lock in _ordered(wanted)}
+    return _put_all(connection, wanted, takings, now, lease)
+
+
+def _ordered(some: Collection[Lock]) -> list[Lock]:
+    """Two who want some of the same wait for each other in this order."""
+    return sorted(some, key=lambda lock: (lock.key, lock.holder))
+
+
+def _only_one(connection: Connection, wanted: Sequence[Lock]) -> None:
+    """Nobody else decides about these until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        for lock in _ordered(wanted):
+            connection.execute(_MUTEX, {"key": lock.key})
+
+
+def _ask(connection: Connection, lock: Lock, now: float, others_wait: bool) -> Taking | None:
+    query = select(locks).where(locks.c.key == lock.key).order_by(locks.c.holder)
+    found = connection.execute(query.with_for_update()).all()  # nobody puts his end forward meanwhile
+    places = [Place(row.holder, row.worker, rows.time(row.until) or 0.0) for row in found]
+    return limit.take(lock, places, now, others_wait=others_wait)
+
+
+def _is_waited_for(connection: Connection, key: str) -> bool:
+    query = select(waits.c.wait_id).where(waits.c.key == key, _IS_WAITING).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _put_all(
+    connection: Connection, wanted: Sequence[Lock], takings: Mapping[str, Taking | None], now: float, lease: float
+) -> Lock | None:
+    """Take all of them, or nothing, and say which is lacking."""
+    for lock in wanted:
+        if takings[lock.key] is None:
+            return lock
+    for lock in wanted:
+        _put(connection, lock, takings[lock.key] or Taking(), now, lease)
+    return None
+
+
+def _put(connection: Connection, lock: Lock, taking: Taking, now: float, lease: float) -> None:
+    gone = [one.holder for one in taking.gone]
+    if gone:
+        connection.execute(delete(locks).where(locks.c.key == lock.key, locks.c.holder.in_(gone)))
+    if lock.limit.period is None:
+        _write(connection, lock, lock.holder, now + lease, lock.limit.places)
+    elif taking.next_start is not None:
+        _write(connection, lock, TIME, taking.next_start, 1)
+
+
+def _write(connection: Connection, lock: Lock, holder: str, until: float, places: int) -> None:
     insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(locks)
-    new = {"holder": holder, "worker": worker, "until": until}
-    putting = insert.values(key=key, **new).on_conflict_do_update(index_elements=[locks.c.key], set_=new, where=may)
-    return connection.execute(putting.returning(locks.c.key)).first() is not None
+    new = {"worker": lock.worker, "until": until, "places": places}
+    putting = insert.values(key=lock.key, holder=holder, **new)
+    connection.execute(putting.on_conflict_do_update(index_elements=[locks.c.key, locks.c.holder], set_=new))
 
 
 def keep(connection: Connection, now: float, kept: Collection[Lock], lease: float) -> list[Lock]:
-    """Put the ends of these leases forward; those that were still held."""
-    ordered = sorted(kept, key=lambda lock: lock.key)  # two who keep some wait for each other in this order
-    return [one for one in ordered if connection.execute(_mine(update(locks), one).values(until=now + lease)).rowcount]
+    """Put the ends of these leases forward; those that were still held. Nobody holds a rate limit or loses it."""
+    return [one for one in _ordered(kept) if one.limit.period is not None or _kept(connection, one, now + lease)]
 
 
-def free(connection: Connection, now: float, lock: Lock, lease: float) -> list[Held]:
-    """The next one holds it: a newcomer cannot overtake those who wait."""
-    connection.execute(_mine(delete(locks), lock))
-    return grant(connection, now, [lock.key], lease)
+def _kept(connection: Connection, lock: Lock, until: float) -> bool:
+    mine = (locks.c.key == lock.key, locks.c.holder == lock.holder, locks.c.worker == lock.worker)
+    return connection.execute(update(locks).where(*mine).values(until=until)).rowcount > 0
 
 
-def _mine(statement: Any, lock: Lock) -> Any:
-    return statement.where(locks.c.key == lock.key, locks.c.holder == lock.holder, locks.c.worker == lock.worker)
+def free(connection: Connection, freed: Collection[Lock]) -> None:
+    """Whoever had these, or was granted them, has them no more."""
+    for one in _ordered(freed):
+        is_free_to = or_(locks.c.worker == one.worker, locks.c.worker.is_(None))
+        connection.execute(delete(locks).where(locks.c.key == one.key, locks.c.holder == one.holder, is_free_to))
 
 
-def wanted(reader: Connection, now: float, key: str | None) -> list[str]:
-    """The locks that messages wait for and that nobody holds."""
-    is_held = select(locks.c.key).where(locks.c.key == waits.c.key, locks.c.until >= now).exists()
-    query = select(waits.c.key).where(_WAITS if key is None else and_(_WAITS, waits.c.key == key), ~is_held)
-    return list(reader.execute(query.distinct().limit(_BATCH)).scalars())
+def forget(connection: Connection, now: float) -> None:
+    """Remove what nobody has held for a day: dead holders of locks that nobody wants, rates that nobody uses."""
+    connection.execute(delete(locks).where(locks.c.until < now - _FORGOTTEN_AFTER))
 
 
-def grant(connection: Connection, now: float, keys: Collection[str], lease: float) -> list[Held]:
-    """Give these locks, where they are still free, to the messages that have waited for them longest."""
-    granted = [_grant(connection, now, key, lease) for key in sorted(keys)]
-    return [one for one in granted if one is not None]
+# --- whose turn it is -------------------------------------------------------------------------------------------------
 
 
-def _grant(connection: Connection, now: float, key: str, lease: float) -> Held | None:
-    first = select(waits).where(waits.c.key == key, waits.c.fired_at.is_(None)).order_by(waits.c.since, waits.c.wait_id)
-    row = connection.execute(first.limit(1).with_for_update(skip_locked=True)).first()
-    if row is None or not _put(connection, key, row.wait_id, None, now + lease, locks.c.until < now):
-        return None
-    given = {"value": {"lock": key}}
-    connection.execute(update(waits).where(waits.c.wait_id == row.wait_id).values(fired_at=now, value=given))
-    return rows.held(row, given)
+def wanted(reader: Connection, now: float, key: str | None) -> tuple[list[str], float | None]:
+    """The locks that messages wait for and that have a place, and the seconds until time gives another one back."""
+    of_time = and_(locks.c.holder == TIME, locks.c.until > now)
+    if key is not None:
+        of_time = and_(of_time, locks.c.key == key)
+    live = select(locks.c.key).where(locks.c.key == waits.c.key, locks.c.until > now).group_by(locks.c.key)
+    is_full = live.having(func.count() >= func.max(locks.c.places)).exists()
+    waiting = select(waits.c.key).where(_IS_WAITING, _is_lock(reader) if key is None else waits.c.key == key)
+    free = reader.execute(waiting.where(~is_full).distinct().limit(_BATCH)).scalars().all()
+    is_wanted = waiting.where(waits.c.key == locks.c.key).exists()
+    next_at = rows.time(reader.execute(select(func.min(locks.c.until)).where(of_time, is_wanted)).scalar())
+    return list(free), None if next_at is None else next_at - now
+
+
+def _is_lock(reader: Connection) -> ColumnElement[bool]:
+    """Whether what is waited for is a lock."""
+    key: Any = waits.c.key if reader.dialect.name == "sqlite" else collate(waits.c.key, "C")
+    return or_(*(and_(key >= kind, key < kind + "\U0010ffff") for kind in KEYS))
+
+
+def grant(connection: Connection, now: float, key: str, lease: float) -> tuple[Held | None, bool]:
+    """Give the lock to the message that has waited for it longest; and whether the next one may be served now, too.
+
+    A message that lacks something else waits for that from then on, and is as old there as it was here.
+    """
+    first = connection.execute(_first(key)).first()
+    if first is None:
+        return None, False
+    wanted = wanted_of(key, first.wait_id, first.detail)
+    _only_one(connection, wanted)
+    row = connection.execute(_first(key).with_for_update(skip_locked=True)).first()
+    if row is None or row.wait_id != first.wait_id:  # somebody was quicker
+        return None, row is not None
+    takings = {lock.key: _ask(connection, lock, now, others_wait=False) for lock in _ordered(wanted)}
+    if takings[key] is None:
+        return None, False
+    this = update(waits).where(waits.c.wait_id == row.wait_id)
+    if (lacking := _put_all(connection, wanted, takings, now, lease)) is not None:
+        connection.execute(this.values(key=lacking.key))
+        return None, True
+    given = {"value": {"granted": row.wait_id, "until": now + lease, "keys": [lock.key for lock in wanted]}}
+    connection.execute(this.values(fired_at=now, value=given))
+    return rows.held(row, given), True
+
+
+def _first(key: str) -> Select[Any]:
+    waiting = select(waits).where(waits.c.key == key, _IS_WAITING)
+    return waiting.order_by(waits.c.since, waits.c.wait_id).limit(1)

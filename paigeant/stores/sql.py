@@ -12,12 +12,12 @@ from paigeant.errors import ValueMissing
 from paigeant.events import Cancellation
 from paigeant.journal import Turn, Unit
 from paigeant.kept import Kept, Parcel
+from paigeant.limit import Lock
 from paigeant.store import (
     DeadLetter,
     EventRecord,
     Held,
     KeyUse,
-    Lock,
     ScheduleRecord,
     Steered,
     Store,
@@ -42,6 +42,9 @@ from paigeant.stores.present import SILENCE
 from paigeant.stores.tables import steps
 from paigeant.transport import Ledger, Outgoing
 from paigeant.urls import masked
+
+_TURNS = 20
+"""How many messages at a time are given their turn at a lock, or found to lack another one."""
 
 
 class SqlStore(Advance, Store):
@@ -93,20 +96,38 @@ class SqlStore(Advance, Store):
 
     # --- locks -------------------------------------------------------------------------------------------------
 
-    async def take_lock(self, lock: Lock, lease: float) -> bool:
-        return await self._in_transaction(lambda writer, now: locks.take(writer, now, lock, lease))
+    async def take_locks(self, wanted: Sequence[Lock], lease: float) -> str | None:
+        lacking = await self._in_transaction(lambda writer, now: locks.take(writer, now, wanted, lease))
+        return lacking.key if lacking else None
 
     async def keep_locks(self, kept: Collection[Lock], lease: float) -> Collection[Lock]:
         return await self._in_transaction(lambda writer, now: locks.keep(writer, now, kept, lease))
 
-    async def free_lock(self, lock: Lock, lease: float) -> Sequence[Held]:
-        return await self._in_transaction(lambda writer, now: locks.free(writer, now, lock, lease))
+    async def free_locks(self, freed: Collection[Lock]) -> None:
+        await self._in_transaction(lambda writer, _: locks.free(writer, freed))
 
-    async def grant_locks(self, lease: float, key: str | None = None) -> Sequence[Held]:
-        now = self._database.now()
-        if not (wanted := await self._run(lambda: locks.wanted(self._reader, now, key))):  # a look needs no lock
-            return ()
-        return await self._in_transaction(lambda writer, now: locks.grant(writer, now, wanted, lease))
+    async def grant_locks(self, lease: float, key: str | None = None) -> tuple[Sequence[Held], float | None]:
+        granted: list[Held] = []
+        free, pause = await self._wanted_locks(key)  # a look needs no lock
+        for one in free:
+            granted += await self._grant(one, lease)
+        if granted:
+            _, pause = await self._wanted_locks(key)
+        return granted, pause
+
+    async def _wanted_locks(self, key: str | None) -> tuple[list[str], float | None]:
+        return await self._run(lambda: locks.wanted(self._reader, self._database.now(), key))
+
+    async def _grant(self, key: str, lease: float) -> list[Held]:
+        """A transaction for each, so that each may want other locks besides."""
+        granted = []
+        for _ in range(_TURNS):
+            held, more = await self._in_transaction(lambda writer, now: locks.grant(writer, now, key, lease))
+            if held is not None:
+                granted.append(held)
+            if not more:
+                break
+        return granted
 
     # --- steering --------------------------------------------------------------------------------------------
 
@@ -237,7 +258,11 @@ class SqlStore(Advance, Store):
     # --- workers ---------------------------------------------------------------------------------------------
 
     async def announce(self, worker: WorkerRecord) -> None:
-        await self._in_transaction(lambda writer, now: present.announce(writer, now, worker))
+        def announced(writer: Connection, now: float) -> None:
+            present.announce(writer, now, worker)
+            locks.forget(writer, now)
+
+        await self._in_transaction(announced)
 
     async def withdraw(self, worker_id: str) -> None:
         await self._in_transaction(lambda writer, _: present.withdraw(writer, worker_id))

@@ -155,9 +155,10 @@ locks = Table(
     "paigeant_lock",
     metadata,
     Column("key", Text, primary_key=True),
-    Column("holder", Text),
+    Column("holder", Text, primary_key=True),
     Column("worker", Text),
     Column("until", Double),
+    Column("places", Integer),
 )
 journals = Table(
     "paigeant_journal",

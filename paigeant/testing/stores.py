@@ -51,7 +51,8 @@ class _Hands:
 class SimulatedStore(SqlStore):
     """An SQL store whose every call is done when it is made. ``begin`` makes it the store of another run.
 
-    ``held_until`` is what waits: the workflow and the time, by the id of the wait.
+    ``held_until`` is what waits: the workflow and the time, by the id of the wait. ``next_turn`` is when a rate limit
+    lets the next one start that waits for it.
     """
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class SimulatedStore(SqlStore):
         self._known: set[str] = set()
         self.running: set[str] = set()
         self.held_until: dict[str, tuple[str, float | None]] = {}
+        self.next_turn: float | None = None
 
     def end(self) -> None:
         """Forget everything but the tables."""
@@ -95,6 +97,12 @@ class SimulatedStore(SqlStore):
 
     async def match(self, correlation_id: str | None = None) -> Sequence[Held]:
         return await super().match(correlation_id) if self.held_until else ()
+
+    async def grant_locks(self, lease: float, key: str | None = None) -> tuple[Sequence[Held], float | None]:
+        granted, pause = await super().grant_locks(lease, key)
+        if key is None:
+            self.next_turn = None if pause is None else self._hands.now() + pause
+        return granted, pause
 
     async def take_due(self) -> tuple[Sequence[Held], float | None]:
         """Workers look each second; where nothing waits, there is nothing to look for."""

@@ -215,7 +215,8 @@ class World:
 
     def _skip(self) -> bool:
         """When nothing goes on but the time: let it pass at once. False when nothing will ever be due."""
-        times = [due_at for _, due_at in self.store.held_until.values()] + [self.broker.next_due()]
+        times = [due_at for _, due_at in self.store.held_until.values()]
+        times += [self.broker.next_due(), self.store.next_turn]
         due_at = min([time for time in times if time is not None], default=None)
         if due_at is None:
             return False

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, update
 
 from paigeant import ActivityContext, RetryPolicy
 from paigeant.errors import StoreRequired, WorkflowFailed
-from paigeant.store import Lock
+from paigeant.limit import Lock
 from paigeant.stores.tables import locks
 
 pytestmark = pytest.mark.anyio
@@ -132,7 +132,7 @@ async def test_what_was_done_without_the_lock_is_refused(app, running):
         workflow = await app.dispatch(work)
         await until_async(lambda: _is_parked(workflow))
         assert len(runs) == 1
-        await app.timers.send(await app.store.free_lock(_thief(app), SOON))
+        await app.store.free_locks([_thief(app)])
         assert await workflow.result(SOON) == 2
 
 

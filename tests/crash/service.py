@@ -17,6 +17,10 @@ LOG = "CRASH_LOG"
 """The variable that names the file in which starts and ends are noted."""
 
 
+PLACES = 3
+"""How many steps of those that share a concurrency limit run at a time."""
+
+
 def inside(step: str) -> None:
     """Called inside a step; ``run_worker.py`` puts something deadly in its place."""
 
@@ -155,6 +159,8 @@ def make_app(broker: str, store: str | None = None, name: str = "crash", **optio
     app.activity(book).compensate(retry=RetryPolicy(attempts=2, delay=0.01))(unbook)
     app.activity(guarded, lock="guarded")
     app.activity(mortal, lock="guarded")
+    app.activity(name="placed", concurrency=PLACES)(guarded)
+    app.activity(name="placed_mortal", concurrency={"placed": PLACES})(mortal)
     app.activity(steady).compensate(unsteady)
     if "CRASH_AGENT" in os.environ:
         from agents import weather

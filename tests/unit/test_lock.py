@@ -6,21 +6,21 @@ import pytest
 
 from paigeant.activity import Activity
 from paigeant.errors import ConfigurationError, InvalidInput
-from paigeant.lock import LockName
+from paigeant.limit import Limit
+from paigeant.lock import limits_of
 from paigeant.slip import RoutingSlip
 
 
 def name(lock, **values):
-    """The lock's name for an activity called work."""
-    made = LockName.of(lock, "work")
-    assert made is not None
-    return made.key(values)
+    """The key of the lock for an activity called work."""
+    (made,) = limits_of("work", lock)
+    return made.key("p", values).removeprefix("lock:p:")
 
 
 def test_true_is_one_lock_for_the_activity():
     """Whatever its arguments; and False is none."""
     assert name(True, a=1) == "work"
-    assert LockName.of(False, "work") is None
+    assert limits_of("work", False) == ()
 
 
 def test_a_name_has_values_in_it():
@@ -29,11 +29,43 @@ def test_a_name_has_values_in_it():
     assert name("{{a}}") == "{a}"
 
 
+def test_each_kind_has_keys_of_its_own():
+    """A limit is of its activity or of its name; there may be several."""
+    found = limits_of("work", True, {"api": 5, "customer:{id}": 2}, "100/m")
+    assert {one.key("p", {"id": 7}): one.limit for one in found} == {
+        "lock:p:work": Limit(),
+        "concurrency:p:api": Limit(5),
+        "concurrency:p:customer:7": Limit(2),
+        "rate:p:work": Limit(100, 60.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        ("concurrency", 0),
+        ("concurrency", True),
+        ("concurrency", "5"),
+        ("concurrency", {"{a.b}": 5}),
+        ("concurrency", {"a": 1.5}),
+        ("rate", "fast"),
+        ("rate", 5),
+        ("rate", {"": "5/s"}),
+        ("rate", {7: "5/s"}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_at_once(option, wrong):
+    """Where the activity is decorated, with the name of the option and an example."""
+    with pytest.raises(ConfigurationError, match=f"activity 'work': {option}=") as raised:
+        limits_of("work", **{option: wrong})
+    assert f"for example {option}=" in str(raised.value.hint)
+
+
 @pytest.mark.parametrize("wrong", ["", "{", "{}", "{0}", "{a.b}", "{a[0]}", "{a!r}", "{a:>9}", "{a.__class__}"])
 def test_only_names_stand_in_braces(wrong):
     """Nothing that looks into a value, or runs its code."""
     with pytest.raises(ConfigurationError, match="activity 'work': lock="):
-        LockName.of(wrong, "work")
+        limits_of("work", wrong)
 
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}])
@@ -57,4 +89,4 @@ def test_values_come_from_arguments_then_variables_then_defaults():
 
     activity = Activity(work, lock="{a}-{b}-{c}")
     slip = RoutingSlip(itinerary=(activity.step(a=1),), variables={"c": "c", "a": 2})
-    assert activity.lock_of(slip.itinerary[0], slip) == "1-b-c"
+    assert list(activity.limits_of(slip.itinerary[0], slip, "p")) == ["lock:p:1-b-c"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -21,11 +21,14 @@ from paigeant.events import (
 )
 from paigeant.journal import Turn, Unit
 from paigeant.kept import Parcel
+from paigeant.limit import Limit, Lock, wanted_data
 from paigeant.offer import Offer
-from paigeant.store import KeyState, KeyUse, Lock, ScheduleRecord, Status, Store, WorkerRecord
+from paigeant.store import KeyState, KeyUse, ScheduleRecord, Status, Store, WorkerRecord
 from paigeant.testing.conformance.waiting import in_loop, until
 from paigeant.transport import Outgoing
 from paigeant.usage import Usage
+
+_ALONE = Limit()
 
 
 class StoreConformance:
@@ -125,16 +128,16 @@ class StoreConformance:
         """Until it is given back; keeping it is for its holder only, and another lock is another matter."""
         async with _connected(store):
             wanted = [_lock(f"m{n}", worker=f"v{n}") for n in range(10)]
-            taken = await asyncio.gather(*[store.take_lock(one, 60) for one in wanted])
+            taken = await asyncio.gather(*[_takes(store, one) for one in wanted])
             holder, *others = sorted(wanted, key=lambda one: not taken[wanted.index(one)])
-            assert await store.take_lock(holder, 60)
-            assert not await store.take_lock(_lock(holder.holder, worker="another"), 60)
-            assert await store.take_lock(_lock("m1", key="lock:other"), 60)
+            assert await store.take_locks([holder], 60) is None
+            assert await store.take_locks([_lock(holder.holder, worker="another")], 60) == "lock:k"
+            assert await store.take_locks([_lock("m1", key="lock:other")], 60) is None
             assert list(await store.keep_locks(wanted, 60)) == [holder]
-            await store.free_lock(others[0], 60)
-            assert not await store.take_lock(others[0], 60)
-            await store.free_lock(holder, 60)
-            assert await store.take_lock(others[0], 60)
+            await store.free_locks([others[0]])
+            assert await store.take_locks([others[0]], 60) == "lock:k"
+            await store.free_locks([holder])
+            assert await store.take_locks([others[0]], 60) is None
             assert list(await store.keep_locks([holder], 60)) == []
         assert taken.count(True) == 1
 
@@ -142,11 +145,11 @@ class StoreConformance:
     async def test_a_lock_that_is_not_kept_is_taken_over(self, store: Store) -> None:
         """Its holder has died, or was away; what it does then counts for nothing."""
         async with _connected(store):
-            assert await store.take_lock(_lock("m1"), 0.05)
-            assert await until(lambda: store.take_lock(_lock("m2", worker="b"), 60)) is True
+            assert await store.take_locks([_lock("m1")], 0.05) is None
+            assert await until(lambda: _takes(store, _lock("m2", worker="b"))) is True
             assert list(await store.keep_locks([_lock("m1")], 60)) == []
-            await store.free_lock(_lock("m1"), 60)
-            assert not await store.take_lock(_lock("m3"), 60)
+            await store.free_locks([_lock("m1")])
+            assert await store.take_locks([_lock("m3")], 60) == "lock:k"
 
     @in_loop
     async def test_a_free_lock_is_granted_in_turn(self, store: Store) -> None:
@@ -154,12 +157,84 @@ class StoreConformance:
         async with _connected(store):
             await store.record([_dispatched("w"), _dispatched("v")])
             await store.record([_waiting("m2", "w", at=2.0), _waiting("m1", "v", at=1.0)])
-            granted = [one.wait_id for one in await store.grant_locks(60, "lock:k")]
-            again = list(await store.grant_locks(60))
-            assert not await store.take_lock(_lock("newcomer"), 60)
-            assert await store.take_lock(_lock("m1", worker="any"), 60)
-            others = [one.wait_id for one in await store.free_lock(_lock("m1", worker="any"), 60)]
+            assert await store.take_locks([_lock("newcomer")], 60) == "lock:k"
+            granted = await _granted(store, "lock:k")
+            again = await _granted(store)
+            assert await store.take_locks([_lock("newcomer")], 60) == "lock:k"
+            assert await store.take_locks([_lock("m1", worker="any")], 60) is None
+            await store.free_locks([_lock("m1", worker="any")])
+            assert await store.take_locks([_lock("newcomer")], 60) == "lock:k"
+            others = await _granted(store)
         assert (granted, again, others) == (["m1"], [], ["m2"])
+
+    @in_loop
+    async def test_as_many_have_a_place_as_there_are(self, store: Store) -> None:
+        """However many want one at the same time."""
+        async with _connected(store):
+            wanted = [_lock(f"m{n}", f"v{n}", "concurrency:k", Limit(3)) for n in range(10)]
+            lacking = await asyncio.gather(*[store.take_locks([one], 60) for one in wanted])
+            holders = [one for one, missing in zip(wanted, lacking, strict=True) if missing is None]
+            assert {one.holder for one in await store.keep_locks(wanted, 60)} == {one.holder for one in holders}
+            await store.free_locks(holders[:1])
+            again = await asyncio.gather(*[store.take_locks([one], 60) for one in wanted if one not in holders])
+        assert (len(holders), again.count(None)) == (3, 1)
+
+    @in_loop
+    async def test_all_locks_are_taken_or_none(self, store: Store) -> None:
+        """Who lacks one keeps nobody from the others."""
+        async with _connected(store):
+            assert await store.take_locks([_lock("m1", key="lock:b")], 60) is None
+            both = [_lock("m2", key="lock:a"), _lock("m2", key="lock:b")]
+            assert await store.take_locks(both, 60) == "lock:b"
+            assert await store.take_locks([_lock("m3", key="lock:a")], 60) is None
+
+    @in_loop
+    async def test_who_waits_for_several_is_granted_all(self, store: Store) -> None:
+        """It waits for the one it lacks, as old as it is, and is in nobody's way."""
+        async with _connected(store):
+            await store.record([_dispatched("w"), _dispatched("v")])
+            assert await store.take_locks([_lock("m0", key="lock:b")], 60) is None
+            both = [_lock("m1", key="lock:a"), _lock("m1", key="lock:b")]
+            await store.record([_waiting("m1", "w", at=1.0, key="lock:a", wanted=both)])
+            await store.record([_waiting("m2", "v", at=2.0, key="lock:a", wanted=[_lock("m2", key="lock:a")])])
+            assert await _granted(store, "lock:a") == ["m2"]
+            assert [one.key for one in await store.held("w")] == ["lock:b"]
+            await store.free_locks([_lock("m0", key="lock:b")])
+            assert await _granted(store) == []
+            await store.free_locks([_lock("m2", key="lock:a")])
+            assert await _granted(store) == ["m1"]
+            assert await store.take_locks(both, 60) is None
+
+    @in_loop
+    async def test_a_rate_is_for_all(self, store: Store) -> None:
+        """Of many that ask one starts; the others have to wait, and are told how long."""
+        async with _connected(store):
+            await store.record([_dispatched("w")])
+            wanted = [_lock(f"m{n}", f"v{n}", "rate:k", Limit(60, 3600.0)) for n in range(5)]
+            lacking = await asyncio.gather(*[store.take_locks([one], 60) for one in wanted])
+            await store.record([_waiting("m9", "w", at=1.0, key="rate:k", wanted=wanted[:1])])
+            granted, pause = await store.grant_locks(60)
+        assert (lacking.count(None), list(granted)) == (1, [])
+        assert pause is not None
+        assert 0 < pause <= 60
+
+    @in_loop
+    async def test_time_gives_turns(self, store: Store) -> None:
+        """In the order in which messages have waited; nobody needs to give anything back."""
+        async with _connected(store):
+            await store.record([_dispatched("w"), _dispatched("v")])
+            limit = Limit(5, 1.0)
+            for name, workflow, at in (("m2", "w", 2.0), ("m1", "v", 1.0)):
+                lock = _lock(name, key="rate:k", limit=limit)
+                await store.record([_waiting(name, workflow, at=at, key="rate:k", wanted=[lock])])
+            turns: list[str] = []
+
+            async def both_came() -> bool:
+                turns.extend(await _granted(store))
+                return len(turns) == 2
+
+            assert await until(both_came) is True
+        assert turns == ["m1", "m2"]
 
     @in_loop
     async def test_a_message_that_comes_late_has_its_turn(self, store: Store) -> None:
@@ -167,12 +242,12 @@ class StoreConformance:
         async with _connected(store):
             await store.record([_dispatched("w"), _dispatched("v")])
             await store.record([_waiting("m2", "w", at=2.0), _waiting("m1", "v", at=1.0)])
-            assert [one.wait_id for one in await store.grant_locks(0.05)] == ["m1"]
-            assert [one.wait_id for one in await until(lambda: store.grant_locks(60))] == ["m2"]
-            late = replace(_lock("m1"), granted=True)
-            assert not await store.take_lock(_lock("newcomer"), 60)
-            assert await store.take_lock(late, 60)
-            assert not await store.take_lock(replace(_lock("m2"), granted=True), 60)
+            assert [one.wait_id for one in (await store.grant_locks(0.05))[0]] == ["m1"]
+            assert await until(lambda: _granted(store)) == ["m2"]
+            late = replace(_lock("m1"), granted_until=0.0)
+            assert not await _takes(store, _lock("newcomer"))
+            assert await _takes(store, late)
+            assert not await _takes(store, replace(_lock("m2"), granted_until=0.0))
             assert list(await store.keep_locks([late], 60)) == [late]
 
     # --- the outbox -------------------------------------------------------------------------------------------
@@ -571,14 +646,8 @@ def _worker(name: str, started_at: float = 1.0) -> WorkerRecord:
     )
 
 
-def _lock(holder: str, worker: str = "a", key: str = "lock:k") -> Lock:
-    return Lock(key=key, holder=holder, worker=worker)
-
-
-def _waiting(wait_id: str, workflow: str, at: float) -> MessageHeld:
-    return MessageHeld(
-        correlation_id=workflow, at=at, wait_id=wait_id, step_id="1", activity="a", key="lock:k", queue="q", body=b"m"
-    )
+def _lock(holder: str, worker: str = "a", key: str = "lock:k", limit: Limit = _ALONE) -> Lock:
+    return Lock(key=key, holder=holder, worker=worker, limit=limit)
 
 
 def _turn(workflow: str, holder: str, **order: int) -> Turn:
@@ -589,3 +658,26 @@ def _turn(workflow: str, holder: str, **order: int) -> Turn:
 def _unit(key: str) -> Unit:
     usage = Usage(requests=1, input_tokens=5)
     return Unit(key=key, name="model", digest="d", value={"said": ["\x00", 1]}, usage=usage, worker="w")
+
+
+async def _takes(store: Store, lock: Lock) -> bool:
+    return await store.take_locks([lock], 60) is None
+
+
+async def _granted(store: Store, key: str | None = None) -> list[str]:
+    return [one.wait_id for one in (await store.grant_locks(60, key))[0]]
+
+
+def _waiting(
+    wait_id: str, workflow: str, at: float, key: str = "lock:k", wanted: Sequence[Lock] | None = None
+) -> MessageHeld:
+    about: dict[str, Any] = {
+        "correlation_id": workflow,
+        "at": at,
+        "step_id": "1",
+        "activity": "a",
+        "queue": "q",
+        "body": b"m",
+    }
+    detail = None if wanted is None else wanted_data(wanted)
+    return MessageHeld(**about, wait_id=wait_id, key=key, detail=detail)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from paigeant.app import App as App
     from paigeant.budget import Budget as Budget
     from paigeant.context import ActivityContext as ActivityContext
+    from paigeant.grant import Grant as Grant
     from paigeant.interrupts import Park as Park
     from paigeant.interrupts import Retry as Retry
     from paigeant.interrupts import Terminate as Terminate
@@ -57,6 +58,7 @@ _HOMES = {
     "RetryPolicy": "paigeant.retry",
     "Worker": "paigeant.worker",
     "Workflow": "paigeant.workflow",
+    "Grant": "paigeant.grant",
     "Park": "paigeant.interrupts",
     "Retry": "paigeant.interrupts",
     "Terminate": "paigeant.interrupts",

@@ -26,6 +26,7 @@ from paigeant.config import load_settings
 from paigeant.depends import overridden
 from paigeant.dispatch import Dispatcher, Observer
 from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments, StoreRequired
+from paigeant.grant import Grant
 from paigeant.idempotency import use_of
 from paigeant.ids import derive_keyed_id, new_correlation_id
 from paigeant.logs import hand_over
@@ -353,6 +354,7 @@ class App:
         idempotency_key: str | None = None,
         obo_token: str | None = None,
         budget: Budget | None = None,
+        grant: Grant | None = None,
     ) -> Workflow:
         """Send a workflow on its way. Takes activities, steps, names of activities of other services, or a slip.
 
@@ -362,7 +364,8 @@ class App:
         The first step is due at once, after ``delay`` seconds or at ``eta``. If it is not started within ``expires``
         of then, or the workflow is not over within ``deadline`` of now, the workflow fails; both are seconds or a time.
 
-        What its steps use, and its branches, is limited by the ``budget``.
+        What its steps use, and its branches, is limited by the ``budget``; how they may change the itinerary, by the
+        ``grant``.
 
         The same ``idempotency_key`` with the same name, steps, arguments and variables is the same workflow, sent once.
 
@@ -379,7 +382,7 @@ class App:
         if budget is not None and budget.seconds is not None:
             times = times.ending_by(now + budget.seconds)
         try:
-            slip = self.catalog.slip(steps, variables or {}).within(budget)
+            slip = self.catalog.slip(steps, variables or {}).within(budget).granting(grant)
             message = PaigeantMessage(
                 correlation_id=self._new_id(id, idempotency_key),
                 name=name or self.name,

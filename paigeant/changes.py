@@ -85,7 +85,7 @@ class Changes(Facts):
             correlation_id=derive_child_id(message.correlation_id, place, ordinal),
             causation_id=message.id,
             name=name,
-            routing_slip=slip,
+            routing_slip=slip.begun_by(message.routing_slip),
             parent=message.correlation_id,
             branch=branch,
             deadline=min(limits, default=None),

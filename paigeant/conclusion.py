@@ -11,11 +11,11 @@ from paigeant.dispatch import TIMER, Dispatcher, Written
 from paigeant.errors import MessageError, MessageTooLarge, StoreError, StoreRequired, Superseded, TransportError
 from paigeant.events import ErrorInfo, Event, WorkflowEnded
 from paigeant.failure import error_info
-from paigeant.forward import decide, give_up
+from paigeant.forward import decide, give_up, within_grant
 from paigeant.lock import KEYS
 from paigeant.locks import Locks
 from paigeant.message import PaigeantMessage
-from paigeant.outcome import Dropped, Faulted, Outcome, Poisoned, Returned
+from paigeant.outcome import Dropped, Faulted, Outcome, Poisoned, Refused, Returned
 from paigeant.outcome_log import log_outcome
 from paigeant.plan import Plan, Settle
 from paigeant.run import Run
@@ -51,6 +51,7 @@ class Conclusions:
 
     def _written(self, message: PaigeantMessage, outcome: Outcome, now: float) -> tuple[Outcome, Plan, Written]:
         """The plan and its messages as bytes; if they cannot be written, those of the failure that this is."""
+        outcome = within_grant(message, outcome)
         plan = decide(message, outcome)
         try:
             return outcome, plan, self.dispatcher.written(plan, now)
@@ -94,6 +95,6 @@ class Conclusions:
 def _unwritable(outcome: Outcome, error: MessageTooLarge | StoreRequired) -> ErrorInfo:
     """That what follows cannot be written, and what went wrong before, if something did."""
     info = error_info(error)
-    if not isinstance(outcome, Faulted | Poisoned):
+    if not isinstance(outcome, Faulted | Poisoned | Refused):
         return info
     return replace(info, message=f"{info.message} (after {outcome.error.type})", traceback=outcome.error.traceback)

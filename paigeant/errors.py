@@ -104,6 +104,10 @@ class InvalidInput(MessageError):
     """The values that reached an activity do not fit its parameters; retrying cannot help."""
 
 
+class GrantExceeded(MessageError):
+    """A step changed the itinerary in a way that its workflow's grant does not allow: dispatch with another grant."""
+
+
 class ChildFailed(PaigeantError):
     """A workflow that a step dispatched and waited for did not complete."""
 

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from paigeant import compensate
 from paigeant.clock import utc
-from paigeant.errors import BudgetExceeded, DeadlineReached, StartTimeout
+from paigeant.errors import BudgetExceeded, DeadlineReached, GrantExceeded, StartTimeout
 from paigeant.events import (
     ErrorInfo,
     StepCancelled,
@@ -29,6 +29,7 @@ from paigeant.outcome import (
     Outcome,
     Parked,
     Poisoned,
+    Refused,
     Retrying,
     Returned,
 )
@@ -88,6 +89,7 @@ def _written(moment: float) -> str:
 
 def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
     """The plan for a step of this message that ended like this."""
+    outcome = within_grant(message, outcome)
     match outcome:
         case Completed() if message.routing_slip.is_back:
             return compensate.took_back(message, outcome)
@@ -99,7 +101,7 @@ def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
             return _park(message, outcome)
         case Exhausted():
             return _leave_to_operator(message, outcome)
-        case Faulted() | Poisoned():
+        case Faulted() | Poisoned() | Refused():
             return _failed(message.charged(outcome.execution.used), outcome)
         case Dropped(execution, reason):
             return Settle(record=(StepDropped(**execution.of(message), reason=reason),))
@@ -109,6 +111,17 @@ def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
             return Release(reason, delay)
         case _ as never:
             assert_never(never)
+
+
+def within_grant(message: PaigeantMessage, outcome: Outcome) -> Outcome:
+    """The same outcome; of a step that changes the itinerary in a way its workflow does not allow, that it did."""
+    if not isinstance(outcome, Completed) or message.routing_slip.is_back:
+        return outcome
+    slip, edits = message.routing_slip, outcome.edits
+    refusal = slip.refuses(edits.insert, edits.skip, ends=outcome.is_last)
+    if refusal is None:
+        return outcome
+    return Refused(outcome.execution, ErrorInfo(type=GrantExceeded.__name__, message=f"outside the grant: {refusal}"))
 
 
 def _advance(message: PaigeantMessage, outcome: Completed) -> Settle:
@@ -182,11 +195,11 @@ def _leave_to_operator(message: PaigeantMessage, outcome: Exhausted) -> Settle:
     return Settle(hold=(hold,), record=(parked,))
 
 
-def _failed(message: PaigeantMessage, outcome: Faulted | Poisoned) -> Settle:
+def _failed(message: PaigeantMessage, outcome: Faulted | Poisoned | Refused) -> Settle:
     failed = StepFailed(**outcome.execution.of(message), error=outcome.error)
     follow = compensate.leave if message.routing_slip.is_back else compensate.turn
     plan = follow(message, failed)
-    return replace(plan, set_aside=outcome.error.message) if isinstance(outcome, Poisoned) else plan
+    return replace(plan, set_aside=outcome.error.message) if isinstance(outcome, Poisoned | Refused) else plan
 
 
 def _cancel(message: PaigeantMessage, outcome: Cancelled) -> Settle:

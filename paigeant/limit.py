@@ -46,7 +46,7 @@ class Limit:
     @property
     def burst(self) -> int:
         """How many may start at once."""
-        return 1 if self.period is None else max(1, int(self.places * _MOMENT / self.period))
+        return self.places if self.period is None else max(1, int(self.places * _MOMENT / self.period))
 
     @property
     def interval(self) -> float:

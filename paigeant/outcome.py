@@ -123,6 +123,14 @@ class Poisoned:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The activity returned, and changes what it may not; its message is set aside and the workflow fails."""
+
+    execution: Execution
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """The step was not started, because its workflow is over."""
 
@@ -151,4 +159,4 @@ class Returned:
     is_usual: bool = False
 
 
-Outcome = Completed | Retrying | Parked | Exhausted | Faulted | Poisoned | Dropped | Cancelled | Returned
+Outcome = Completed | Retrying | Parked | Exhausted | Faulted | Poisoned | Refused | Dropped | Cancelled | Returned

@@ -15,6 +15,7 @@ from paigeant.outcome import (
     Outcome,
     Parked,
     Poisoned,
+    Refused,
     Retrying,
     Returned,
 )
@@ -37,7 +38,7 @@ def log_outcome(outcome: Outcome) -> None:
             log.warning("step failed, will be tried again", error_type=error.type, delay=round(delay, 3))
         case Exhausted(error=error):
             log.error("step failed and waits for an operator", error_type=error.type)
-        case Faulted(error=error):
+        case Faulted(error=error) | Refused(error=error):
             log.error("step failed", error_type=error.type)
         case Poisoned():
             log.error("step set aside: delivered too often")

@@ -6,7 +6,7 @@ are the words of MassTransit Courier. Slips are frozen: every change is a new sl
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -15,6 +15,7 @@ from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from paigeant.budget import Budget
 from paigeant.errors import InvalidArguments
+from paigeant.grant import Grant
 from paigeant.kept import Holder
 from paigeant.retry import RetryPolicy
 from paigeant.usage import NOTHING, Usage
@@ -34,7 +35,8 @@ class ActivitySpec(Holder):
 
     ``id`` is unique within the slip and given when the slip is built; ``queue`` is filled in at dispatch. ``timeout``
     is seconds per attempt, ``start_timeout`` seconds from when the step is due until a worker starts it. A scatter runs
-    its ``branches`` side by side. ``agent_name=`` is accepted for ``name=``.
+    its ``branches`` side by side. A step that another one inserted is one deeper than that. ``agent_name=`` is accepted
+    for ``name=``.
     """
 
     FIELDS: ClassVar = ("prompt", "deps")
@@ -51,6 +53,18 @@ class ActivitySpec(Holder):
     retry: RetryPolicy | None = None
     priority: Annotated[int, Field(ge=0, le=9)] = 0
     branches: tuple[RoutingSlip, ...] = ()
+    depth: Annotated[int, Field(ge=0)] = 0
+
+    @property
+    def activities(self) -> tuple[str, ...]:
+        """The activities of this step and of the steps inside it."""
+        inside = (name for slip in self.branches for step in slip.itinerary for name in step.activities)
+        return (self.name, *inside)
+
+    def deep(self, depth: int) -> Self:
+        """The step, and those inside it, as deep as this."""
+        branches = tuple(slip.deep(depth) for slip in self.branches)
+        return self.model_copy(update={"depth": depth, "branches": branches})
 
     def options(self, **changes: Any) -> Self:
         """The step with other options than its activity has: ``timeout``, ``start_timeout``, ``retry``, ``queue`` or
@@ -157,7 +171,8 @@ class RoutingSlip(Holder):
     """An itinerary (steps ahead, the current one first), a log (steps done) and the workflow's variables.
 
     Of a slip that heads back, the itinerary is the steps to take back, and the log what still stands. ``used`` is what
-    completed steps and branches have used of the ``budget``.
+    completed steps and branches have used of the ``budget``, ``inserted`` how many steps were inserted, of those that
+    ``grant`` allows.
     """
 
     TABLES: ClassVar = ("variables",)
@@ -169,6 +184,8 @@ class RoutingSlip(Holder):
     fault: Fault | None = None
     budget: Budget | None = None
     used: Usage = NOTHING
+    grant: Grant = Grant()
+    inserted: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _with_ids(self) -> Self:
@@ -205,13 +222,15 @@ class RoutingSlip(Holder):
         skip: Collection[str] = (),
     ) -> RoutingSlip:
         """The slip after its current step completed, inserted steps first and those of these names or ids left out."""
-        ahead = self.itinerary[1:]
+        current, ahead = self.itinerary[0], self.itinerary[1:]
+        changes: dict[str, Any] = {"log": (*self.log, entry)}
         if skip:
             ahead = tuple(step for step in ahead if step.name not in skip and step.id not in skip)
         if insert:
             taken = {one.id for one in self.log} | {one.id for one in self.itinerary}
-            ahead = (*_numbered(insert, taken), *ahead)
-        changes: dict[str, Any] = {"itinerary": ahead, "log": (*self.log, entry)}
+            ahead = (*(step.deep(current.depth + 1) for step in _numbered(insert, taken)), *ahead)
+            changes["inserted"] = self.inserted + sum(len(step.activities) for step in insert)
+        changes["itinerary"] = ahead
         return self.model_copy(update=changes | self._carrying(variables))
 
     def within(self, budget: Budget | None) -> RoutingSlip:
@@ -227,6 +246,28 @@ class RoutingSlip(Holder):
         if variables is None:
             return {}
         return {"variables": variables, "kept": self.kept_of("variables", variables)}
+
+    def refuses(self, insert: Sequence[ActivitySpec], skip: Collection[str], *, ends: bool) -> str | None:
+        """Why the current step may not change the itinerary like this, by the slip's grant; None if it may."""
+        if not (insert or skip or ends):
+            return None
+        current, activities = self.itinerary[0], [name for step in insert for name in step.activities]
+        if (refusal := self.grant.refuses_editor(current.name)) is not None or not insert:
+            return refusal
+        return self.grant.refuses_steps(activities, current.depth + 1, self.inserted)
+
+    def deep(self, depth: int) -> Self:
+        """The slip with its steps as deep as this."""
+        return self.model_copy(update={"itinerary": tuple(step.deep(depth) for step in self.itinerary)})
+
+    def granting(self, grant: Grant | None) -> Self:
+        """The slip with this grant, if one is given."""
+        return self if grant is None else self.model_copy(update={"grant": grant})
+
+    def begun_by(self, other: RoutingSlip) -> Self:
+        """The slip of a workflow that the current step of another one begins: no more is granted to it than to that."""
+        changes = {"grant": other.grant, "inserted": other.inserted}
+        return self.deep(other.itinerary[0].depth).model_copy(update=changes)
 
     def behind(self, log: tuple[LogEntry, ...], before: RoutingSlip, variables: dict[str, Any]) -> RoutingSlip:
         """A slip with these steps after what others did in the slip ``before``, of which these are the variables now.

@@ -158,7 +158,7 @@ def grant(connection: Connection, now: float, key: str, lease: float) -> tuple[H
         return None, True
     given = {"value": {"granted": row.wait_id, "until": now + lease, "keys": [lock.key for lock in wanted]}}
     connection.execute(this.values(fired_at=now, value=given))
-    return rows.held(row, given), True
+    return rows.held(row, given), any(lock.limit.burst > 1 for lock in wanted if lock.key == key)
 
 
 def _first(key: str) -> Select[Any]:

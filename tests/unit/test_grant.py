@@ -1,0 +1,115 @@
+"""Within its workflow's grant a step may change the itinerary, and not beyond it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from unit.builders import EXECUTION, message
+
+from paigeant.forward import decide
+from paigeant.grant import Grant
+from paigeant.message import PaigeantMessage
+from paigeant.outcome import Completed, Edits
+from paigeant.slip import ActivitySpec, RoutingSlip
+
+
+def step(name, *inside):
+    """A step, with branches of one step each."""
+    return ActivitySpec(name=name, branches=tuple(RoutingSlip(itinerary=(one,)) for one in inside))
+
+
+def following(grant, insert=(), skip=(), *, ends=False, depth=0, inserted=0):
+    """The plan when step a completes with these changes, in a workflow of a and b."""
+    one = message("a", "b")
+    first, second = one.routing_slip.itinerary
+    changes = {"itinerary": (first.deep(depth), second), "grant": grant, "inserted": inserted}
+    slip = one.routing_slip.model_copy(update=changes)
+    outcome = Completed(EXECUTION, None, edits=Edits(insert=tuple(insert), skip=tuple(skip)), is_last=ends)
+    return decide(PaigeantMessage(routing_slip=slip), outcome)
+
+
+X, Y = step("x"), step("y")
+
+# grant, what the step changes, what its refusal says
+TABLE = [
+    (Grant(), {"insert": [X, Y]}, None),
+    (Grant(), {"skip": ["b"]}, None),
+    (Grant(), {"ends": True}, None),
+    (Grant(editors=("a",)), {"insert": [X], "skip": ["b"], "ends": True}, None),
+    (Grant(editors=("b",)), {}, None),
+    (Grant(editors=("b",)), {"insert": [X]}, "'a' may not change the itinerary; 'b' may"),
+    (Grant(editors=("b",)), {"skip": ["b"]}, "'a' may not change the itinerary"),
+    (Grant(editors=()), {"ends": True}, "'a' may not change the itinerary; none may"),
+    (Grant(activities=("x",)), {"insert": [X]}, None),
+    (Grant(activities=("x",)), {"insert": [X, Y]}, "'y' may not be inserted; 'x' may"),
+    (Grant(activities=("x",)), {"insert": [step("paigeant.scatter", X)]}, "'paigeant.scatter' may not"),
+    (Grant(activities=("paigeant.scatter",)), {"insert": [step("paigeant.scatter", Y)]}, "'y' may not be inserted"),
+    (Grant(steps=2), {"insert": [X, Y]}, None),
+    (Grant(steps=2), {"insert": [X, Y, X]}, "3 steps would be inserted in all, and 2 may be"),
+    (Grant(steps=2), {"insert": [step("s", X, Y)]}, "3 steps would be inserted in all"),
+    (Grant(steps=2), {"insert": [X], "inserted": 2}, "3 steps would be inserted in all"),
+    (Grant(steps=0), {"skip": ["b"]}, None),
+    (Grant(depth=2), {"insert": [X], "depth": 1}, None),
+    (Grant(depth=2), {"insert": [X], "depth": 2}, "3 deep, inserted by inserted ones, and 2 is the limit"),
+    (Grant(depth=0), {"insert": [X]}, "1 deep"),
+]
+
+
+@pytest.mark.parametrize(("grant", "changes", "refusal"), TABLE)
+def test_what_a_grant_allows(grant, changes, refusal):
+    """Whatever is beyond it is set aside with the reason, and the workflow fails."""
+    plan = following(grant, **changes)
+    if refusal is None:
+        assert plan.set_aside is None
+        assert plan.record[0].type == "step_completed"
+    else:
+        assert refusal in plan.set_aside
+        assert [event.type for event in plan.record] == ["step_failed", "workflow_failed"]
+        assert plan.record[0].error.type == "GrantExceeded"
+        assert plan.send == plan.begin == ()
+
+
+def test_inserted_steps_are_counted_and_deeper():
+    """Those inside them, too; the next message says so."""
+    slip = following(Grant(), [step("s", X), Y], depth=3, inserted=5).send[0].message.routing_slip
+    assert [(one.name, one.depth) for one in slip.itinerary] == [("s", 4), ("y", 4), ("b", 0)]
+    assert slip.itinerary[0].branches[0].itinerary[0].depth == 4
+    assert slip.inserted == 8
+
+
+def test_a_step_does_not_say_itself_how_deep_it_is():
+    """Whatever it was made with."""
+    slip = following(Grant(), [ActivitySpec(name="x", depth=0)], depth=3).send[0].message.routing_slip
+    assert slip.itinerary[0].depth == 4
+
+
+@given(st.integers(0, 12), st.integers(0, 6), st.lists(st.integers(0, 4), max_size=30))
+def test_no_slip_grows_beyond_its_grant(steps, depth, insertions):
+    """However often its steps insert: each first step inserts so many like itself."""
+    slip = RoutingSlip(itinerary=(X,), grant=Grant(steps=steps, depth=depth))
+    made = 0
+    for number in insertions:
+        edits = Edits(insert=(X,) * number)
+        plan = decide(PaigeantMessage(routing_slip=slip), Completed(EXECUTION, None, edits=edits))
+        if plan.set_aside is not None or not plan.send:
+            break
+        made += number
+        slip = plan.send[0].message.routing_slip
+        assert max(one.depth for one in slip.itinerary) <= depth
+    assert made <= steps
+
+
+def test_what_a_step_begins_has_no_larger_grant():
+    """A branch or a workflow of its own is no way around it."""
+    grant = Grant(editors=("a",), steps=3)
+    outer = RoutingSlip(itinerary=(X.deep(2),), grant=grant, inserted=2)
+    inner = RoutingSlip(itinerary=(Y,), grant=Grant()).begun_by(outer)
+    assert (inner.grant, inner.inserted, inner.itinerary[0].depth) == (grant, 2, 2)
+
+
+def test_it_travels():
+    """And takes no room where it is what everybody has."""
+    slip = RoutingSlip(itinerary=(X,), grant=Grant(editors=("a",), steps=3), inserted=2)
+    assert RoutingSlip.from_json(slip.to_json()) == slip
+    assert b"grant" not in RoutingSlip(itinerary=(X,), grant=Grant()).to_json()

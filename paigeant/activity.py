@@ -30,6 +30,7 @@ from paigeant.context import ActivityContext, takes_context
 from paigeant.depends import Providers
 from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
 from paigeant.failure import Verdict
+from paigeant.hooks import Hooks
 from paigeant.limit import Limit
 from paigeant.lock import limits_of
 from paigeant.retry import ErrorMatch, RetryPolicy, RetryRules
@@ -162,6 +163,7 @@ class Activity(Generic[P, R]):
         rate: str | Mapping[str, str] | None = None,
         overrides: Provider | None = None,
         namespace: Mapping[str, Any] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         self.function = function
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
@@ -173,11 +175,13 @@ class Activity(Generic[P, R]):
         self.rules = RetryRules(retry_on, give_up_on)
         self.priority = priority
         self.limits = limits_of(self.name, lock, concurrency, rate)
-        self.kind = _kind_of(function)
+        self.kind = kind_of(function)
         self.description = (inspect.getdoc(function) or "").partition("\n")[0]
         self.compensation: Activity[..., Any] | None = None
         self._namespace = dict(namespace or {})
         self._overrides = overrides or Provider()
+        self.hooks = Hooks(hooks)
+        self._outer_hooks = hooks
         functools.update_wrapper(self, function, updated=())
         _refuse_bad_options(self)
 
@@ -334,6 +338,20 @@ class Activity(Generic[P, R]):
         """What the activity knows about an error of its own; None: nothing that its retry policy does not."""
         return None
 
+    # --- hooks -----------------------------------------------------------------------------------------------
+
+    def before(self, hook: F) -> F:
+        """Decorates what is called before each run, as ``hook(ctx)``; see :class:`paigeant.hooks.Hooks`."""
+        return self.hooks.before(hook)
+
+    def after(self, hook: F) -> F:
+        """Decorates what is called after each run, as ``hook(ctx, output)``."""
+        return self.hooks.after(hook)
+
+    def on_failure(self, hook: F) -> F:
+        """Decorates what is called after each failed attempt, as ``hook(ctx, error)``."""
+        return self.hooks.on_failure(hook)
+
     # --- taking it back --------------------------------------------------------------------------------------
 
     @overload
@@ -365,6 +383,7 @@ class Activity(Generic[P, R]):
                 retry=retry or COMPENSATION_RETRY,
                 overrides=self._overrides,
                 namespace=namespace,
+                hooks=self._outer_hooks,
             )
             return decorated
 
@@ -433,7 +452,12 @@ def _routine(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _kind_of(function: Callable[..., Any]) -> Kind:
+def kind_of(function: Callable[..., Any]) -> Kind:
+    """How a function is run.
+
+    Raises:
+        ConfigurationError: it cannot be.
+    """
     call = _routine(function)
     if inspect.isasyncgenfunction(call):
         return Kind.STREAM

@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from datetime import datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from weakref import WeakSet
 
 from fast_depends import Provider
 from pydantic import ValidationError
 from typing_extensions import Unpack
 
-from paigeant.activity import Activity, ActivityOptions, AgentOptions, caller_namespace, problem
+from paigeant.activity import Activity, ActivityOptions, AgentOptions, Kind, caller_namespace, kind_of, problem
 from paigeant.budget import Budget
 from paigeant.catalog import BUILT_IN, Catalog, Step
 from paigeant.clock import Clock, SystemClock
@@ -26,7 +26,9 @@ from paigeant.config import load_settings
 from paigeant.depends import overridden
 from paigeant.dispatch import Dispatcher, Observer
 from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments, StoreRequired
+from paigeant.events import Event
 from paigeant.grant import Grant
+from paigeant.hooks import Hooks
 from paigeant.idempotency import use_of
 from paigeant.ids import derive_keyed_id, new_correlation_id
 from paigeant.logs import hand_over
@@ -104,7 +106,10 @@ class App:
         self.activities: dict[str, Activity[..., Any]] = {}
         self.source_files: set[str] = set()
         self.declared_schedules: dict[str, Schedule] = {}
-        self.observers = tuple(observers)
+        self.observers: list[Observer] = []
+        for observer in observers:
+            self.observe(observer)
+        self.hooks = Hooks()
         self._overrides = Provider()
         self.everywhere: list[App] = [self]
         """Itself, and what :meth:`on` made of it."""
@@ -157,7 +162,7 @@ class App:
     ) -> Activity[..., Any]:
         if isinstance(function, str) or not (callable(function) or hasattr(function, "run")):
             raise ConfigurationError(f"{function!r} cannot be an activity", hint="decorate a function or pass an Agent")
-        options = options | {"overrides": self._overrides, "namespace": namespace}
+        options = options | {"overrides": self._overrides, "namespace": namespace, "hooks": self.hooks}
         if callable(function):
             made: Activity[..., Any] = Activity(function, **options)
         else:
@@ -175,6 +180,49 @@ class App:
                 )
             self.activities[made.name] = made
         return made
+
+    # --- hooks and observers ---------------------------------------------------------------------------------
+
+    def before(self, hook: F) -> F:
+        """Decorates what is called before each run of an activity, as ``hook(ctx)``: see :class:`paigeant.hooks.Hooks`.
+
+        Raises:
+            ConfigurationError: it cannot be called like that.
+        """
+        return self.hooks.before(hook)
+
+    def after(self, hook: F) -> F:
+        """Decorates what is called after each run of an activity, as ``hook(ctx, output)``."""
+        return self.hooks.after(hook)
+
+    def on_failure(self, hook: F) -> F:
+        """Decorates what is called after each failed attempt of an activity, as ``hook(ctx, error)``."""
+        return self.hooks.on_failure(hook)
+
+    @overload
+    def observe(self, observer: F, /) -> F: ...
+    @overload
+    def observe(self, /, *wanted: type[Event]) -> Callable[[F], F]: ...
+
+    def observe(self, /, *wanted: Any) -> Any:
+        """Decorates what is told each event of these types, after it was recorded; bare, ``@app.observe``, of all.
+
+        An observer is a plain function that returns soon. What it raises is logged and changes nothing.
+
+        Raises:
+            ConfigurationError: it is async, or something that is no type of event.
+        """
+        if len(wanted) == 1 and not isinstance(wanted[0], type):
+            self.observers.append(_observer(wanted[0], ()))
+            return wanted[0]
+        if not all(isinstance(one, type) and issubclass(one, Event) for one in wanted):
+            raise ConfigurationError("observe takes types of events", hint="@app.observe(WorkflowFailed)")
+
+        def register(observer: F) -> F:
+            self.observers.append(_observer(observer, wanted))
+            return observer
+
+        return register
 
     # --- schedules -------------------------------------------------------------------------------------------
 
@@ -470,6 +518,22 @@ class App:
     def close_sync(self) -> None:
         """:meth:`close` for plain code."""
         run_sync(self.close(), "await app.close()")
+
+
+def _observer(observer: Any, wanted: tuple[type[Event], ...]) -> Observer:
+    if not callable(observer) or kind_of(observer) is not Kind.SYNC:
+        raise ConfigurationError(
+            f"{observer!r} cannot be an observer", hint="it is a plain function of one event; for async ones see hooks"
+        )
+    if not wanted:
+        return cast(Observer, observer)
+
+    @wraps(observer)
+    def told(event: Event) -> None:
+        if isinstance(event, wanted):
+            observer(event)
+
+    return told
 
 
 def _check_broker(url: str) -> None:

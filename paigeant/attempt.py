@@ -17,8 +17,8 @@ from paigeant.events import Event
 from paigeant.facts import PlanSteps
 from paigeant.failure import Failure, Verdict, after, error_info
 from paigeant.forward import again
-from paigeant.interrupts import Terminate
-from paigeant.invocation import invoke
+from paigeant.interrupts import Interrupt, Terminate
+from paigeant.invocation import invoke, tell_of_failure
 from paigeant.outcome import Cancelled, Completed, Execution, Faulted, Outcome, Retrying
 from paigeant.outcome_log import log_outcome
 from paigeant.progress import Progress, note_start
@@ -99,7 +99,11 @@ class Attempts:
             if _is_ours(error):
                 raise
             execution = replace(run.execution(started_at), used=context.used)
-            return _stopped(stop, execution, ran=True) or self._after(error, execution, activity, context)
+            if (stopped := _stopped(stop, execution, ran=True)) is not None:
+                return stopped
+            if not isinstance(error, Interrupt):
+                await tell_of_failure(activity, context, error, self.threads)
+            return self._after(error, execution, activity, context)
         self.breakers.works(activity)
         return Completed(
             replace(run.execution(started_at), used=context.used),

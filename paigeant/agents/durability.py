@@ -27,11 +27,12 @@ from pydantic_ai.models import (
 )
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import RunContext
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults, RunContext
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 from pydantic_ai.usage import RunUsage
 from pydantic_core import PydanticSerializationError
 
+from paigeant.agents.deferred import answers
 from paigeant.agents.effects import apart, bring
 from paigeant.agents.journal import Journal, digest
 from paigeant.errors import NotSerializable
@@ -140,6 +141,12 @@ class Durability(AbstractCapability[Any]):
         self._calls[key] += 1
         turn = self._calls[key]
         return key if turn == 1 else f"{key}:{turn}"
+
+    async def handle_deferred_tool_calls(
+        self, ctx: RunContext[Any], *, requests: DeferredToolRequests
+    ) -> DeferredToolResults | None:
+        """What nothing in the agent itself answers."""
+        return answers(self.journal.context, requests)
 
     async def _called(self, unit: Unit, ctx: RunContext[Any], call: Call) -> _Outcome:
         usage = copy(ctx.usage)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +14,8 @@ import click
 from paigeant.cli.connect import ask, named_app, store_of
 from paigeant.cli.errors import WrongUsage, warn
 from paigeant.cli.events import print_event
+from paigeant.cli.given import json_object
 from paigeant.cli.options import as_json
-from paigeant.cli.output import brief
 from paigeant.errors import ConfigurationError, InvalidArguments, WorkflowFailed
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def dispatch(
     _refuse_volatile(app)
     arguments = _arguments(steps, inputs)
     itinerary = [_step(app, step, arguments.get(number, {})) for number, step in enumerate(steps)]
-    given = _object(variables, "--variables") if variables else {}
+    given = json_object(variables, "--variables") if variables else {}
     options = {**limits, "eta": _time(eta) if eta else None, "name": name, "id": id, "idempotency_key": idempotency_key}
 
     async def send(app: App) -> None:
@@ -116,7 +115,7 @@ def _arguments(steps: Sequence[str], inputs: Sequence[str]) -> dict[int, dict[st
     found: dict[int, dict[str, Any]] = {}
     for text in inputs:
         place, written = _addressed(steps, text)
-        found[place] = found.get(place, {}) | _object(written, "--input")
+        found[place] = found.get(place, {}) | json_object(written, "--input")
     return found
 
 
@@ -135,24 +134,6 @@ def _addressed(steps: Sequence[str], text: str) -> tuple[int, str]:
             f"--input is for {step!r}: there are several such steps", hint="say the step's number: '2:{…}'"
         )
     return steps.index(step), named["json"]
-
-
-def _object(text: str, option: str) -> dict[str, Any]:
-    if text.startswith("@"):
-        try:
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise WrongUsage(f"{option}: cannot read {text[1:]!r}: {error}") from error
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        example = f"""{option} '{{"name": "Ada"}}'"""
-        raise WrongUsage(f"{option} is not JSON: {error}", hint=f"for example: {example}") from error
-    if not isinstance(value, dict):
-        raise WrongUsage(
-            f"{option} is no JSON object: it is {brief(value, 40)}", hint='names and values: {"name": "Ada"}'
-        )
-    return value
 
 
 def _time(text: str) -> datetime:

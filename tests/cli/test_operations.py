@@ -91,6 +91,11 @@ OPERATIONS: dict[tuple[str, ...], tuple[str, dict[str, Any], str]] = {
     # the command: on what it works, what it then says as JSON, and what is in the wrong state for it
     ("signal", "ID", "word", "5"): (LISTENING, {"name": "word", "value": 5, "by": None}, OVER),
     ("approve", "ID", "--by", "ada"): (ASKING, {"approved": True, "by": "ada", "reason": ""}, RUNNING),
+    ("approve", "ID", "--by", "ada", "--arguments", '{"n": 1}'): (
+        ASKING,
+        {"approved": True, "by": "ada", "reason": "", "arguments": {"n": 1}},
+        OVER,
+    ),
     ("deny", "ID", "--by", "ada", "--reason", "no"): (ASKING, {"approved": False, "by": "ada", "reason": "no"}, OVER),
     ("cancel", "ID"): (RUNNING, {"status": "cancelled"}, DONE),
     ("cancel", "ID", "--compensate"): (RUNNING, {"status": "running"}, DONE),

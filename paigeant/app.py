@@ -422,7 +422,8 @@ class App:
         Raises:
             IdempotencyConflict: the key stands for something else; under a running event loop, awaiting says so.
             StoreRequired: something waits for longer than the broker can keep it, and the App has no store.
-            ConfigurationError: an empty itinerary, a wrong or missing argument, a value that cannot be written as JSON.
+            ConfigurationError: an empty itinerary, a wrong or missing argument, a value that cannot be written as JSON,
+                a priority that the broker takes no heed of.
             TransportError, StoreError: broker or store cannot be reached.
         """
         now = self.clock.now()
@@ -444,6 +445,7 @@ class App:
         last = slip.itinerary[-1]
         with self._lock:
             dispatcher = self.dispatcher
+        _refuse_priority(slip, dispatcher.transport)
         if times.start_by is not None:
             message = message.model_copy(update={"start_by": times.start_by})
         send = Send(message, times.due_at - now)
@@ -518,6 +520,16 @@ class App:
     def close_sync(self) -> None:
         """:meth:`close` for plain code."""
         run_sync(self.close(), "await app.close()")
+
+
+def _refuse_priority(slip: RoutingSlip, transport: BaseTransport) -> None:
+    """A step that is to go first must not silently wait its turn."""
+    urgent = next((step for step in slip.itinerary if step.priority), None)
+    if urgent is not None and transport.features.disregards_priority:
+        raise ConfigurationError(
+            f"step {urgent.name!r} has priority {urgent.priority}, and this broker hands out what came first",
+            hint="leave the priority out, or use a database or Redis as the broker",
+        )
 
 
 def _observer(observer: Any, wanted: tuple[type[Event], ...]) -> Observer:

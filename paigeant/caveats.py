@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from paigeant.activity import Activity
 from paigeant.transport import BaseTransport, Durability, Features
 
 
-def caveats(transport: BaseTransport, activities: Iterable[Activity[..., Any]]) -> list[str]:
+def caveats(transport: BaseTransport, activities: Collection[Activity[..., Any]]) -> list[str]:
     """Each in one sentence; none for a broker that keeps its messages as long as they are needed."""
     found = []
     if transport.features.durability is Durability.BEST_EFFORT:
@@ -19,6 +19,9 @@ def caveats(transport: BaseTransport, activities: Iterable[Activity[..., Any]]) 
             f"{too_long} may run longer than this broker waits for an acknowledgement "
             f"({transport.features.longest_hold:g} s): it would take the message back and hand it out again"
         )
+    urgent = sorted(f"{one.name!r}" for one in activities if one.priority)
+    if urgent and transport.features.disregards_priority:
+        found.append(f"this broker hands out what came first, whatever the priority of {', '.join(urgent)}")
     return found
 
 

@@ -47,6 +47,11 @@ class Features:
     longest_name: int | None = None
     """Bytes the name of a queue may have; None where there is no limit that matters."""
 
+    @property
+    def disregards_priority(self) -> bool:
+        """Whether a step with a priority would wait its turn unnoticed; in memory that is nobody's loss."""
+        return not self.priority and self.durability is not Durability.VOLATILE
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:

@@ -13,6 +13,7 @@ from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from opentelemetry.trace import get_current_span
 from pydantic_ai import durable_exec
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.durable_exec import JSON_CODEC
@@ -71,6 +72,14 @@ class Durability(AbstractCapability[Any]):
     def get_default_run_id(self) -> str | None:
         turn = self.journal.turn
         return f"{turn.correlation_id}:{turn.step_id}:{turn.epoch}"
+
+    async def wrap_run(self, ctx: RunContext[Any], *, handler: Callable[[], Any]) -> Any:
+        """Marks the span of the run: those of units that are replayed are not there, they were told before."""
+        try:
+            return await handler()
+        finally:
+            if self.journal.replayed:
+                get_current_span().set_attribute("paigeant.units.replayed", self.journal.replayed)
 
     # --- model requests --------------------------------------------------------------------------------------
 

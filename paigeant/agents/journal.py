@@ -42,6 +42,7 @@ class Journal:
     recorded: dict[str, Unit] = field(default_factory=dict)
     spent: Usage = NOTHING
     underway: Usage = NOTHING
+    replayed: int = 0
 
     @classmethod
     async def open(cls, context: ActivityContext) -> Journal:
@@ -90,6 +91,7 @@ class Journal:
                 f"{', asked something else' if unit.name == name else f', and is {name!r} now'}",
                 hint="run the code that wrote it, or dispatch the workflow again",
             )
+        self.replayed += 1
         return unit
 
     @contextmanager

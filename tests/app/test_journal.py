@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from helpers import until_async
-from pydantic_ai import Agent, ModelRetry, RunContext
-from pydantic_ai.capabilities import ProcessEventStream, ProcessHistory
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic_ai import Agent, InstrumentationSettings, ModelRetry, RunContext, durable_exec
+from pydantic_ai.capabilities import Instrumentation, ProcessEventStream, ProcessHistory
 from pydantic_ai.exceptions import ContentFilterError, ModelHTTPError, ToolFailed, UsageLimitExceeded
 from pydantic_ai.messages import (
     ModelMessage,
@@ -404,15 +407,19 @@ class Provider:
         return ModelResponse([TextPart("at last")])
 
 
-def http(status: int, retry_after: float | None = None) -> ModelHTTPError:
-    error = ModelHTTPError(status, "some-model", body="says the provider")
-    error.retry_after = retry_after
-    return error
+class Busy(ModelHTTPError):
+    """An error that says when to come again, whether its release of pydantic-ai sets that or works it out."""
+
+    retry_after = property(lambda self: 0.05, lambda self, value: None)
+
+
+def http(status: int) -> ModelHTTPError:
+    return (Busy if status in (429, 529) else ModelHTTPError)(status, "some-model", body="says the provider")
 
 
 async def test_a_provider_that_is_busy_is_asked_later(app, running):
     """As it says, and without using up attempts: this activity has but one."""
-    provider = Provider(http(429, 0.05), http(529, 0.05), http(429, 0.05))
+    provider = Provider(http(429), http(529), http(429))
     clerk = app.activity(Agent(FunctionModel(provider), name="clerk"))
     async with running(app):
         workflow = await app.dispatch(clerk.step(prompt="x"))
@@ -445,3 +452,23 @@ async def test_what_would_be_refused_again_is_not_tried_again(app, running, erro
         with pytest.raises(WorkflowFailed, match=type(error).__name__):
             await (await app.dispatch(clerk.step(prompt="x"))).result(SOON)
     assert provider.errors == []
+
+
+async def test_what_is_replayed_is_not_traced_twice(app, running):
+    """Each request and tool call has one span, and that of the second run says what it did not do."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    script = Script("request 3")
+    told = Instrumentation(settings=InstrumentationSettings(tracer_provider=provider))
+    agent = Agent(FunctionModel(script.respond), toolsets=script.agent().toolsets, capabilities=[told])
+    weather = app.activity(agent, name="weather", retry=AT_ONCE)
+    async with running(app):
+        await (await app.dispatch(weather.step(prompt="Weather?"))).result(SOON)
+    spans = exporter.get_finished_spans()
+    names = Counter(span.name.split(" ")[0] for span in spans)
+    marks = [
+        span.attributes["paigeant.units.replayed"] for span in spans if "paigeant.units.replayed" in span.attributes
+    ]
+    assert marks == [5]
+    if hasattr(durable_exec, "replay_scope"):  # three requests and the one that failed; three tool calls
+        assert (names["chat"], names["execute_tool"]) == (4, 3)

@@ -18,6 +18,8 @@ from paigeant.failure import Verdict
 
 
 def made(name: str) -> BaseException:
+    if not hasattr(exceptions, name):
+        pytest.skip("this release of pydantic-ai tells by the HTTP status only")
     return getattr(exceptions, name)("some-model", "says the provider")
 
 

@@ -20,6 +20,7 @@ from paigeant.testing.faults import KINDS
 from paigeant.testing.world import Scene, WorkflowRun, play
 
 GATHER = "paigeant.scatter"
+RARE = ("note", "send", "take")
 POINTS = ("claim", "look", "invoke", "record", "settle", "publish", "ack", "note", "send", "take")
 
 
@@ -93,7 +94,7 @@ def plans(draw: st.DrawFn) -> FaultPlan:
             Fault,
             kind=st.sampled_from(KINDS[point]),
             point=st.just(point),
-            nth=st.integers(1, 20),
+            nth=st.integers(1, 3 if point in RARE else 20),
             after=st.booleans(),
             seconds=st.sampled_from([0.1, 2.0, 20.0]),
         )
@@ -147,8 +148,10 @@ def test_it_fires_once_whatever_happens_to_its_branches(case: Case, tier: Any) -
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("policy", ["all", 2])
 def test_it_fires_once_when_workers_die_around_the_last_branch(tier: Any, policy: Policy) -> None:
-    """Before and after each act of the end that decides."""
-    for point in ("record", "settle", "publish", "take"):
-        for nth in (5, 6):
-            plan = FaultPlan(nth, (Fault("crash", point, nth, after=nth % 2 == 0), Fault("duplicate", "claim", None)))
-            gather(Case(("gives", "waits", "gives"), policy, plan), tier)
+    """Before and after each of the last acts: the end that decides, and the sending on of what waited for it."""
+    branches = ("gives", "waits", "gives")
+    reached = gather(Case(branches, policy, FaultPlan()), tier).reached
+    for point in ("record", "settle", "ack", "send", "take"):
+        for nth in range(max(1, reached.get(point, 0) - 2), reached.get(point, 0) + 1):
+            for after in (False, True):
+                gather(Case(branches, policy, FaultPlan(0, (Fault("crash", point, nth, after),))), tier)

@@ -1,7 +1,8 @@
 """How long a token takes from the step that streams it to whoever reads the workflow's events.
 
 ``python -m benchmarks.tokens`` runs one worker process and one reader process for each set-up and prints the delays;
-the tokens carry the time at which they were made, so both processes have to be on one machine.
+the tokens carry the time at which they were made, so both processes have to be on one machine. ``pipe`` is a bare pipe
+between two such processes: what the machine itself costs at the time.
 """
 
 from __future__ import annotations
@@ -15,19 +16,25 @@ import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from paigeant import App, Worker
 
-SETUPS = {
+SETUPS: dict[str, tuple[str, str | None]] = {
+    "pipe": ("pipe", None),
     "sqlite": ("sqlite", None),
     "redis": ("redis", "sqlite"),
     "postgresql": ("postgresql", None),
     "rabbitmq": ("rabbitmq", "postgresql"),
 }
 """What carries the messages, and the store beside it."""
+
+Stream = tuple[list[float], float, float]
+"""The delay of each token, when the first was seen, and when the step had ended."""
 
 WARM_UP = 5
 """Tokens of each stream that do not count: the first is the one that has a connection made."""
@@ -57,6 +64,10 @@ async def read(app: App, streams: int, tokens: int, pause: float) -> dict[str, A
     await (await app.dispatch(speak.step(tokens=1, pause=0.0))).result(60)  # the worker is there
     began = time.time()
     found = await asyncio.gather(*(_stream(app, speak.step(tokens=tokens, pause=pause)) for _ in range(streams)))
+    return _summary(found, streams, tokens, began)
+
+
+def _summary(found: Sequence[Stream], streams: int, tokens: int, began: float) -> dict[str, Any]:
     delays = sorted(delay for delays, *_ in found for delay in delays[WARM_UP:])
     return {
         "streams": streams,
@@ -70,8 +81,7 @@ async def read(app: App, streams: int, tokens: int, pause: float) -> dict[str, A
     }
 
 
-async def _stream(app: App, step: Any) -> tuple[list[float], float, float]:
-    """The delay of each token, the time of the first and that of the step's end."""
+async def _stream(app: App, step: Any) -> Stream:
     workflow = await app.dispatch(step)
     delays, first, end = [], 0.0, 0.0
     async for event in workflow.events():
@@ -101,6 +111,39 @@ def measure(broker: str, store: str | None, streams: int, tokens: int, pause: fl
     finally:
         worker.terminate()
         worker.join(20)
+
+
+def speak_into(pipe: Connection, streams: int, tokens: int, pause: float) -> None:
+    """As many tokens at the same pace, by themselves."""
+
+    async def speak() -> None:
+        for _ in range(tokens):
+            await asyncio.sleep(pause)
+            pipe.send(time.time())
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*(speak() for _ in range(streams)))
+
+    pipe.send("ready")
+    asyncio.run(all_of_them())
+    pipe.close()
+
+
+def measure_pipe(streams: int, tokens: int, pause: float) -> dict[str, Any]:
+    spawn = multiprocessing.get_context("spawn")
+    hears, speaks = spawn.Pipe(duplex=False)
+    speaker = spawn.Process(target=speak_into, args=(speaks, streams, tokens, pause), daemon=True)
+    speaker.start()
+    speaks.close()
+    hears.recv()
+    delays, first, began = [], 0.0, time.time()
+    with suppress(EOFError):
+        while True:
+            made = hears.recv()
+            first = first or time.time()
+            delays.append(time.time() - made)
+    speaker.join(20)
+    return _summary([(delays, first, time.time())], streams, tokens, began)
 
 
 def main() -> None:
@@ -134,8 +177,11 @@ def _report(setup: str, given: argparse.Namespace) -> None:
                 "redis": given.redis,
                 "rabbitmq": given.rabbitmq,
             }
-            broker, store = (urls[kind] if kind else None for kind in kinds)
-            found = measure(broker or "", store, streams, given.tokens, given.pause)
+            broker, store = (urls.get(kind or "") for kind in kinds)
+            if setup == "pipe":
+                found = measure_pipe(streams, given.tokens, given.pause)
+            else:
+                found = measure(broker or "", store, streams, given.tokens, given.pause)
         if given.json:
             print(json.dumps({"setup": setup, **found}))
             continue

@@ -47,3 +47,17 @@ def test_a_quick_run_reports_every_number(tmp_path: Path) -> None:
     assert "| paigeant-sqlite |" in report
     assert "taskiq-rabbitmq" in report
     assert "/tmp/" not in report
+
+
+def test_tokens_are_seen_before_their_step_ends() -> None:
+    """Beside a bare pipe; every token arrives."""
+    command = [sys.executable, "-m", "benchmarks.tokens", "--setups", "pipe,sqlite", "--streams", "2", "--tokens", "20"]
+    done = subprocess.run(
+        [*command, "--pause", "0.05", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    pipe, ours = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (pipe["setup"], ours["setup"]) == ("pipe", "sqlite")
+    assert pipe["tokens"] == ours["tokens"] == 40
+    assert ours["first token"] < ours["step end"]
+    assert ours["p50"] <= ours["p95"] <= ours["p99"]

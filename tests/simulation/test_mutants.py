@@ -100,10 +100,10 @@ def test_nothing_is_kept_of_what_follows(broken, monkeypatch, tier):
 
 @pytest.mark.parametrize("tier", APART)
 def test_an_end_is_recorded_in_one_try(broken, monkeypatch, tier):
-    async def recorded(self, store, record, outgoing, cause):
-        return await store.record(record, outgoing, cause)
+    async def once(self, write):
+        return await write()
 
-    monkeypatch.setattr(Dispatcher, "_recorded", recorded)
+    monkeypatch.setattr(Dispatcher, "_patiently", once)
     outage = FaultPlan(faults=(Fault("outage", "record"),))
     assert "G2" in broken(tiers=[tier], plans=[outage])
 

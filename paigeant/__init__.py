@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from paigeant.agents import Conversation as Conversation
     from paigeant.app import App as App
     from paigeant.budget import Budget as Budget
+    from paigeant.condition import Condition as Condition
     from paigeant.context import ActivityContext as ActivityContext
     from paigeant.grant import Grant as Grant
     from paigeant.interrupts import Park as Park
@@ -58,6 +59,7 @@ _HOMES = {
     "RetryPolicy": "paigeant.retry",
     "Worker": "paigeant.worker",
     "Workflow": "paigeant.workflow",
+    "Condition": "paigeant.condition",
     "Grant": "paigeant.grant",
     "Park": "paigeant.interrupts",
     "Retry": "paigeant.interrupts",

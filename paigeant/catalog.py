@@ -54,6 +54,11 @@ class Catalog:
             slip = slip.model_copy(update={"itinerary": tuple(self._addressed(step) for step in slip.itinerary)})
         else:
             slip = RoutingSlip(itinerary=self.specs(steps), variables=dict(variables))
+        planned, slip = bool(slip.itinerary), slip.from_first_wanted()
+        if planned and slip.is_finished():
+            raise InvalidArguments(
+                "there is no step whose condition holds", hint="a condition is on a variable given here"
+            )
         if slip.is_finished():
             raise InvalidArguments("there is no step to dispatch", hint="app.dispatch(first_activity, second_activity)")
         if not slip.log:

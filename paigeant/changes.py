@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from paigeant.errors import ConfigurationError
+from paigeant.errors import ConfigurationError, InvalidArguments
 from paigeant.facts import Facts
 from paigeant.ids import derive_child_id
 from paigeant.join import Branch
@@ -36,7 +36,17 @@ class Changes(Facts):
         """
         if self.is_compensating:
             raise ConfigurationError("a compensation cannot insert steps", hint="it can ctx.dispatch() a workflow")
-        self._edits = replace(self._edits, insert=(*self._edits.insert, *self._planned(steps)))
+        planned = [self._judged(step) for step in self._planned(steps)]
+        wanted = (step for step in planned if step is not None)
+        self._edits = replace(self._edits, insert=(*self._edits.insert, *wanted))
+
+    def _judged(self, step: ActivitySpec) -> ActivitySpec | None:
+        """A condition on what has come already is decided now."""
+        log = self._message.routing_slip.log
+        if step.when is None or not any(step.when.output in (entry.name, entry.id) for entry in log):
+            return step
+        name = step.when.output or ""
+        return step.judged((name,), self.output(name))
 
     def skip(self, *steps: str) -> None:
         """Leave out steps ahead, by name or id, when this one completes.
@@ -80,12 +90,15 @@ class Changes(Facts):
         ends_at: float | None = None,
     ) -> str:
         message = self._message
+        slip = slip.begun_by(message.routing_slip).from_first_wanted()
+        if slip.is_finished():
+            raise InvalidArguments(f"{name!r} has no step whose condition holds")
         limits = [limit for limit in (ends_at, message.ends_at) if limit is not None]
         child = PaigeantMessage(
             correlation_id=derive_child_id(message.correlation_id, place, ordinal),
             causation_id=message.id,
             name=name,
-            routing_slip=slip.begun_by(message.routing_slip),
+            routing_slip=slip,
             parent=message.correlation_id,
             branch=branch,
             deadline=min(limits, default=None),

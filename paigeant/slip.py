@@ -6,7 +6,7 @@ are the words of MassTransit Courier. Slips are frozen: every change is a new sl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from paigeant.budget import Budget
+from paigeant.condition import Condition
 from paigeant.errors import InvalidArguments
 from paigeant.grant import Grant
 from paigeant.kept import Holder
@@ -36,7 +37,7 @@ class ActivitySpec(Holder):
     ``id`` is unique within the slip and given when the slip is built; ``queue`` is filled in at dispatch. ``timeout``
     is seconds per attempt, ``start_timeout`` seconds from when the step is due until a worker starts it. A scatter runs
     its ``branches`` side by side. A step that another one inserted is one deeper than that. ``agent_name=`` is accepted
-    for ``name=``.
+    for ``name=``. One with a condition ``when`` is run if that holds.
     """
 
     FIELDS: ClassVar = ("prompt", "deps")
@@ -54,6 +55,19 @@ class ActivitySpec(Holder):
     priority: Annotated[int, Field(ge=0, le=9)] = 0
     branches: tuple[RoutingSlip, ...] = ()
     depth: Annotated[int, Field(ge=0)] = 0
+    when: Condition | None = None
+
+    def judged(self, names: Collection[str], output: Any) -> Self | None:
+        """The step now that a step of these names gave this; None if it is not to be run."""
+        if self.when is None or self.when.output not in names:
+            return self
+        return self.model_copy(update={"when": None}) if self.when.holds(output) else None
+
+    def is_wanted(self, variables: Mapping[str, Any]) -> bool:
+        """Whether it is run now that its turn has come. An output that is still awaited will not come."""
+        if self.when is None:
+            return True
+        return self.when.holds(None if self.when.variable is None else variables.get(self.when.variable))
 
     @property
     def activities(self) -> tuple[str, ...]:
@@ -67,8 +81,8 @@ class ActivitySpec(Holder):
         return self.model_copy(update={"depth": depth, "branches": branches})
 
     def options(self, **changes: Any) -> Self:
-        """The step with other options than its activity has: ``timeout``, ``start_timeout``, ``retry``, ``queue`` or
-        ``priority``.
+        """The step with other options than its activity has: ``timeout``, ``start_timeout``, ``retry``, ``queue``,
+        ``priority`` or ``when``.
 
         Raises:
             InvalidArguments: there is no such option, or a value is wrong for it.
@@ -84,7 +98,7 @@ class ActivitySpec(Holder):
             raise InvalidArguments(f"step {self.name!r}, option {where}: {first['msg']}") from error
 
 
-OPTIONS = frozenset({"timeout", "start_timeout", "retry", "queue", "priority"})
+OPTIONS = frozenset({"timeout", "start_timeout", "retry", "queue", "priority", "when"})
 """What :meth:`ActivitySpec.options` changes."""
 
 
@@ -230,8 +244,16 @@ class RoutingSlip(Holder):
             taken = {one.id for one in self.log} | {one.id for one in self.itinerary}
             ahead = (*(step.deep(current.depth + 1) for step in _numbered(insert, taken)), *ahead)
             changes["inserted"] = self.inserted + sum(len(step.activities) for step in insert)
-        changes["itinerary"] = ahead
-        return self.model_copy(update=changes | self._carrying(variables))
+        judged = (step.judged((entry.name, entry.id), entry.output) for step in ahead)
+        changes["itinerary"] = tuple(step for step in judged if step is not None)
+        return self.model_copy(update=changes | self._carrying(variables)).from_first_wanted()
+
+    def from_first_wanted(self) -> Self:
+        """The slip without the steps at its head whose conditions do not hold."""
+        first = next(
+            (n for n, step in enumerate(self.itinerary) if step.is_wanted(self.variables)), len(self.itinerary)
+        )
+        return self if first == 0 else self.model_copy(update={"itinerary": self.itinerary[first:]})
 
     def within(self, budget: Budget | None) -> RoutingSlip:
         """The slip with this budget; None: with the one it has."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from paigeant.budget import Budget as Budget
     from paigeant.condition import Condition as Condition
     from paigeant.context import ActivityContext as ActivityContext
+    from paigeant.grant import Allowance as Allowance
     from paigeant.grant import Grant as Grant
     from paigeant.interrupts import Park as Park
     from paigeant.interrupts import Retry as Retry
@@ -61,6 +62,7 @@ _HOMES = {
     "Workflow": "paigeant.workflow",
     "Condition": "paigeant.condition",
     "Grant": "paigeant.grant",
+    "Allowance": "paigeant.grant",
     "Park": "paigeant.interrupts",
     "Retry": "paigeant.interrupts",
     "Terminate": "paigeant.interrupts",

@@ -12,20 +12,26 @@ from paigeant.ids import derive_child_id
 from paigeant.join import Branch
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Edits
-from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.slip import ActivitySpec, RoutingSlip, count
 from paigeant.times import Times, When
 
 
 class Changes(Facts):
     """The part of a step's context that plans steps and begins workflows. All of it is done when the step completes."""
 
-    __slots__ = ("_edits",)
+    __slots__ = ("_edits", "_inserted_before")
     _edits: Edits
+    _inserted_before: int
 
     @property
     def edits(self) -> Edits:
         """What this step changes in the workflow when it completes."""
         return self._edits
+
+    @property
+    def inserting(self) -> int:
+        """How many steps it inserts so far: in an agent's tool call, with those of the calls before."""
+        return self._inserted_before + count(self._edits.insert)
 
     def insert(self, *steps: Any) -> None:
         """Put steps right after this one, in this order, when it completes; they come behind those inserted before.

@@ -64,6 +64,7 @@ class ActivityContext(Waits):
     ) -> None:
         super().__init__(message, delivery, plan, read, clock, stop)
         self._edits = Edits()
+        self._inserted_before = 0
         self._awaited = Counter()
         self._display = display
         self._pulse = pulse

@@ -6,7 +6,7 @@ are the words of MassTransit Courier. Slips are frozen: every change is a new sl
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
@@ -181,12 +181,17 @@ def _numbered(steps: tuple[ActivitySpec, ...], taken: set[str]) -> tuple[Activit
     return tuple(numbered)
 
 
+def count(steps: Iterable[ActivitySpec]) -> int:
+    """How many steps these are, with those inside them."""
+    return sum(len(step.activities) for step in steps)
+
+
 class RoutingSlip(Holder):
     """An itinerary (steps ahead, the current one first), a log (steps done) and the workflow's variables.
 
     Of a slip that heads back, the itinerary is the steps to take back, and the log what still stands. ``used`` is what
-    completed steps and branches have used of the ``budget``, ``inserted`` how many steps were inserted, of those that
-    ``grant`` allows.
+    completed steps and branches have used of the ``budget``, ``inserted`` how many steps each activity inserted, of
+    those that ``grant`` allows.
     """
 
     TABLES: ClassVar = ("variables",)
@@ -199,7 +204,7 @@ class RoutingSlip(Holder):
     budget: Budget | None = None
     used: Usage = NOTHING
     grant: Grant = Grant()
-    inserted: Annotated[int, Field(ge=0)] = 0
+    inserted: dict[Label, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _with_ids(self) -> Self:
@@ -243,7 +248,7 @@ class RoutingSlip(Holder):
         if insert:
             taken = {one.id for one in self.log} | {one.id for one in self.itinerary}
             ahead = (*(step.deep(current.depth + 1) for step in _numbered(insert, taken)), *ahead)
-            changes["inserted"] = self.inserted + sum(len(step.activities) for step in insert)
+            changes["inserted"] = self.inserted | {current.name: self.inserted.get(current.name, 0) + count(insert)}
         judged = (step.judged((entry.name, entry.id), entry.output) for step in ahead)
         changes["itinerary"] = tuple(step for step in judged if step is not None)
         return self.model_copy(update=changes | self._carrying(variables)).from_first_wanted()
@@ -276,7 +281,12 @@ class RoutingSlip(Holder):
         current, activities = self.itinerary[0], [name for step in insert for name in step.activities]
         if (refusal := self.grant.refuses_editor(current.name)) is not None or not insert:
             return refusal
-        return self.grant.refuses_steps(activities, current.depth + 1, self.inserted)
+        return self.grant.refuses_steps(current.name, activities, current.depth + 1, self.inserted)
+
+    @property
+    def insertions_left(self) -> int:
+        """How many steps the current step may insert."""
+        return self.grant.left(self.itinerary[0].name, self.itinerary[0].depth + 1, self.inserted)
 
     def deep(self, depth: int) -> Self:
         """The slip with its steps as deep as this."""

@@ -43,6 +43,7 @@ def apart(context: ActivityContext, unit: str) -> Iterator[Apart]:
     own = copy(context)
     own._unit = unit
     own._edits = Edits()
+    own._inserted_before = context.inserting
     own._awaited = Counter(context._awaited)
     own.variables = Variables(dict(context.variables))
     token = _current.set(own)

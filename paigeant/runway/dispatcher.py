@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from paigeant.activity import Activity
 from paigeant.app import App
 from paigeant.errors import ConfigurationError, InvalidArguments
+from paigeant.grant import Allowance, Grant
 from paigeant.offer import Offer, merged
 from paigeant.offering import offer_of
 from paigeant.slip import ActivitySpec
@@ -112,7 +113,7 @@ class WorkflowDispatcher:
             raise InvalidArguments(
                 "there is nothing to dispatch", hint="agent.add_to_runway(prompt=...), or activities=[...]"
             )
-        workflow = self._on(transport).dispatch(*steps, variables=variables, obo_token=obo_token)
+        workflow = self._on(transport).dispatch(*steps, variables=variables, obo_token=obo_token, grant=self._grant())
         return (await workflow).correlation_id
 
     async def offers(self) -> dict[str, Offer]:
@@ -144,6 +145,17 @@ class WorkflowDispatcher:
 
             transport = get_transport(transport)
         return self.app if transport is None else self.app.on(transport)
+
+    def _grant(self) -> Grant:
+        """What its agents may insert travels with the workflow, so that every worker holds them to it."""
+        agents = {name: getattr(one, "agent", None) for name, one in self.app.activities.items()}
+        allowances = {name: self._allowance(one) for name, one in agents.items() if hasattr(one, "can_edit_itinerary")}
+        return Grant(allowances=allowances)
+
+    def _allowance(self, agent: Any) -> Allowance:
+        if not agent.can_edit_itinerary:
+            return Allowance(steps=0)
+        return Allowance(steps=agent.max_added_steps, activities=tuple(self.registered))
 
     def _known(self, one: Any) -> Any:
         """What the App understands: of an agent, the activity it is."""

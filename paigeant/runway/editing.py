@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic_ai import ModelRetry
 from pydantic_ai.tools import RunContext, Tool, ToolDefinition
@@ -13,6 +14,7 @@ from paigeant.slip import ActivitySpec
 
 if TYPE_CHECKING:
     from paigeant.runway.agent import PaigeantAgent
+    from paigeant.runway.dispatcher import WorkflowDispatcher
 
 TOOL = "_edit_itinerary"
 
@@ -37,17 +39,16 @@ def edit_tool(agent: PaigeantAgent[Any, Any]) -> Tool[Any]:
 
 def _shown(agent: PaigeantAgent[Any, Any], definition: ToolDefinition) -> ToolDefinition | None:
     """The tool as the model sees it now: what it may insert and how many steps are left; None if it may nothing."""
-    context, names = _running(agent), _insertable(agent)
-    left = _left(agent, context) if context is not None else 0
-    if not left or not names:
+    edit = Edit.of(agent)
+    if edit is None or not edit.left or not edit.names:
         return None
     definition.description = (
         "Insert steps into the workflow right after the current one, in the order given: the name of each with the "
-        f"prompt for it. At most {left} more. What each is for: " + "; ".join(_about(agent, name) for name in names)
+        f"prompt for it. At most {edit.left} more. What each is for: " + "; ".join(map(edit.about, edit.names))
     )
     definition.parameters_json_schema = {
         "type": "object",
-        "properties": {name: {"type": "string", "description": f"prompt for {name}"} for name in names},
+        "properties": {name: {"type": "string", "description": f"prompt for {name}"} for name in edit.names},
         "additionalProperties": False,
         "minProperties": 1,
     }
@@ -56,47 +57,57 @@ def _shown(agent: PaigeantAgent[Any, Any], definition: ToolDefinition) -> ToolDe
 
 def _edit(agent: PaigeantAgent[Any, Any], steps: dict[str, Any]) -> str:
     """Insert all of the steps, or none and say why."""
-    context, names = _running(agent), _insertable(agent)
-    if context is None:
-        raise ModelRetry("There is no workflow here whose itinerary could be edited.")
-    if unknown := [name for name in steps if name not in names]:
-        raise ModelRetry(f"Nothing was inserted: there is no {unknown[0]!r}. You may insert: {', '.join(names)}.")
-    left = _left(agent, context)
-    if len(steps) > left:
-        why = f"you may insert {left} more of {agent.max_added_steps} steps, and these are {len(steps)}"
-        if not left:
-            return f"Nothing was inserted: {why}."
-        raise ModelRetry(f"Nothing was inserted: {why}.")
+    edit = Edit.of(agent)
+    if edit is None:
+        return "Nothing was inserted: there is no workflow here."
+    if unknown := [name for name in steps if name not in edit.names]:
+        allowed = ", ".join(edit.names) or "nothing"
+        raise ModelRetry(f"Nothing was inserted: there is no {unknown[0]!r}. You may insert: {allowed}.")
+    if not edit.left:
+        return "Nothing was inserted: you may insert no more steps."
+    if len(steps) > edit.left:
+        raise ModelRetry(f"Nothing was inserted: you may insert {edit.left} more steps, and these are {len(steps)}.")
     try:
-        context.insert(*(_step(names[name], prompt) for name, prompt in steps.items()))
+        edit.context.insert(*(_step(edit.names[name], prompt) for name, prompt in steps.items()))
     except InvalidArguments as error:
         raise ModelRetry(f"Nothing was inserted: {error}.") from error
     return f"Inserted after this step: {', '.join(steps)}."
 
 
-def _running(agent: PaigeantAgent[Any, Any]) -> ActivityContext | None:
-    """The step that runs this agent, if it is run by one: not by another agent's tool."""
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What the step that runs an agent may insert: ``names``, as they are registered, and ``left`` of them."""
+
+    context: ActivityContext
+    dispatcher: WorkflowDispatcher
+    names: dict[str, ActivitySpec]
+    left: int
+
+    @classmethod
+    def of(cls, agent: PaigeantAgent[Any, Any]) -> Self | None:
+        """None where no step runs the agent: outside of a workflow, and in another agent's tool."""
+        context, dispatcher = _running_step(), agent.dispatcher
+        if context is None or dispatcher is None:
+            return None
+        name, slip = context.step.name, context.message.routing_slip
+        if getattr(dispatcher.app.activities.get(name), "agent", None) is not agent:
+            return None
+        names = {one: step for one, step in dispatcher.registered.items() if slip.grant.allows(name, one)}
+        left = min(slip.insertions_left, agent.max_added_steps - slip.inserted.get(name, 0)) - context.inserting
+        return cls(context, dispatcher, names, max(left, 0))
+
+    def about(self, name: str) -> str:
+        """A line on what this name does, as far as it is known here."""
+        known = self.dispatcher.app.activities.get(name)
+        about = (known.description if known else "") or self.names[name].prompt or "no description"
+        return f"{name}: {about}"
+
+
+def _running_step() -> ActivityContext | None:
     try:
-        context = ActivityContext.current()
+        return ActivityContext.current()
     except LookupError:
         return None
-    activity = agent.dispatcher.app.activities.get(context.step.name) if agent.dispatcher is not None else None
-    return context if getattr(activity, "agent", None) is agent else None
-
-
-def _insertable(agent: PaigeantAgent[Any, Any]) -> dict[str, ActivitySpec]:
-    return agent.dispatcher.registered if agent.dispatcher is not None else {}
-
-
-def _left(agent: PaigeantAgent[Any, Any], context: ActivityContext) -> int:
-    return max(agent.max_added_steps - len(context.edits.insert), 0)
-
-
-def _about(agent: PaigeantAgent[Any, Any], name: str) -> str:
-    """A line on what this name does, as far as it is known here."""
-    known = agent.dispatcher.app.activities.get(name) if agent.dispatcher is not None else None
-    about = (known.description if known else "") or _insertable(agent)[name].prompt or "no description"
-    return f"{name}: {about}"
 
 
 def _step(registered: ActivitySpec, prompt: Any) -> ActivitySpec:

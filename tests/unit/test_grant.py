@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from unit.builders import EXECUTION, message
 
 from paigeant.forward import decide
-from paigeant.grant import Grant
+from paigeant.grant import Allowance, Grant
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Completed, Edits
 from paigeant.slip import ActivitySpec, RoutingSlip
@@ -19,11 +19,11 @@ def step(name, *inside):
     return ActivitySpec(name=name, branches=tuple(RoutingSlip(itinerary=(one,)) for one in inside))
 
 
-def following(grant, insert=(), skip=(), *, ends=False, depth=0, inserted=0):
+def following(grant, insert=(), skip=(), *, ends=False, depth=0, inserted=None):
     """The plan when step a completes with these changes, in a workflow of a and b."""
     one = message("a", "b")
     first, second = one.routing_slip.itinerary
-    changes = {"itinerary": (first.deep(depth), second), "grant": grant, "inserted": inserted}
+    changes = {"itinerary": (first.deep(depth), second), "grant": grant, "inserted": inserted or {}}
     slip = one.routing_slip.model_copy(update=changes)
     outcome = Completed(EXECUTION, None, edits=Edits(insert=tuple(insert), skip=tuple(skip)), is_last=ends)
     return decide(PaigeantMessage(routing_slip=slip), outcome)
@@ -48,9 +48,18 @@ TABLE = [
     (Grant(steps=2), {"insert": [X, Y]}, None),
     (Grant(steps=2), {"insert": [X, Y, X]}, "3 steps would be inserted in all, and 2 may be"),
     (Grant(steps=2), {"insert": [step("s", X, Y)]}, "3 steps would be inserted in all"),
-    (Grant(steps=2), {"insert": [X], "inserted": 2}, "3 steps would be inserted in all"),
+    (Grant(steps=2), {"insert": [X], "inserted": {"z": 2}}, "3 steps would be inserted in all"),
     (Grant(steps=0), {"skip": ["b"]}, None),
     (Grant(depth=2), {"insert": [X], "depth": 1}, None),
+    (Grant(allowances={"a": Allowance(steps=1)}), {"insert": [X]}, None),
+    (Grant(allowances={"b": Allowance(steps=0)}), {"insert": [X]}, None),
+    (Grant(allowances={"a": Allowance(steps=1)}), {"insert": [X, Y]}, "2 steps would be inserted by 'a', and 1 may be"),
+    (
+        Grant(allowances={"a": Allowance(steps=2)}),
+        {"insert": [X], "inserted": {"a": 2}},
+        "3 steps would be inserted by 'a'",
+    ),
+    (Grant(allowances={"a": Allowance(activities=("x",))}), {"insert": [Y]}, "'y' may not be inserted by 'a'; 'x' may"),
     (Grant(depth=2), {"insert": [X], "depth": 2}, "3 deep, inserted by inserted ones, and 2 is the limit"),
     (Grant(depth=0), {"insert": [X]}, "1 deep"),
 ]
@@ -72,10 +81,10 @@ def test_what_a_grant_allows(grant, changes, refusal):
 
 def test_inserted_steps_are_counted_and_deeper():
     """Those inside them, too; the next message says so."""
-    slip = following(Grant(), [step("s", X), Y], depth=3, inserted=5).send[0].message.routing_slip
+    slip = following(Grant(), [step("s", X), Y], depth=3, inserted={"a": 1, "z": 4}).send[0].message.routing_slip
     assert [(one.name, one.depth) for one in slip.itinerary] == [("s", 4), ("y", 4), ("b", 0)]
     assert slip.itinerary[0].branches[0].itinerary[0].depth == 4
-    assert slip.inserted == 8
+    assert slip.inserted == {"a": 4, "z": 4}
 
 
 def test_a_step_does_not_say_itself_how_deep_it_is():
@@ -103,13 +112,33 @@ def test_no_slip_grows_beyond_its_grant(steps, depth, insertions):
 def test_what_a_step_begins_has_no_larger_grant():
     """A branch or a workflow of its own is no way around it."""
     grant = Grant(editors=("a",), steps=3)
-    outer = RoutingSlip(itinerary=(X.deep(2),), grant=grant, inserted=2)
+    outer = RoutingSlip(itinerary=(X.deep(2),), grant=grant, inserted={"a": 2})
     inner = RoutingSlip(itinerary=(Y,), grant=Grant()).begun_by(outer)
-    assert (inner.grant, inner.inserted, inner.itinerary[0].depth) == (grant, 2, 2)
+    assert (inner.grant, inner.inserted, inner.itinerary[0].depth) == (grant, {"a": 2}, 2)
 
 
 def test_it_travels():
     """And takes no room where it is what everybody has."""
-    slip = RoutingSlip(itinerary=(X,), grant=Grant(editors=("a",), steps=3), inserted=2)
+    slip = RoutingSlip(itinerary=(X,), grant=Grant(editors=("a",), steps=3), inserted={"a": 2})
     assert RoutingSlip.from_json(slip.to_json()) == slip
     assert b"grant" not in RoutingSlip(itinerary=(X,), grant=Grant()).to_json()
+
+
+GRANTS = st.builds(
+    Grant,
+    editors=st.sampled_from([None, ("a",), ("b",)]),
+    activities=st.sampled_from([None, ("x",), ("y",)]),
+    steps=st.integers(0, 6),
+    depth=st.integers(0, 3),
+    allowances=st.dictionaries(
+        st.sampled_from("ab"), st.builds(Allowance, activities=st.sampled_from([None, ("x",)]), steps=st.integers(0, 6))
+    ),
+)
+
+
+@given(GRANTS, st.integers(0, 3), st.dictionaries(st.sampled_from("ab"), st.integers(0, 6)), st.integers(1, 6))
+def test_what_is_left_is_what_is_not_refused(grant, depth, inserted, number):
+    """Whoever asks beforehand, as agents' tools do, hears what the decision will say."""
+    slip = RoutingSlip(itinerary=(ActivitySpec(name="a", depth=depth),), grant=grant, inserted=inserted)
+    may = grant.allows("a", "x") and number <= slip.insertions_left
+    assert (slip.refuses([X] * number, (), ends=False) is None) == may

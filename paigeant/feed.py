@@ -15,6 +15,9 @@ log = structlog.stdlib.get_logger("paigeant.feed")
 MOST_WAITING = 1000
 """How many events of an attempt wait to be written, before it is let wait or its events are left out."""
 
+MOST_BYTES = 4 * 1024 * 1024
+"""How many bytes of large values wait at most; all of it may be recorded with the end of the attempt."""
+
 MOST_OF_A_WORKFLOW = 20_000
 """How many events of this sort a workflow has at a time; what comes then is left out."""
 
@@ -36,22 +39,28 @@ class Feed:
         self._count = count
         self._room: int | None = None
         self._waiting: list[Event] = []
+        self._bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._taken = asyncio.Event()
         self._patience = PATIENCE
         self._has_ended = False
 
-    def put(self, event: Event) -> None:
-        """Have it written soon, if there is room."""
-        if self._has_ended or len(self._waiting) >= MOST_WAITING:
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= MOST_WAITING or self._bytes >= MOST_BYTES
+
+    def put(self, event: Event, size: int = 0) -> None:
+        """Have it written soon, if there is room; ``size`` is that of a large value in bytes."""
+        if self._has_ended or self._is_full:
             return
         self._waiting.append(event)
+        self._bytes += size
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_all())
 
     async def pace(self) -> None:
         """Let others run, so that what was put is written; wait for a store that has fallen far behind."""
-        if len(self._waiting) < MOST_WAITING or self._patience <= 0:
+        if not self._is_full or self._patience <= 0:
             await asyncio.sleep(0)
             return
         loop = asyncio.get_running_loop()
@@ -74,7 +83,7 @@ class Feed:
     async def _write_all(self) -> None:
         try:
             while self._waiting and not self._has_ended:
-                group, self._waiting = self._waiting, []
+                group, self._waiting, self._bytes = self._waiting, [], 0
                 self._taken.set()
                 await self._write_some(group)
         finally:

@@ -81,8 +81,11 @@ class Progress:
         known["expires_at"] = known["at"] + self._dispatcher.stream_retention
         if not self._shown and run.is_repeated:
             self.feed.put(StepRestarted(**known))
-        omitted = _excess(value)
-        self.feed.put(kind(value=None if omitted else value, index=self._shown[kind], omitted=omitted, **known))
+        size, index = _size(value), self._shown[kind]
+        if size > LARGEST:
+            self.feed.put(kind(index=index, omitted=size, **known))
+        else:
+            self.feed.put(kind(value=value, index=index, **known), size)
         self._shown[kind] += 1
 
     async def _count(self) -> int:
@@ -90,12 +93,9 @@ class Progress:
         return await store.passing(self.run.message.correlation_id) if store is not None else 0
 
 
-def _excess(value: Any) -> int:
-    """The size of a value that is too large, else nothing."""
-    if isinstance(value, str) and len(value) <= _SURELY_SMALL:
-        return 0
-    size = len(to_json(value))
-    return size if size > LARGEST else 0
+def _size(value: Any) -> int:
+    """The bytes of a value as JSON; of one that is surely small, nothing."""
+    return 0 if isinstance(value, str) and len(value) <= _SURELY_SMALL else len(to_json(value))
 
 
 def note_start(run: Run, started_at: float, dispatcher: Dispatcher) -> None:

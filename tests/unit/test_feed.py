@@ -108,6 +108,22 @@ async def test_a_step_that_is_faster_than_the_store_waits_a_little():
     assert [at for group in store.groups for at in group] + left == list(range(5000))
 
 
+async def test_large_values_do_not_pile_up(monkeypatch):
+    """All of them may have to be recorded at once, with the end of the attempt."""
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    store.open.clear()
+    feed.put(event(0), 60)
+    await turn()
+    for number in (1, 2, 3):
+        feed.put(event(number), 60)
+    ending = asyncio.ensure_future(feed.end())
+    store.open.set()
+    assert [one.at for one in await ending] == [1, 2]
+    assert store.groups == [[0]]
+
+
 async def test_trouble_with_the_store_loses_a_group_and_nothing_else():
     """Written again it might be there twice."""
     store = FakeStore()

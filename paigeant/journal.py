@@ -24,13 +24,18 @@ class Turn:
     deliveries: int
     holder: str
 
+    @property
+    def place(self) -> str:
+        """What tells its journal from others."""
+        return f"{self.correlation_id}:{self.step_id}:{self.epoch}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """A finished model request or tool call.
 
     ``key`` is its place in the run, ``digest`` what it was asked, ``value`` what came of it, as JSON types, and
-    ``usage`` what it alone used.
+    ``usage`` what it alone used. Of a journal that was begun anew it is not ``current``.
     """
 
     key: str
@@ -41,3 +46,4 @@ class Unit:
     worker: str = ""
     step_id: str = ""
     at: float = 0.0
+    current: bool = True

@@ -337,7 +337,7 @@ class Store(ABC):
 
     @abstractmethod
     async def take_journal(self, turn: Turn) -> Sequence[Unit] | None:
-        """The units of a step's journal, which from now on this turn may continue and no earlier one.
+        """The finished units of a step, whose journal from now on this turn may continue and no earlier one.
 
         None: a later turn has begun.
         """

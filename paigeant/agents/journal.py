@@ -72,9 +72,8 @@ class Journal:
         if units is None:
             self._give_way()
         else:
-            self.recorded = {unit.key: unit for unit in units}
-            done = await store.units(self.turn.correlation_id, self.turn.step_id)
-            self.context.used = self.spent = total(unit.usage for unit in done)
+            self.recorded = {unit.key: unit for unit in units if unit.current}
+            self.context.used = self.spent = total(unit.usage for unit in units)
 
     def find(self, key: str, name: str, asked: str) -> Unit | None:
         """What came of this unit, if it is finished.

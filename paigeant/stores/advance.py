@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy import bindparam, delete, or_, select
+from sqlalchemy import Connection, bindparam, delete, or_, select
 
 from paigeant.clock import Clock
 from paigeant.database import retrying
@@ -40,7 +40,7 @@ class Advance(Access):
         super().__init__(url, clock)
         self._ledger = SqlLedger(url)
         self._flushing = OncePerTurn(lambda: self._thread.post(self._flush))
-        self._waiting: SimpleQueue[tuple[_Write | _Question | _Doubt, asyncio.Future[Any]]] = SimpleQueue()
+        self._waiting: SimpleQueue[tuple[_Write | _Question | _Doubt | _Deed, asyncio.Future[Any]]] = SimpleQueue()
 
     def _end(self) -> None:
         self._flush()
@@ -54,7 +54,7 @@ class Advance(Access):
         found: Sequence[Outgoing] | None = await self._together(_Question(message_id))
         return found
 
-    async def _together(self, request: _Write | _Question | _Doubt) -> Any:
+    async def _together(self, request: _Write | _Question | _Doubt | _Deed) -> Any:
         """What is asked at the same time is answered by the same few statements."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.put((request, future))
@@ -67,6 +67,7 @@ class Advance(Access):
         self._answer([(one, future) for one, future in batch if isinstance(one, _Doubt)], self._standings)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Question)], self._successors)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Write)], self._write)
+        self._answer([(one, future) for one, future in batch if isinstance(one, _Deed)], self._do)
 
     def _answer(self, batch: Sequence[tuple[T, asyncio.Future[Any]]], handle: Callable[[list[T]], list[Any]]) -> None:
         if not batch:
@@ -103,6 +104,19 @@ class Advance(Access):
                 self._writer.execute(_DONE_WITH, {"ids": finished})
             return accepted
 
+    async def _in_group(self, place: str, call: Callable[[Connection, float], T]) -> T:
+        """Run the call in a transaction with all that are asked for at the same time, in the order of their places."""
+        value: T = await self._together(_Deed(place, call))
+        return value
+
+    def _do(self, deeds: Sequence[_Deed]) -> list[Any]:
+        done: dict[int, Any] = {}
+        with self._writer.begin():
+            now = self._database.now()
+            for at in sorted(range(len(deeds)), key=lambda at: deeds[at].place):  # two groups lock in the same order
+                done[at] = deeds[at].call(self._writer, now)
+        return [done[at] for at in range(len(deeds))]
+
     def _successors(self, questions: Sequence[_Question]) -> list[Sequence[Outgoing] | None]:
         done = self._ledger.finished(self._reader, [question.message_id for question in questions])
         followed: dict[str, list[Outgoing]] = {message_id: [] for message_id in done}
@@ -127,6 +141,14 @@ class Advance(Access):
             replace(steered.get(doubt.correlation_id, Standing()), done=one)
             for doubt, one in zip(doubts, done, strict=True)
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Deed:
+    """Something to be done in a transaction, to the row of this place."""
+
+    place: str
+    call: Callable[[Connection, float], Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ begun anew is the next edition of it; what was used for the one before stays kno
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, and_, select, tuple_, update
@@ -18,7 +19,7 @@ from paigeant.stores.tables import journals, units
 
 
 def take(connection: Connection, turn: Turn) -> list[Unit] | None:
-    """The units there are, from now on to be continued by this turn only; None: a later one has begun."""
+    """The units of the step, whose journal this turn continues from now on; None: a later one has begun."""
     order = {"attempt": turn.attempt, "resumes": turn.resumes, "deliveries": turn.deliveries}
     columns = tuple_(*(journals.c[name] for name in order))
     taking = (
@@ -33,8 +34,9 @@ def take(connection: Connection, turn: Turn) -> list[Unit] | None:
     edition = connection.execute(taking.returning(journals.c.edition)).scalar()
     if edition is None:
         return None
-    here = and_(*(units.c[name] == value for name, value in _place(turn).items()), units.c.edition == edition)
-    return [_unit(row) for row in connection.execute(select(units).where(here).order_by(units.c.at)).mappings()]
+    here = and_(units.c.correlation_id == turn.correlation_id, units.c.step_id == turn.step_id)
+    found = connection.execute(select(units).where(here).order_by(units.c.at)).mappings()
+    return [replace(_unit(row), current=(row["epoch"], row["edition"]) == (turn.epoch, edition)) for row in found]
 
 
 def write(connection: Connection, turn: Turn, unit: Unit, now: float) -> bool:

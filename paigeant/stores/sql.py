@@ -83,13 +83,13 @@ class SqlStore(Advance, Store):
     # --- journals of agent steps -------------------------------------------------------------------------------
 
     async def take_journal(self, turn: Turn) -> Sequence[Unit] | None:
-        return await self._in_transaction(lambda writer, _: journals.take(writer, turn))
+        return await self._in_group(turn.place, lambda writer, _: journals.take(writer, turn))
 
     async def write_unit(self, turn: Turn, unit: Unit) -> bool:
-        return await self._in_transaction(lambda writer, now: journals.write(writer, turn, unit, now))
+        return await self._in_group(turn.place, lambda writer, now: journals.write(writer, turn, unit, now))
 
     async def restart_journal(self, turn: Turn) -> bool:
-        return await self._in_transaction(lambda writer, _: journals.restart(writer, turn))
+        return await self._in_group(turn.place, lambda writer, _: journals.restart(writer, turn))
 
     async def units(self, correlation_id: str, step_id: str | None = None) -> Sequence[Unit]:
         return await self._run(lambda: journals.of_workflow(self._reader, correlation_id, step_id))

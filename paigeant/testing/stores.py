@@ -23,7 +23,7 @@ from paigeant.events import (
 )
 from paigeant.slip import Heading
 from paigeant.store import Held, ScheduleRecord, Standing, Store
-from paigeant.stores.advance import _Doubt, _Question, _Write
+from paigeant.stores.advance import _Deed, _Doubt, _Question, _Write
 from paigeant.stores.sql import SqlStore
 from paigeant.stores.tables import metadata
 from paigeant.testing.broker import ConnectionLost, Doer
@@ -80,7 +80,7 @@ class SimulatedStore(SqlStore):
     async def _run(self, call: Callable[[], T]) -> T:
         return self._guarded(call)
 
-    async def _together(self, request: _Write | _Question | _Doubt) -> Any:
+    async def _together(self, request: _Write | _Question | _Doubt | _Deed) -> Any:
         match request:
             case _Write():
                 return self._guarded(lambda: self._write([request]))[0]
@@ -88,6 +88,8 @@ class SimulatedStore(SqlStore):
                 return self._guarded(lambda: self._successors([request]))[0]
             case _Doubt():
                 return self._guarded(lambda: self._standings([request]))[0]
+            case _Deed():
+                return self._guarded(lambda: self._do([request]))[0]
 
     async def record(self, events: Sequence[Event], outbox: Sequence[Outgoing] = (), cause: str | None = None) -> bool:
         accepted = await super().record(events, outbox, cause)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
 import pytest
 from helpers import until_async
 from pydantic_ai import Agent
@@ -9,7 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
-from paigeant import ActivityContext, Budget, RetryPolicy, scatter
+from paigeant import ActivityContext, ActivitySpec, Budget, RetryPolicy, scatter
 from paigeant.errors import WorkflowFailed
 from paigeant.events import Event, WorkflowEnded
 
@@ -159,3 +162,32 @@ async def test_a_budget_of_time_ends_the_workflow(app, running):
         workflow = await app.dispatch(wait, deadline=60, budget=Budget(seconds=0.2))
         with pytest.raises(WorkflowFailed, match="DeadlineReached"):
             await workflow.result(SOON)
+
+
+async def test_what_was_used_is_shown(app, running, monkeypatch):
+    """For each step, and for the workflow."""
+    from click.testing import CliRunner
+
+    from paigeant.cli import cli
+
+    priced, free = Chatter(calls=1), Chatter()
+    app.activity(priced.agent(model_name="gpt-4o"), name="priced")
+    app.activity(free.agent(), name="free")
+    async with running(app):
+        workflow = await app.dispatch(ActivitySpec(name="priced", prompt="x"), ActivitySpec(name="free", prompt="y"))
+        await workflow.result(SOON)
+
+    def shown(*more: str) -> str:
+        done = CliRunner().invoke(cli, ["workflow", str(workflow), "--store", app.settings.broker_url, *more])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    table = await asyncio.to_thread(shown)
+    assert "30 tokens, 3 requests, 1 tool calls, $0.0001 + ?" in table
+    assert [line.split()[-3:-1] for line in table.splitlines() if line.startswith(("1 ", "2 "))] == [
+        ["20", "$0.0001"],
+        ["10", "?"],
+    ]
+    data = json.loads(await asyncio.to_thread(shown, "--json"))
+    assert data["used"]["input_tokens"] == 24
+    assert data["steps"][1]["used"] == {"requests": 1, "input_tokens": 8, "output_tokens": 2, "unpriced": 1}

@@ -551,7 +551,7 @@ class StoreConformance:
             await store.take_journal(turn)
             await store.write_unit(turn, _unit("model:1"))
             assert await store.restart_journal(turn)
-            assert await store.take_journal(later) == []
+            assert [unit.current for unit in await store.take_journal(later) or ()] == [False]
             assert await store.write_unit(later, _unit("model:1"))
             assert await store.take_journal(_turn("v", "other")) == []
             assert [unit.key for unit in await store.units("w", "1")] == ["model:1", "model:1"]

@@ -182,6 +182,23 @@ class Dispatcher:
             assert self.keeper is not None, "nothing goes aside without a keeper"
             await self.keeper.keep(parcels)
 
+    async def tidy(self, before: float) -> int:
+        """Delete the values that were kept for workflows that ended before this time; how many.
+
+        Raises:
+            StoreRequired: nobody knows which those are.
+            StoreError: some may not be deleted yet.
+        """
+        if self.store is None or self.keeper is None:
+            raise StoreRequired(
+                "which workflows have ended is known to a store, and this App has none",
+                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
+            )
+        dropped, last = 0, ""
+        while ids := await self.store.ended(before, after=last):
+            dropped, last = dropped + await self.keeper.drop(ids), ids[-1]
+        return dropped
+
     async def whole(self, message: PaigeantMessage) -> PaigeantMessage:
         """The message with the values its current step needs, and the output of the step before.
 

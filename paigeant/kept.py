@@ -52,8 +52,8 @@ class Keeper(Protocol):
     async def fetch(self, kept: Collection[Kept]) -> Mapping[Kept, bytes]:
         """These values, as far as they are there."""
 
-    async def drop(self, workflows: Collection[str]) -> None:
-        """Keep nothing for these workflows any more."""
+    async def drop(self, workflows: Collection[str]) -> int:
+        """Keep nothing for these workflows any more; how many values that was."""
 
 
 def written(value: Any) -> bytes:

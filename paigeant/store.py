@@ -6,15 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paigeant.events import Cancellation, ErrorInfo, Event
-from paigeant.journal import Turn, Unit
-from paigeant.kept import Kept, Parcel
 from paigeant.limit import Lock
 from paigeant.offer import Offer
 from paigeant.transport import Ledger, Outgoing
-from paigeant.usage import NOTHING, Usage
+
+if TYPE_CHECKING:  # what reads lists is quick because it imports little
+    from paigeant.journal import Turn, Unit
+    from paigeant.kept import Kept, Parcel
+    from paigeant.usage import Usage
 
 WORKER_ANNOUNCES_EVERY = 15.0
 """Seconds between two announcements of a worker; one silent for four times as long counts as gone."""
@@ -42,6 +44,12 @@ TERMINAL = frozenset(
     {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.COMPENSATED, Status.COMPENSATION_INCOMPLETE}
 )
 """Where a workflow stays for good."""
+
+
+def _nothing_used() -> Usage:
+    from paigeant.usage import NOTHING
+
+    return NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +126,7 @@ class StepRecord:
     worker: str | None = None
     message_id: str | None = None
     heading: str = "forward"
-    used: Usage = NOTHING
+    used: Usage = field(default_factory=_nothing_used)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +148,7 @@ class WorkflowRecord:
     error: ErrorInfo | None = None
     cancellation: Cancellation | None = None
     parent: str | None = None
-    used: Usage = NOTHING
+    used: Usage = field(default_factory=_nothing_used)
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -291,8 +299,15 @@ class Store(ABC):
         """See :meth:`paigeant.kept.Keeper.fetch`."""
 
     @abstractmethod
-    async def drop(self, workflows: Collection[str]) -> None:
+    async def drop(self, workflows: Collection[str]) -> int:
         """See :meth:`paigeant.kept.Keeper.drop`."""
+
+    @abstractmethod
+    async def ended(self, before: float, after: str = "", limit: int = 1000) -> Sequence[str]:
+        """The ids of workflows that ended before this time (epoch seconds), as did all that they dispatched.
+
+        In order, those behind ``after``.
+        """
 
     # --- idempotency keys --------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paigeant.events import Event
-from paigeant.kept import Parcel
 
 if TYPE_CHECKING:
     from paigeant.handed import HandedMessage
+    from paigeant.kept import Parcel
     from paigeant.message import PaigeantMessage
 
 

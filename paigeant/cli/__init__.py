@@ -43,6 +43,7 @@ COMMANDS = {
     "Maintain": {
         "recover": "Send again what the broker has lost.",
         "purge": "Delete the messages that wait in a queue.",
+        "tidy": "Delete large values of workflows that have ended.",
         "doctor": "Check the installation, the broker and the store.",
         "schema": "Print the JSON Schema of what travels.",
         "config": "Print the settings in force.",

@@ -7,14 +7,16 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from paigeant.cli.text import one_line
 from paigeant.events import Cancellation, ErrorInfo
 from paigeant.store import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
-from paigeant.usage import Usage
+
+if TYPE_CHECKING:
+    from paigeant.usage import Usage
 
 _TIMES = {"at", "created_at", "updated_at", "finished_at", "started_at", "seen_at"}
 _COLOURS = {
@@ -72,7 +74,7 @@ def _written(name: str, value: Any) -> Any:
     match value:
         case ErrorInfo():
             return asdict(value)
-        case Usage():
+        case _ if name == "used":
             return value.to_dict()
         case Cancellation():
             return asdict(value) | {"at": iso(value.at)}

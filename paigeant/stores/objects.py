@@ -55,20 +55,27 @@ class Objects:
                 return None
             return data
 
-    async def drop(self, workflows: Collection[str]) -> None:
-        await asyncio.to_thread(self._drop, workflows)
+    async def drop(self, workflows: Collection[str]) -> int:
+        return await asyncio.to_thread(self._drop, workflows)
 
-    def _drop(self, workflows: Collection[str]) -> None:
+    def _drop(self, workflows: Collection[str]) -> int:
+        dropped = 0
         with self._trouble("delete from"):
-            for workflow in workflows:
-                if self._files.exists(folder := self._folder(workflow)):
-                    self._files.rm(folder, recursive=True)
+            there = self._names(self._root)
+            for folder in there & {_folder(workflow) for workflow in workflows}:
+                dropped += len(self._names(f"{self._root}/{folder}"))
+                self._files.rm(f"{self._root}/{folder}", recursive=True)
+        return dropped
 
-    def _folder(self, workflow: str) -> str:
-        return f"{self._root}/{sha256(workflow.encode()).hexdigest()[:32]}"
+    def _names(self, path: str) -> set[str]:
+        """What there is in a directory."""
+        try:
+            return {one.rstrip("/").rpartition("/")[2] for one in self._files.ls(path, detail=False, refresh=True)}
+        except FileNotFoundError:
+            return set()
 
     def _path(self, kept: Kept) -> str:
-        return f"{self._folder(kept.of)}/{kept.digest}"
+        return f"{self._root}/{_folder(kept.of)}/{kept.digest}"
 
     @contextmanager
     def _trouble(self, what: str) -> Iterator[None]:
@@ -77,6 +84,10 @@ class Objects:
         except Exception as error:  # each file system raises errors of its own
             text = f"cannot {what} {masked(self.url)}: {type(error).__name__}: {error}"
             raise StoreError(text, hint="see the setting PAIGEANT_CLAIM_CHECK") from error
+
+
+def _folder(workflow: str) -> str:
+    return sha256(workflow.encode()).hexdigest()[:32]
 
 
 def _opened(url: str) -> tuple[Any, str]:

@@ -69,8 +69,11 @@ class SqlStore(Advance, Store):
     async def fetch(self, kept: Collection[Kept]) -> Mapping[Kept, bytes]:
         return await self._run(lambda: values.fetch(self._reader, kept))
 
-    async def drop(self, workflows: Collection[str]) -> None:
-        await self._in_transaction(lambda writer, _: values.drop(writer, workflows))
+    async def drop(self, workflows: Collection[str]) -> int:
+        return await self._in_transaction(lambda writer, _: values.drop(writer, workflows))
+
+    async def ended(self, before: float, after: str = "", limit: int = 1000) -> Sequence[str]:
+        return await self._run(lambda: reading.ended(self._reader, before, after, limit))
 
     # --- idempotency keys --------------------------------------------------------------------------------------
 

@@ -30,6 +30,6 @@ def fetch(reader: Connection, kept: Collection[Kept]) -> dict[Kept, bytes]:
     return found
 
 
-def drop(connection: Connection, workflows: Collection[str]) -> None:
-    """Delete what is kept for these workflows."""
-    connection.execute(delete(values).where(values.c.correlation_id.in_(workflows)))
+def drop(connection: Connection, workflows: Collection[str]) -> int:
+    """Delete what is kept for these workflows; how much that was."""
+    return connection.execute(delete(values).where(values.c.correlation_id.in_(workflows))).rowcount

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from paigeant import ActivityContext, App, RetryPolicy, Worker, await_approval, await_signal, scatter, sleep
+from paigeant import (
+    ActivityContext,
+    ActivitySpec,
+    App,
+    RetryPolicy,
+    Worker,
+    await_approval,
+    await_signal,
+    scatter,
+    sleep,
+)
 from paigeant.cli import cli
 from paigeant.store import WorkerRecord
 
@@ -184,6 +194,28 @@ def test_a_schedule_is_deleted_when_the_code_has_it_no_more(paigeant: Paigeant) 
     assert "paigeant schedule pause kept" in refused.stderr
     asyncio.run(withdraw())
     assert paigeant("schedule", "delete", "kept").stdout == "kept  deleted\n"
+
+
+# --- large values ----------------------------------------------------------------------------------------------------
+
+
+def test_large_values_of_workflows_that_have_ended_are_deleted(paigeant: Paigeant, tmp_path: Path) -> None:
+    """Of those only, and as old as is said."""
+
+    async def dispatch() -> None:
+        app = app_with("sqlite:///shop.db")
+        steps = [ActivitySpec(name="elsewhere", arguments={"doc": "x" * 100_000})]
+        await app.dispatch(*steps, id="runs-1")
+        await (await app.dispatch(*steps, id="ended-1")).cancel()
+        await app.close()
+
+    asyncio.run(dispatch())
+    assert read(paigeant("tidy", "--older-than", "1", "--json"))["deleted"] == 0
+    assert paigeant("tidy", "--older-than", "0").stdout == "1 value deleted\n"
+    assert paigeant("tidy", "--older-than", "0").stdout == "0 values deleted\n"
+    without = paigeant("tidy", "--older-than", "1", "-b", "amqp://127.0.0.1:1", code=78)
+    assert "--store sqlite:///paigeant.db" in without.stderr
+    assert "--older-than" in paigeant("tidy", code=2).stderr
 
 
 # --- what waits ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ async def test_a_value_is_there_until_its_workflow_is_dropped(scheme, tmp_path, 
         await keeper.keep([mine, other])
     missing = Parcel.of("nobody", mine.data).kept
     assert await keeper.fetch([mine.kept, missing]) == {mine.kept: mine.data}
-    await keeper.drop(["../../etc", "nobody"])
+    assert await keeper.drop(["../../etc", "nobody"]) == 1
+    assert await keeper.drop(["../../etc"]) == 0
     assert await keeper.fetch([mine.kept, other.kept]) == {other.kept: other.data}
     left = [one for one in tmp_path.rglob("*") if one.is_file()]
     assert [one.name for one in left] == ([other.kept.digest] if scheme == "file" else [])

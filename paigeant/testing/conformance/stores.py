@@ -415,6 +415,19 @@ class StoreConformance:
 
     # --- finding ----------------------------------------------------------------------------------------------
 
+    @in_loop
+    async def test_what_has_ended_is_told_page_by_page(self, store: Store) -> None:
+        """Not what runs, ended later, or has dispatched something that runs."""
+        async with _connected(store):
+            ids = [f"old-{n}" for n in range(5)]
+            begun = [_dispatched(one, at=1.0) for one in [*ids, "runs"]]
+            child = replace(_dispatched("child", at=1.0), parent="old-4")
+            await store.record([*begun, child, *(_ended(one) for one in ids)])
+            at = [one.finished_at or 0.0 for one in await store.workflows(status="completed")]
+            assert list(await store.ended(min(at))) == []
+            assert list(await store.ended(max(at) + 1, limit=2)) == ["old-0", "old-1"]
+            assert list(await store.ended(max(at) + 1, after="old-1")) == ["old-2", "old-3"]
+
     # --- large values -----------------------------------------------------------------------------------------
 
     @in_loop
@@ -426,7 +439,7 @@ class StoreConformance:
                 await store.keep([mine, other])
             missing = Parcel.of("nobody", mine.data).kept
             assert await store.fetch([mine.kept, missing]) == {mine.kept: mine.data}
-            await store.drop(["a/../b", "nobody"])
+            assert await store.drop(["a/../b", "nobody"]) == 1
             assert await store.fetch([mine.kept, other.kept]) == {other.kept: other.data}
 
     @in_loop

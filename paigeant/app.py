@@ -23,10 +23,12 @@ from paigeant.catalog import BUILT_IN, Catalog, Step
 from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
 from paigeant.config import load_settings
+from paigeant.dead_letters import DeadLetters
 from paigeant.depends import overridden
 from paigeant.dispatch import Dispatcher, Observer
 from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments, StoreRequired
 from paigeant.events import Event
+from paigeant.forks import Forks
 from paigeant.grant import Grant
 from paigeant.hooks import Hooks
 from paigeant.idempotency import use_of
@@ -34,12 +36,14 @@ from paigeant.ids import derive_keyed_id, new_correlation_id
 from paigeant.logs import hand_over
 from paigeant.message import PaigeantMessage
 from paigeant.plan import Send
+from paigeant.queued_letters import QueuedLetters
 from paigeant.schedules import Timetable
 from paigeant.scheduling import Schedule, Schedules, takes_time
 from paigeant.slip import ActivitySpec, RoutingSlip
 from paigeant.steering import Steering
 from paigeant.steps import CONTROL
 from paigeant.store import Store
+from paigeant.stored_letters import StoredLetters
 from paigeant.stores import open_keeper, open_store, store_url
 from paigeant.timers import Timers
 from paigeant.times import Times, When
@@ -363,6 +367,19 @@ class App:
         return Steering(self.dispatcher, timers.store, timers) if timers is not None else None
 
     @property
+    def dead_letters(self) -> DeadLetters:
+        """What was set aside: to look at, send again, change and throw away."""
+        timers, dispatcher = self.timers, self.dispatcher
+        if timers is not None:
+            return DeadLetters(StoredLetters(dispatcher, timers.store, timers), dispatcher, self.catalog, self.clock)
+        return DeadLetters(QueuedLetters(dispatcher, self.clock), dispatcher, self.catalog, self.clock)
+
+    @property
+    def _forks(self) -> Forks | None:
+        store = self.store
+        return Forks(self.dispatcher, store, self.catalog, self.clock, self._workflow) if store is not None else None
+
+    @property
     def timers(self) -> Timers | None:
         """What sends on messages that wait in the store, or None without one."""
         return Timers(self.dispatcher, self.store, self.clock) if self.store is not None else None
@@ -510,6 +527,8 @@ class App:
             self.store,
             timers=self.timers,
             steering=self.steering,
+            letters=self.dead_letters,
+            forks=self._forks,
             output_type=known.output_type if known else Any,
             last_step=last.id if last else None,
             sent=sent,

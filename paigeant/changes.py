@@ -12,6 +12,7 @@ from paigeant.ids import derive_child_id
 from paigeant.join import Branch
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Edits
+from paigeant.redrive import has_failed
 from paigeant.slip import ActivitySpec, RoutingSlip, count
 from paigeant.times import Times, When
 
@@ -84,7 +85,18 @@ class Changes(Facts):
         """
         slip = RoutingSlip(itinerary=self._planned(steps), variables=dict(variables or {}))
         ends_at = Times.of(self._clock.now(), deadline=deadline).deadline
-        return self._begin(self._place, len(self._edits.children), slip, name or self._message.name, ends_at=ends_at)
+        ordinal = len(self._edits.children)
+        place = self._place_of_child(ordinal)
+        return self._begin(place, ordinal, slip, name or self._message.name, ends_at=ends_at)
+
+    def _place_of_child(self, ordinal: int) -> str:
+        """What the id of the nth child derives from: after a redrive the same, unless that child has failed."""
+        message, place = self._message, self._place
+        for epoch in range(message.epoch):
+            tried = f"{place}@{epoch}" if epoch else place
+            if not has_failed(message.received, derive_child_id(message.correlation_id, tried, ordinal)):
+                return tried
+        return f"{place}@{message.epoch}" if message.epoch else place
 
     def _begin(
         self,

@@ -12,6 +12,7 @@ from paigeant.events import (
     Cancellation,
     CompensationStarted,
     ErrorInfo,
+    LetterKind,
     StepCompensated,
     StepEnded,
     StepFailed,
@@ -21,7 +22,7 @@ from paigeant.events import (
 )
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Completed
-from paigeant.plan import Send, Settle
+from paigeant.plan import Send, SetAside, Settle
 from paigeant.slip import Fault, RoutingSlip
 
 CANCELLED = "WorkflowCancelled"
@@ -32,8 +33,15 @@ _LONGEST_TEXT = 500
 
 
 def turn(message: PaigeantMessage, failed: StepFailed) -> Settle:
-    """The slip heads back after this failure; where there is nothing to take back, the workflow has failed."""
-    return _turned(message, failed, failed.error) or Settle(record=(failed, _failed(message, failed)))
+    """The slip heads back after this failure; where there is nothing to take back, the workflow has failed.
+
+    Then its message is kept, so that the step can be tried again.
+    """
+    if (plan := _turned(message, failed, failed.error)) is not None:
+        return plan
+    # A branch that failed is for the step to judge that scattered it.
+    kept = SetAside.failed(LetterKind.EXHAUSTED, failed.error) if message.branch is None else None
+    return Settle(record=(failed, _failed(message, failed)), set_aside=kept)
 
 
 def cancel(message: PaigeantMessage, ended: StepEnded, cancellation: Cancellation) -> Settle:
@@ -78,7 +86,8 @@ def took_back(message: PaigeantMessage, outcome: Completed) -> Settle:
 def leave(message: PaigeantMessage, failed: StepFailed) -> Settle:
     """The compensation of the current step has failed for good: it is set aside, and the others still run."""
     plan = _go_on(message, message.routing_slip.left_standing(), failed)
-    return replace(plan, set_aside=f"compensation failed: {failed.error}")
+    kept = SetAside(LetterKind.EXHAUSTED, f"compensation failed: {failed.error}", failed.error)
+    return replace(plan, set_aside=kept)
 
 
 def give_up(message: PaigeantMessage, failed: StepFailed) -> Settle:
@@ -92,7 +101,7 @@ def give_up(message: PaigeantMessage, failed: StepFailed) -> Settle:
         assert slip.fault is not None
         standing = [*slip.fault.left, *(step.id for step in slip.itinerary)]
         end = _compensated(message, failed.at, _error(slip.fault), standing)
-    return Settle(record=(failed, end), set_aside=str(failed.error))
+    return Settle(record=(failed, end), set_aside=SetAside.failed(LetterKind.REFUSED, failed.error))
 
 
 def _go_on(message: PaigeantMessage, slip: RoutingSlip, ended: StepEnded) -> Settle:

@@ -8,8 +8,16 @@ from dataclasses import dataclass, replace
 import structlog
 
 from paigeant.dispatch import TIMER, Dispatcher, Written
-from paigeant.errors import MessageError, MessageTooLarge, StoreError, StoreRequired, Superseded, TransportError
-from paigeant.events import ErrorInfo, Event, WorkflowEnded
+from paigeant.errors import (
+    MalformedMessage,
+    MessageError,
+    MessageTooLarge,
+    StoreError,
+    StoreRequired,
+    Superseded,
+    TransportError,
+)
+from paigeant.events import ErrorInfo, Event, LetterKind, WorkflowEnded
 from paigeant.failure import error_info
 from paigeant.forward import decide, give_up, within_grant
 from paigeant.lock import KEYS
@@ -17,7 +25,7 @@ from paigeant.locks import Locks
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Dropped, Faulted, Outcome, Poisoned, Refused, Returned
 from paigeant.outcome_log import log_outcome
-from paigeant.plan import Plan, Settle
+from paigeant.plan import Plan, SetAside, Settle
 from paigeant.run import Run
 from paigeant.timers import Timers
 from paigeant.transport import Delivery
@@ -84,7 +92,8 @@ class Conclusions:
     async def set_aside(self, delivery: Delivery, error: MessageError, worker: str, at: float) -> None:
         """The delivery holds no message: keep its bytes, with the reason."""
         reason = f"{type(error).__name__}: {error}"
-        plan = Settle(set_aside=reason)
+        kind = LetterKind.UNREADABLE if isinstance(error, MalformedMessage) else LetterKind.REFUSED
+        plan = Settle(set_aside=SetAside(kind, reason))
         try:
             await self.dispatcher.carry_out(plan, delivery, Written(), cause=None, worker=worker, at=at)
         except Superseded:

@@ -13,14 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import structlog
+from pydantic_core import from_json
 
 from paigeant import aside, codec
 from paigeant.errors import StoreError, StoreRefused, StoreRequired
-from paigeant.events import Event, MessageDeadLettered, MessageHeld, WorkflowDispatched
+from paigeant.events import Event, MessageDeadLettered, MessageHeld, StepFailed, WorkflowDispatched
 from paigeant.idempotency import refuse_other
 from paigeant.kept import Keeper, Parcel
 from paigeant.message import PaigeantMessage
-from paigeant.plan import Hold, Plan, Release, Send, Settle
+from paigeant.plan import Hold, Plan, Release, Send, SetAside, Settle
 from paigeant.slip import ActivitySpec, LogEntry
 from paigeant.store import KeyState, KeyUse, Standing, Store
 from paigeant.transport import BaseTransport, Delivery, Outgoing
@@ -43,6 +44,9 @@ _OUTPUTS = 8
 
 _MIDDLING = 1_024
 """Bytes from which values go aside of a message that would be too large without."""
+
+_LONGEST_ERROR = 1000
+"""Characters of an error's message beside a dead letter in a queue."""
 
 Observer = Callable[[Event], None]
 """Told about an event after it was recorded."""
@@ -105,8 +109,9 @@ class Dispatcher:
                 holds.append(Hold(send.message, TIMER, at + send.delay))
             else:
                 sends.append(self._encoded(send))
-        sends += [self._encoded(Send(message)) for message in plan.begin]
-        facts = [self.dispatched(message, at) for message in plan.begin]
+        begun = [(message, self._encoded(Send(message))) for message in plan.begin]
+        sends += [encoded for _, encoded in begun]
+        facts = [self.dispatched(message, encoded.body, at) for message, encoded in begun]
         held = [(hold, self._kept_for(hold)) for hold in holds]
         parcels = [parcel for _, encoded in held for parcel in encoded.parcels]
         return Written(sends, [*facts, *(_held(hold, encoded, at) for hold, encoded in held)], parcels)
@@ -130,7 +135,7 @@ class Dispatcher:
             return
         record, outgoing = [*plan.record, *written.facts], written.outgoing
         if plan.set_aside is not None:
-            letter = _dead_letter(plan, delivery, worker, at)
+            letter = _dead_letter(plan, plan.set_aside, delivery, worker, at)
             record.append(letter)
             if self.store is None:
                 outgoing = [*outgoing, self._kept(letter)]
@@ -263,7 +268,8 @@ class Dispatcher:
                 hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
             )
         written = self.written(Settle(send=(send,)), at)
-        return replace(written, facts=[self.dispatched(send.message, at), *written.facts])
+        body = written.outgoing[0].body if written.outgoing else _body_of(written.facts)
+        return replace(written, facts=[self.dispatched(send.message, body, at), *written.facts])
 
     async def start_once(self, begun: Written, use: KeyUse) -> None:
         """Send a workflow's first message, unless it was sent under the same idempotency key, which is waited for.
@@ -308,8 +314,8 @@ class Dispatcher:
         """A message as bytes for its queue."""
         return self._encoded(Send(message, delay))
 
-    def dispatched(self, message: PaigeantMessage, at: float) -> WorkflowDispatched:
-        """The fact that this message begins a workflow."""
+    def dispatched(self, message: PaigeantMessage, body: bytes, at: float) -> WorkflowDispatched:
+        """The fact that this message, which travels as these bytes, begins a workflow."""
         slip = message.routing_slip
         return WorkflowDispatched(
             correlation_id=message.correlation_id,
@@ -319,6 +325,7 @@ class Dispatcher:
             message_id=message.id,
             variables=slip.variables,
             itinerary=[{"id": step.id, "name": step.name, "queue": step.queue} for step in slip.itinerary],
+            slip=from_json(body)["routing_slip"] if self.store is not None else None,
             parent=message.parent,
             branch=message.branch,
         )
@@ -369,7 +376,10 @@ class Dispatcher:
 
     def _kept(self, letter: MessageDeadLettered) -> Outgoing:
         """Without a store, what is set aside waits in a queue of its own."""
-        headers = {"reason": letter.reason, "queue": letter.queue, "deliveries": str(letter.deliveries)}
+        headers = {"kind": letter.kind.value, "reason": letter.reason, "queue": letter.queue, "worker": letter.worker}
+        headers |= {"deliveries": str(letter.deliveries), "at": str(letter.at)}
+        if letter.error is not None:
+            headers |= {"error-type": letter.error.type, "error": letter.error.message[:_LONGEST_ERROR]}
         return Outgoing(queue=queue_name(self.prefix, DEAD_LETTER), body=letter.body, headers=headers)
 
     def announce(self, events: Sequence[Event]) -> None:
@@ -397,6 +407,11 @@ def _held(hold: Hold, encoded: Outgoing, at: float) -> MessageHeld:
     )
 
 
+def _body_of(facts: Sequence[Event]) -> bytes:
+    """The bytes of a message that is held."""
+    return next(fact.body for fact in facts if isinstance(fact, MessageHeld))
+
+
 def _tell(observer: Observer, event: Event) -> None:
     try:
         observer(event)
@@ -404,14 +419,19 @@ def _tell(observer: Observer, event: Event) -> None:
         log.exception("an observer failed", observer=repr(observer), event_type=event.type, error=str(error))
 
 
-def _dead_letter(plan: Settle, delivery: Delivery, worker: str, at: float) -> MessageDeadLettered:
+def _dead_letter(plan: Settle, kept: SetAside, delivery: Delivery, worker: str, at: float) -> MessageDeadLettered:
+    ended = next((event for event in plan.record if isinstance(event, StepFailed)), None)
+    step = {name: getattr(ended, name) for name in ("activity", "step_id", "heading")} if ended is not None else {}
     return MessageDeadLettered(
-        correlation_id=plan.record[0].correlation_id if plan.record else "",
+        correlation_id=ended.correlation_id if ended is not None else "",
         at=at,
+        kind=kept.kind,
         message_id=delivery.id,
         queue=delivery.queue,
-        reason=plan.set_aside or "",
+        reason=kept.reason,
         body=delivery.body,
         worker=worker,
         deliveries=delivery.deliveries,
+        error=kept.error,
+        **step,
     )

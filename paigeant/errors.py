@@ -158,6 +158,14 @@ class ScheduleInUse(PaigeantError):
     """The schedule is in the code of living workers, and is not deleted under their hands."""
 
 
+class DeadLetterError(PaigeantError):
+    """A dead letter cannot be sent again or changed as asked; it stays where it is."""
+
+
+class DeadLetterNotFound(DeadLetterError):
+    """There is no such dead letter, or not any more."""
+
+
 class WorkflowError(PaigeantError):
     """Base of what a caller of :meth:`Workflow.result` may get instead of a result."""
 

@@ -6,6 +6,7 @@ Events are what a store keeps, observers are told and ``workflow.events()`` yiel
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # events are imported by commands that must start at once
@@ -38,6 +39,19 @@ class Cancellation:
         return f"cancelled{who}: {self.reason}" if self.reason else f"cancelled{who}"
 
 
+class LetterKind(StrEnum):
+    """Why a message became a dead letter."""
+
+    EXHAUSTED = "exhausted"
+    """Its step, or taking it back, failed and no further attempt follows."""
+    POISON = "poison"
+    """It was delivered too often without an end: it seems to kill its worker."""
+    REFUSED = "refused"
+    """It, or what was to follow it, is not accepted: too large, of an unknown version, or beyond a grant."""
+    UNREADABLE = "unreadable"
+    """Its bytes are no message."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened to a workflow."""
@@ -59,8 +73,12 @@ class WorkflowDispatched(Event):
     message_id: str
     variables: dict[str, Any] = field(default_factory=dict)
     itinerary: list[dict[str, Any]] = field(default_factory=list)
+    slip: dict[str, Any] | None = None
+    """The whole routing slip, of which the itinerary is an extract."""
     parent: str | None = None
     branch: Branch | None = None
+    forked_from: str | None = None
+    """The workflow whose recorded steps this one goes on from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,6 +270,8 @@ class StepCompleted(StepEnded):
     output: Any = None
     variables: dict[str, Any] | None = None
     """The workflow's variables after the step, or None when it changed none."""
+    ahead: list[dict[str, Any]] | None = None
+    """The steps ahead after the step, or None when it changed none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,16 +398,64 @@ class StepSuperseded(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageDeadLettered(Event):
-    """A message was set aside. ``correlation_id`` is empty when the message could not be read."""
+    """A message was set aside. ``correlation_id`` is empty when the message could not be read.
+
+    ``error`` is that of the step, if it failed, and ``activity``, ``step_id`` and ``heading`` say which it is.
+    """
 
     type: ClassVar[str] = "message_dead_lettered"
 
+    kind: LetterKind
     message_id: str | None
     queue: str
     reason: str
     body: bytes
     worker: str
     deliveries: int = 1
+    activity: str = ""
+    step_id: str = ""
+    heading: str = "forward"
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterEvent(Event):
+    """What became of the dead letter with the id ``letter``; ``by`` is who did it."""
+
+    type: ClassVar[str] = "dead_letter_event"
+
+    letter: int
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterRedriven(DeadLetterEvent):
+    """Its step goes on under a new epoch, in the message with this id. If its workflow had ended, it has not now."""
+
+    type: ClassVar[str] = "dead_letter_redriven"
+
+    message_id: str
+    step_id: str
+    activity: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterEdited(DeadLetterEvent):
+    """Something in it was changed: ``changed`` names the parts."""
+
+    type: ClassVar[str] = "dead_letter_edited"
+
+    changed: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterDiscarded(DeadLetterEvent):
+    """It was thrown away; a workflow that it belonged to and that had not ended has failed."""
+
+    type: ClassVar[str] = "dead_letter_discarded"
+
+    note: str = ""
 
 
 LAST = (WorkflowCompleted.type, WorkflowFailed.type, WorkflowCancelled.type, WorkflowCompensated.type)

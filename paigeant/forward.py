@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import is_
 from typing import assert_never
 
 from paigeant import compensate
@@ -10,6 +11,7 @@ from paigeant.clock import utc
 from paigeant.errors import BudgetExceeded, DeadlineReached, GrantExceeded, StartTimeout
 from paigeant.events import (
     ErrorInfo,
+    LetterKind,
     StepCancelled,
     StepCompleted,
     StepDropped,
@@ -33,7 +35,7 @@ from paigeant.outcome import (
     Retrying,
     Returned,
 )
-from paigeant.plan import Hold, Plan, Release, Send, Settle
+from paigeant.plan import Hold, Plan, Release, Send, SetAside, Settle
 from paigeant.slip import LogEntry
 from paigeant.store import Standing, Status
 from paigeant.usage import Usage
@@ -139,7 +141,10 @@ def _advance(message: PaigeantMessage, outcome: Completed) -> Settle:
     )
     edits = outcome.edits
     slip = message.gathered().completed(entry, outcome.variables, insert=edits.insert, skip=edits.skip)
-    done = StepCompleted(**ran.of(message), output=outcome.output, variables=outcome.variables)
+    planned = message.routing_slip.itinerary[1:]
+    is_as_planned = len(planned) == len(slip.itinerary) and all(map(is_, planned, slip.itinerary))
+    ahead = None if is_as_planned else [one.to_dict() for one in slip.itinerary]
+    done = StepCompleted(**ran.of(message), output=outcome.output, variables=outcome.variables, ahead=ahead)
     if slip.is_finished() or outcome.is_last:
         end = WorkflowCompleted(
             correlation_id=message.correlation_id,
@@ -199,7 +204,10 @@ def _failed(message: PaigeantMessage, outcome: Faulted | Poisoned | Refused) -> 
     failed = StepFailed(**outcome.execution.of(message), error=outcome.error)
     follow = compensate.leave if message.routing_slip.is_back else compensate.turn
     plan = follow(message, failed)
-    return replace(plan, set_aside=outcome.error.message) if isinstance(outcome, Poisoned | Refused) else plan
+    if not isinstance(outcome, Poisoned | Refused):
+        return plan
+    kind = LetterKind.POISON if isinstance(outcome, Poisoned) else LetterKind.REFUSED
+    return replace(plan, set_aside=SetAside(kind, outcome.error.message, outcome.error))
 
 
 def _cancel(message: PaigeantMessage, outcome: Cancelled) -> Settle:

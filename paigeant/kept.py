@@ -118,6 +118,23 @@ class Holder(WireModel):
                 changes[table] = {**changes.get(table, getattr(self, table)), name: value}
         return self.model_copy(update=changes)
 
+    def changed(self, table: str, values: Mapping[str, Any], gone: Collection[str] = ()) -> Self:
+        """The same with these values in a table, whether others of their names were there or kept, and without some."""
+        names = {*values, *gone}
+        rest = {name: value for name, value in getattr(self, table).items() if name not in names}
+        kept = {path: one for path, one in self.kept.items() if path not in {f"{table}.{name}" for name in names}}
+        return self.model_copy(update={table: {**rest, **values}, "kept": kept})
+
+    def with_field(self, name: str, value: Any) -> Self:
+        """The same with another value of a field, whether one was there or kept."""
+        kept = {path: one for path, one in self.kept.items() if path != name}
+        return self.model_copy(update={name: value, "kept": kept})
+
+    def names_in(self, table: str) -> list[str]:
+        """The names of a table's values, those that are kept included."""
+        kept = [path.partition(".")[2] for path in self.kept if path.startswith(f"{table}.")]
+        return [*dict.fromkeys([*getattr(self, table), *kept])]
+
     def kept_of(self, table: str, values: Mapping[str, Any]) -> dict[str, Kept]:
         """What is kept, with these values in the place of a table: of that, only what is the same value still."""
         mine = getattr(self, table)

@@ -22,6 +22,9 @@ SPEC_VERSION = "1.2"
 DEADLINE = "deadline"
 """What a step has received that waited until its workflow's deadline came."""
 
+SLEEP = "timer"
+"""What a step waits for that waits for a time."""
+
 Moment = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """Epoch seconds."""
 
@@ -138,6 +141,11 @@ class PaigeantMessage(WireModel):
     def resumed(self, *, progress: Any = None) -> PaigeantMessage:
         """The same attempt of the same step, after what it waits for has come; see :meth:`receiving`."""
         return self._following(resumes=self.resumes + 1, progress=self._latest(progress))
+
+    def redriven(self, slip: RoutingSlip, received: dict[str, Any]) -> PaigeantMessage:
+        """The current step of this slip from its first attempt, under the next epoch, knowing this already."""
+        epoch = self.epoch + 1
+        return self._following(routing_slip=slip, epoch=epoch, attempt=1, uncounted=0, resumes=0, received=received)
 
     def _latest(self, progress: Any) -> Any:
         return self.progress if progress is None else progress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from paigeant.events import Event
+from paigeant.events import ErrorInfo, Event, LetterKind
 from paigeant.join import Join
 from paigeant.message import PaigeantMessage
 
@@ -30,17 +30,31 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class SetAside:
+    """That the delivery's bytes are kept as a dead letter: why, and with which error if its step failed."""
+
+    kind: LetterKind
+    reason: str
+    error: ErrorInfo | None = None
+
+    @classmethod
+    def failed(cls, kind: LetterKind, error: ErrorInfo) -> SetAside:
+        """Because the step failed with this error."""
+        return cls(kind, str(error), error)
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """Record these facts, publish or hold these messages, acknowledge the delivery.
 
-    ``begin`` are the first messages of other workflows; ``set_aside`` is why the delivery's bytes are kept.
+    ``begin`` are the first messages of other workflows; ``set_aside`` says that the delivery's bytes are kept.
     """
 
     send: tuple[Send, ...] = ()
     begin: tuple[PaigeantMessage, ...] = ()
     hold: tuple[Hold, ...] = ()
     record: tuple[Event, ...] = ()
-    set_aside: str | None = None
+    set_aside: SetAside | None = None
 
 
 @dataclass(frozen=True, slots=True)

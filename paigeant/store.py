@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from paigeant.events import Cancellation, ErrorInfo, Event
+from paigeant.events import Cancellation, ErrorInfo, Event, LetterKind
 from paigeant.limit import Lock
 from paigeant.offer import Offer
 from paigeant.transport import Ledger, Outgoing
@@ -133,7 +133,7 @@ class StepRecord:
 class WorkflowRecord:
     """What is known about a workflow. ``steps`` is filled when one workflow is read, not in lists.
 
-    ``parent`` is the workflow that dispatched it, if one did.
+    ``parent`` is the workflow that dispatched it, if one did, ``forked_from`` the one of which it is a fork.
     """
 
     correlation_id: str
@@ -149,6 +149,7 @@ class WorkflowRecord:
     cancellation: Cancellation | None = None
     parent: str | None = None
     used: Usage = field(default_factory=_nothing_used)
+    forked_from: str | None = None
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -211,9 +212,17 @@ class ScheduleRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """A message that was set aside, with the reason and its bytes."""
+    """A message that was set aside, with the reason and its bytes. ``at`` is epoch seconds.
 
-    id: int
+    Its ``id`` is a number in a store, and a text in a queue.
+
+    ``error`` is that of the step, if it failed; ``correlation_id``, ``activity`` and ``step_id`` are empty of one that
+    could not be read. ``heading`` is back for one that was to take its step back. ``message_id`` is what the broker
+    was told: of an unreadable one nobody knows whether it is true.
+    """
+
+    id: int | str
+    kind: LetterKind
     correlation_id: str
     message_id: str | None
     queue: str
@@ -222,6 +231,63 @@ class DeadLetter:
     worker: str
     deliveries: int
     at: float
+    activity: str = ""
+    step_id: str = ""
+    heading: str = "forward"
+    error: ErrorInfo | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letters:
+    """Which dead letters are meant: those that are all of what is said here.
+
+    ``reason`` is part of the text, ``error`` the type of the step's error, ``workflow`` an id. Times are epoch seconds.
+    """
+
+    kind: LetterKind | None = None
+    queue: str | None = None
+    activity: str | None = None
+    reason: str | None = None
+    error: str | None = None
+    workflow: str | None = None
+    since: float | None = None
+    before: float | None = None
+
+
+ALL_LETTERS = Letters()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """From which standing a workflow goes to which, with something that is recorded; ``before`` None: it is unknown."""
+
+    correlation_id: str
+    before: Status | None
+    after: Status | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoneStep:
+    """A completed step, with what it changed: ``variables`` after it, and the steps ``ahead`` of it; None: neither."""
+
+    id: str
+    activity: str
+    output: Any
+    message_id: str
+    attempt: int
+    worker: str
+    started_at: float
+    finished_at: float
+    variables: dict[str, Any] | None = None
+    ahead: list[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """The way a workflow went: its slip as it was dispatched, None if that was not kept, and the completed steps."""
+
+    slip: dict[str, Any] | None
+    done: Sequence[DoneStep]
 
 
 class KeyState(StrEnum):
@@ -532,8 +598,35 @@ class Store(ABC):
         """The workers that announced themselves, the latest first."""
 
     @abstractmethod
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        """Messages that were set aside, the latest first."""
+    async def course(self, correlation_id: str) -> Course | None:
+        """The way a workflow went, or None."""
+
+    # --- dead letters ------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def dead_letters(
+        self, limit: int = 100, which: Letters = ALL_LETTERS, below: int | None = None
+    ) -> Sequence[DeadLetter]:
+        """Messages that were set aside, the latest first; ``below``: those with a smaller id."""
+
+    @abstractmethod
+    async def dead_letter(self, id: int) -> DeadLetter | None:  # noqa: A002 - the field's name
+        """One of them, or None."""
+
+    @abstractmethod
+    async def count_dead_letters(self, which: Letters = ALL_LETTERS) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    async def take_dead_letter(self, id: int, move: Move | None, record: Sequence[Event]) -> bool:  # noqa: A002
+        """Take a dead letter away, move its workflow and record this, in one transaction.
+
+        False, and nothing was done: the letter is gone, or the workflow does not stand as ``move`` says any more.
+        """
+
+    @abstractmethod
+    async def edit_dead_letter(self, id: int, before: bytes, after: bytes, record: Sequence[Event]) -> bool:  # noqa: A002
+        """Change the bytes of a dead letter; False: it is gone, or has other bytes by now."""
 
     def ledger(self) -> Ledger | None:
         """How a transport in the same database writes history in its own transactions; None when it cannot."""

@@ -39,6 +39,15 @@ def jsonable(value: Any, path: str = "value") -> Any:
         ) from error
 
 
+def jsonable_each(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """:func:`jsonable` for values by name; ``what`` they are, for people.
+
+    Raises:
+        NotSerializable: naming one that cannot be written as JSON, and where in it.
+    """
+    return {name: jsonable(value, f"{what} {name!r}") for name, value in values.items()}
+
+
 def _is_plain(value: Any) -> bool:
     """Whether the value is as it will be read; this spares most values the round trip."""
     match value:

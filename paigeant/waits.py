@@ -14,6 +14,7 @@ from paigeant.errors import BranchesFailed, ChildFailed, MessageTooLarge, Signal
 from paigeant.interrupts import Park
 from paigeant.join import KEY as JOIN
 from paigeant.join import Branch, BranchResult, Join, Policy, why_not
+from paigeant.message import SLEEP
 from paigeant.slip import LogEntry, RoutingSlip
 from paigeant.store import Status, child_key
 from paigeant.values import jsonable, revive
@@ -38,7 +39,7 @@ class Waits(Changes):
         """
         if until is not None:
             seconds = max(0.0, until - self._clock.now())
-        self._await("timer", seconds or 0.0, None)
+        self._await(SLEEP, seconds or 0.0, None)
 
     def await_signal(self, name: str, *, timeout: float | None = None, schema: Any = Any) -> Any:
         """The value of ``workflow.signal(name, value)`` as ``schema``; the step waits for it as in :meth:`sleep`.
@@ -141,6 +142,6 @@ class Waits(Changes):
             raise Park(key, seconds, detail)
         if "error" in arrived[turn]:
             raise MessageTooLarge(arrived[turn]["error"])
-        if "value" in arrived[turn] or key == "timer":
+        if "value" in arrived[turn] or key == SLEEP:
             return arrived[turn].get("value")
         raise SignalTimeout(f"{key!r} did not come in time")

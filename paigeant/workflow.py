@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -13,8 +13,10 @@ from pydantic.errors import PydanticUserError
 
 from paigeant.approval import KEY as APPROVAL
 from paigeant.compensate import CANCELLED
+from paigeant.dead_letters import DeadLetters
 from paigeant.errors import (
     ConfigurationError,
+    DeadLetterError,
     SchemaTooNew,
     StoreError,
     StoreRefused,
@@ -25,12 +27,16 @@ from paigeant.errors import (
     WorkflowNotFound,
     WorkflowTimeout,
 )
-from paigeant.events import LAST
+from paigeant.events import LAST, DeadLetterRedriven
+from paigeant.forks import Forks
 from paigeant.forward import OPERATOR
+from paigeant.redrive import GONE_ON
 from paigeant.runs import Runs
+from paigeant.slip import Heading
 from paigeant.steering import Steering
 from paigeant.store import EventRecord, Held, Status, Store, WorkflowRecord
 from paigeant.timers import Timers
+from paigeant.times import When
 from paigeant.values import jsonable, revive
 from paigeant.waits import signal_key
 
@@ -54,6 +60,8 @@ class Workflow:
         *,
         timers: Timers | None = None,
         steering: Steering | None = None,
+        letters: DeadLetters | None = None,
+        forks: Forks | None = None,
         output_type: Any = Any,
         last_step: str | None = None,
         sent: asyncio.Task[None] | None = None,
@@ -62,6 +70,8 @@ class Workflow:
         self._store = store
         self._timers = timers
         self._steering = steering
+        self._letters = letters
+        self._forks = forks
         self._output_type = output_type
         self._last_step = last_step
         self._sent = sent
@@ -166,15 +176,74 @@ class Workflow:
     async def retry(self, *, by: str | None = None) -> list[str]:
         """Try the steps again that wait for an operator because their attempts were used up; their ids.
 
-        Each starts with all the attempts of its policy.
+        A workflow that has failed goes on from the step that failed, under a new epoch. Each step starts with all the
+        attempts of its policy.
 
         Raises:
-            WorkflowNotFound, WorkflowError: there is no such workflow, or no step of it waits for an operator.
+            WorkflowNotFound, WorkflowError: there is no such workflow, or no step of it can be tried again.
+            StoreRequired: the App has no store.
         """
-        waiting = await self._waiting(OPERATOR, "an operator")
+        status = await self.status()
+        if status is Status.FAILED:
+            return [await self._retry_failed(by)]
+        if not (waiting := await self._required_store().held(self.correlation_id, OPERATOR)):
+            raise self._cannot_be_retried(status)
         for one in waiting:
             await self._deliver(one.key, None, by)
         return [one.step_id for one in waiting]
+
+    async def _retry_failed(self, by: str | None) -> str:
+        """Redrive what was kept of the step that failed; its id."""
+        assert self._letters is not None
+        for letter in await self._letters.list(workflow=self.correlation_id):
+            if letter.heading == Heading.FORWARD:
+                try:
+                    return (await self._letters.redrive(letter.id, by=by)).step.id
+                except DeadLetterError as error:
+                    text = f"workflow {self.correlation_id} cannot be retried: {error}"
+                    raise WorkflowError(text, correlation_id=self.correlation_id, hint=error.hint) from error
+        raise WorkflowError(
+            f"workflow {self.correlation_id} cannot be retried: the message of its failed step was discarded",
+            correlation_id=self.correlation_id,
+            hint=f"paigeant fork {self.correlation_id} --from STEP begins another workflow from a step of it",
+        )
+
+    def _cannot_be_retried(self, status: Status) -> WorkflowError:
+        standing = status.value.replace("_", " ")
+        return WorkflowError(
+            f"workflow {self.correlation_id} is {standing}: no step of it waits for an operator",
+            correlation_id=self.correlation_id,
+            hint=GONE_ON.get(status, "see: paigeant workflow {id}").format(id=self.correlation_id),
+        )
+
+    async def fork(
+        self,
+        from_step: str,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        prompt: str | None = None,
+        variables: Mapping[str, Any] | None = None,
+        id: str | None = None,  # noqa: A002 - as dispatch() has it
+        deadline: When | None = None,
+    ) -> Workflow:
+        """Begin another workflow from a step of this one, by name or id, with what the steps before it gave.
+
+        None of those runs again, and this workflow stays as it is. ``arguments`` take the place of some of the step's,
+        ``variables`` of some that the workflow had then. The fork has a new id, or the one given: the same twice is
+        one workflow. It has a deadline of its own, or none.
+
+        Raises:
+            WorkflowNotFound, WorkflowError: there is no such workflow, it has not come to that step, or a step before
+                it was taken back.
+            InvalidArguments: it has no such step, or an argument does not fit.
+            StoreRequired: the App has no store.
+        """
+        await self
+        self._required_store("what the steps gave is read from a store")
+        assert self._forks is not None
+        edits: dict[str, Any] = {"arguments": arguments, "prompt": prompt, "variables": variables}
+        fork: Workflow = await self._forks.fork(self.correlation_id, from_step, **edits, id=id, deadline=deadline)
+        return fork
 
     async def decide(
         self, approved: bool, *, by: str | None = None, reason: str = "", arguments: dict[str, Any] | None = None
@@ -254,15 +323,16 @@ class Workflow:
         place of are marked ``abandoned``, as far as that was known when they were read.
 
         A server numbers events when they are written and shows them when they are committed, so one may turn up behind
-        others that were seen before it: those come at the end.
+        others that were seen before it: those come at the end. An end after which somebody had a step tried again is
+        not the last event.
         """
         record = await self.record()
         ended, runs = record.status.is_terminal, Runs(record.steps)
         store = self._required_store()
         before, seen = after, set[int]()
         last: EventRecord | None = None
-        while last is None:
-            if not ended:
+        while True:
+            if not ended and last is None:
                 await self._patiently(partial(store.await_event, self.correlation_id, after))
             batch = await self._patiently(partial(store.events, self.correlation_id, after))
             for event in batch:
@@ -270,9 +340,12 @@ class Workflow:
                 seen.add(after)
                 if event.type in LAST:
                     last = event
-                    break
+                    continue
+                if last is not None and event.type == DeadLetterRedriven.type:
+                    yield last
+                    ended, last = False, None
                 yield runs.marked(event)
-            if ended and not batch:
+            if not batch and (ended or last is not None):
                 break
             ended = ended or not batch  # woken by nothing but the end
         async for event in self._unseen(before, seen):

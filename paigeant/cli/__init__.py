@@ -27,7 +27,8 @@ COMMANDS = {
         "cancel": "End a workflow, and take back what was done if wanted.",
         "pause": "Let no further step of a workflow start.",
         "resume": "Let a paused workflow go on.",
-        "retry": "Try the steps again that wait for an operator.",
+        "retry": "Try the steps again that wait for an operator, or failed.",
+        "fork": "Begin another workflow from a step of one.",
         "schedule": "Pause, resume, run or delete a schedule.",
     },
     "Inspect": {
@@ -41,6 +42,7 @@ COMMANDS = {
         "status": "Show broker, store, workflows, workers and queues on one screen.",
     },
     "Maintain": {
+        "dlq": "Look at dead letters, send them again, throw them away.",
         "recover": "Send again what the broker has lost.",
         "purge": "Delete the messages that wait in a queue.",
         "tidy": "Delete large values of workflows that have ended.",

@@ -14,6 +14,8 @@ from paigeant.cli.text import one_line
 from paigeant.errors import (
     AppNotFound,
     ConfigurationError,
+    DeadLetterError,
+    DeadLetterNotFound,
     DuplicateActivity,
     InvalidArguments,
     MessageError,
@@ -50,6 +52,8 @@ _CODES: dict[type[BaseException], int] = {
     NotSerializable: USAGE,
     MessageError: USAGE,
     NotFound: NOT_FOUND,
+    DeadLetterError: FAILED,
+    DeadLetterNotFound: NOT_FOUND,
     ScheduleNotFound: NOT_FOUND,
     WorkflowNotFound: NOT_FOUND,
     ScheduleInUse: FAILED,

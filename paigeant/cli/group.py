@@ -42,11 +42,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
-        if args[0] not in known and not args[0].startswith("-") and not ctx.resilient_parsing:
-            near = get_close_matches(args[0], known, n=1)
-            more = f": did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"there is no command {args[0]!r}{more}", ctx)
+        _refuse_unknown(args[0], self.list_commands(ctx), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,3 +72,27 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(READER_GONE)
+
+
+class Subcommands(click.Group):
+    """The commands under one name: each takes the options that every command takes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands]
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.params += common()
+        super().add_command(cmd, name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        _refuse_unknown(args[0], self.list_commands(ctx), ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _refuse_unknown(name: str, known: Sequence[str], ctx: click.Context) -> None:
+    if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+        near = get_close_matches(name, known, n=1)
+        more = f": did you mean {near[0]!r}?" if near else ""
+        raise click.UsageError(f"there is no command {name!r}{more}", ctx)

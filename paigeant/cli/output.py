@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -88,9 +89,14 @@ def _written(name: str, value: Any) -> Any:
             return value
 
 
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+"""What JSON lets pass and terminals obey: control characters beyond ASCII, and those that turn the direction."""
+
+
 def print_json(value: Any) -> None:
-    """One JSON document: indented for people, on one line for programs."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None))
+    """One JSON document: indented for people, on one line for programs. Nothing in it controls a terminal."""
+    text = json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None)
+    click.echo(_UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text))
 
 
 # --- tables --------------------------------------------------------------------------------------------------------

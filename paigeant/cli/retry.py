@@ -17,7 +17,7 @@ from paigeant.cli.output import print_json
 def retry(id: str, by: str | None, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
     """Try the steps of a workflow again that wait for an operator because their attempts were used up.
 
-    Each starts with all the attempts of its policy.
+    A workflow that has failed goes on from the step that failed. Each step starts with all the attempts of its policy.
     """
 
     async def send(app: Any) -> tuple[str, list[str]]:

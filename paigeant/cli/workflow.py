@@ -37,6 +37,7 @@ def _print(found: WorkflowRecord) -> None:
             "name": found.name,
             "parent": found.parent,
             "status": found.status,
+            "forked from": found.forked_from,
             "created": f"{readable(found.created_at)} UTC",
             "took": took(found.created_at, found.finished_at),
             "variables": brief(found.variables) if found.variables else None,

@@ -46,6 +46,8 @@ _ASIDE = {
     "branch",
     "standing",
     "expires_at",
+    "slip",
+    "ahead",
 }
 """Fields an event's row leaves out: they have columns of their own, here or in the workflow or step they change."""
 
@@ -167,7 +169,7 @@ def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
             case WorkflowDispatched(parent=str() as parent, branch=Branch() as branch):
                 rows.setdefault(branches, []).append(_branch_row(event, parent, branch))
             case MessageDeadLettered():
-                rows.setdefault(dead_letters, []).append(_columns(event, dead_letters))
+                rows.setdefault(dead_letters, []).append(_letter_row(event))
             case SignalReceived():
                 rows.setdefault(signals, []).append(_columns(event, signals))
             case WorkflowEnded(parent=str() as parent, branch=None):
@@ -230,6 +232,13 @@ def _event_row(event: Event) -> Row:
     return row | {"expires_at": getattr(event, "expires_at", None)}
 
 
+def _letter_row(event: MessageDeadLettered) -> Row:
+    names = [column.name for column in dead_letters.columns if column.name not in ("id", "error", "error_type")]
+    error = event.error
+    told = {"error": asdict(error) if error else None, "error_type": error.type if error else ""}
+    return {name: getattr(event, name) for name in names} | told
+
+
 def _columns(event: Event, table: Table) -> Row:
     return {column.name: getattr(event, column.name) for column in table.columns if column.name != "id"}
 
@@ -266,6 +275,8 @@ def _workflow_row(event: WorkflowDispatched) -> Row:
         "itinerary": event.itinerary,
         "variables": event.variables,
         "parent": event.parent,
+        "slip": event.slip,
+        "forked_from": event.forked_from,
     }
 
 
@@ -285,4 +296,6 @@ def _step_row(event: StepStarted | StepRestarted | StepEnded) -> Row:
         "output": getattr(event, "output", None),
         "error": asdict(error) if error else None,
         "heading": event.heading,
+        "variables": getattr(event, "variables", None),
+        "ahead": getattr(event, "ahead", None),
     }

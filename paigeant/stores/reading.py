@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, collate, exists, func, or_, select
 
-from paigeant.store import DeadLetter, EventRecord, StepRecord, WorkflowRecord
+from paigeant.store import Course, EventRecord, StepRecord, WorkflowRecord
 from paigeant.stores import journals, rows
-from paigeant.stores.tables import dead_letters, events, steps, workflows
+from paigeant.stores.tables import events, steps, workflows
 from paigeant.usage import Usage, total
 
 
@@ -50,7 +50,8 @@ def beginning_with(connection: Connection, prefix: str) -> Sequence[str]:
 def latest(connection: Connection, wanted: Mapping[str, str | None], limit: int) -> Sequence[WorkflowRecord]:
     """Workflows with these values, without their steps, the latest first. None: whatever it is; an empty one: none."""
     conditions = [workflows.c[name] == (value or None) for name, value in wanted.items() if value is not None]
-    query = select(workflows).where(*conditions).order_by(workflows.c.created_at.desc()).limit(limit)
+    brief = [column for column in workflows.columns if column.name not in ("itinerary", "slip")]
+    query = select(*brief).where(*conditions).order_by(workflows.c.created_at.desc()).limit(limit)
     return [rows.workflow(row) for row in connection.execute(query)]
 
 
@@ -83,7 +84,11 @@ def passing(connection: Connection, correlation_id: str) -> int:
     return connection.execute(query).scalar_one()
 
 
-def set_aside(connection: Connection, limit: int) -> Sequence[DeadLetter]:
-    """Dead letters, the latest first."""
-    query = select(dead_letters).order_by(dead_letters.c.id.desc()).limit(limit)
-    return [rows.dead_letter(row) for row in connection.execute(query)]
+def course(connection: Connection, correlation_id: str) -> Course | None:
+    """The way a workflow went: its slip at dispatch, and the steps that completed since."""
+    kept = select(workflows.c.slip).where(workflows.c.correlation_id == correlation_id)
+    if (row := connection.execute(kept).first()) is None:
+        return None
+    ran = select(steps).where(steps.c.correlation_id == correlation_id, steps.c.status == "completed")
+    done = [rows.done_step(one) for one in connection.execute(ran.order_by(steps.c.started_at))]
+    return Course(slip=row.slip if isinstance(row.slip, dict) else None, done=done)

@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Row
 
-from paigeant.events import Cancellation, ErrorInfo
+from paigeant.events import Cancellation, ErrorInfo, LetterKind
 from paigeant.offer import Offer
 from paigeant.store import (
     DeadLetter,
+    DoneStep,
     EventRecord,
     Held,
     ScheduleRecord,
@@ -133,6 +134,7 @@ def workflow(row: Row[Any]) -> WorkflowRecord:
         cancellation=cancellation(row.cancel),
         parent=text(row.parent) or None,
         used=usage(row.used),
+        forked_from=text(row.forked_from) or None,
     )
 
 
@@ -185,6 +187,7 @@ def dead_letter(row: Row[Any]) -> DeadLetter:
     """A message that was set aside."""
     return DeadLetter(
         id=row.id,
+        kind=_kind(row.kind),
         correlation_id=text(row.correlation_id),
         message_id=text(row.message_id) or None,
         queue=text(row.queue),
@@ -193,6 +196,33 @@ def dead_letter(row: Row[Any]) -> DeadLetter:
         worker=text(row.worker),
         deliveries=_whole(row.deliveries),
         at=_number(row.at),
+        activity=text(row.activity),
+        step_id=text(row.step_id),
+        heading=text(row.heading, "forward"),
+        error=_error(row.error),
+    )
+
+
+def _kind(value: Any) -> LetterKind:
+    try:
+        return LetterKind(value)
+    except ValueError:
+        return LetterKind.REFUSED
+
+
+def done_step(row: Row[Any]) -> DoneStep:
+    """A step that completed."""
+    return DoneStep(
+        id=text(row.step_id),
+        activity=text(row.activity),
+        output=row.output,
+        message_id=text(row.message_id),
+        attempt=_whole(row.attempt, 1),
+        worker=text(row.worker),
+        started_at=_number(row.started_at),
+        finished_at=_number(row.finished_at),
+        variables=row.variables if isinstance(row.variables, dict) else None,
+        ahead=row.ahead if isinstance(row.ahead, list) else None,
     )
 
 

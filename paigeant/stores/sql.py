@@ -9,15 +9,19 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from paigeant.errors import ValueMissing
-from paigeant.events import Cancellation
+from paigeant.events import Cancellation, Event
 from paigeant.journal import Turn, Unit
 from paigeant.kept import Kept, Parcel
 from paigeant.limit import Lock
 from paigeant.store import (
+    ALL_LETTERS,
+    Course,
     DeadLetter,
     EventRecord,
     Held,
     KeyUse,
+    Letters,
+    Move,
     ScheduleRecord,
     Steered,
     Store,
@@ -27,6 +31,7 @@ from paigeant.store import (
 from paigeant.stores import (
     journals,
     keys,
+    letters,
     locks,
     posted,
     present,
@@ -255,8 +260,32 @@ class SqlStore(Advance, Store):
     async def await_event(self, correlation_id: str, after: int) -> None:
         await self._wait_for(correlation_id, after)
 
-    async def dead_letters(self, limit: int = 100) -> Sequence[DeadLetter]:
-        return await self._run(lambda: reading.set_aside(self._reader, limit))
+    async def course(self, correlation_id: str) -> Course | None:
+        return await self._run(lambda: reading.course(self._reader, correlation_id))
+
+    # --- dead letters ------------------------------------------------------------------------------------------
+
+    async def dead_letters(
+        self, limit: int = 100, which: Letters = ALL_LETTERS, below: int | None = None
+    ) -> Sequence[DeadLetter]:
+        return await self._run(lambda: letters.listed(self._reader, which, limit, below))
+
+    async def dead_letter(self, id: int) -> DeadLetter | None:  # noqa: A002 - the field's name
+        return await self._run(lambda: letters.one(self._reader, id))
+
+    async def count_dead_letters(self, which: Letters = ALL_LETTERS) -> int:
+        return await self._run(lambda: letters.count(self._reader, which))
+
+    async def take_dead_letter(self, id: int, move: Move | None, record: Sequence[Event]) -> bool:  # noqa: A002
+        write = self._ledger.write
+        taken = await self._in_transaction(lambda writer, now: letters.take(writer, write, id, move, record, now))
+        if taken:
+            await self._run(lambda: self._watch.tell(lambda: self._reader, record))
+        return taken
+
+    async def edit_dead_letter(self, id: int, before: bytes, after: bytes, record: Sequence[Event]) -> bool:  # noqa: A002
+        note = self._ledger.note
+        return await self._in_transaction(lambda writer, _: letters.edit(writer, note, id, before, after, record))
 
     # --- workers ---------------------------------------------------------------------------------------------
 

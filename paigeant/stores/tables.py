@@ -46,6 +46,8 @@ workflows = Table(
     Column("parent", Text),
     Column("cancel", JsonText),
     Column("used", JsonText),
+    Column("slip", JsonText),
+    Column("forked_from", Text),
 )
 steps = Table(
     "paigeant_step",
@@ -63,6 +65,8 @@ steps = Table(
     Column("output", JsonText),
     Column("error", JsonText),
     Column("heading", Text),
+    Column("variables", JsonText),
+    Column("ahead", JsonText),
 )
 events = Table(
     "paigeant_event",
@@ -199,6 +203,12 @@ dead_letters = Table(
     Column("worker", Text),
     Column("deliveries", Integer),
     Column("at", Double),
+    Column("kind", Text),
+    Column("activity", Text),
+    Column("step_id", Text),
+    Column("heading", Text),
+    Column("error", JsonText),
+    Column("error_type", Text),
 )
 workers = Table(
     "paigeant_worker",

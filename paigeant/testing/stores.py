@@ -13,6 +13,7 @@ from paigeant.clock import Clock, SystemClock
 from paigeant.errors import StoreError
 from paigeant.events import (
     Event,
+    LetterKind,
     MessageDeadLettered,
     MessageHeld,
     MessageResumed,
@@ -137,6 +138,8 @@ class SimulatedStore(SqlStore):
                     self.held_until[wait] = workflow, due_at
                 case MessageResumed(wait_id=wait):
                     self.held_until.pop(wait, None)
+                case MessageDeadLettered(kind=LetterKind.EXHAUSTED):
+                    pass  # its step has ended
                 case MessageDeadLettered(message_id=message, correlation_id=workflow, reason=reason):
                     self._history.add(SetAside(message=message or "", workflow=workflow, reason=reason))
 

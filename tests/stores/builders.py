@@ -6,6 +6,7 @@ from typing import Any
 
 from paigeant.events import (
     ErrorInfo,
+    LetterKind,
     MessageDeadLettered,
     StepCompleted,
     StepFailed,
@@ -83,7 +84,15 @@ def workflow_failed(id: str = "w1", **fields: Any) -> WorkflowFailed:  # noqa: A
 
 
 def dead_lettered(**fields: Any) -> MessageDeadLettered:
-    about = {"correlation_id": "", "at": 5.0, "message_id": None, "queue": "shop.a", "reason": "MalformedMessage: x"}
+    kind = LetterKind.UNREADABLE
+    about = {
+        "correlation_id": "",
+        "at": 5.0,
+        "kind": kind,
+        "message_id": None,
+        "queue": "shop.a",
+        "reason": "MalformedMessage: x",
+    }
     return MessageDeadLettered(**about | {"body": b"\x00\xff", "worker": "w", "deliveries": 2} | fields)
 
 

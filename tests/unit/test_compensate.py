@@ -59,7 +59,7 @@ def test_a_failure_turns_the_slip():
 def test_a_poisonous_step_turns_the_slip_too():
     """And is set aside."""
     plan = decide(forward(True), Poisoned(EXECUTION, BROKEN))
-    assert (plan.set_aside, plan.send[0].message.step.id) == ("no", "1")
+    assert (plan.set_aside.reason, plan.send[0].message.step.id) == ("no", "1")
 
 
 @pytest.mark.parametrize("undoable", [(), (False,), (False, False)])
@@ -89,7 +89,7 @@ def test_after_the_last_one_the_workflow_is_compensated():
 def test_a_compensation_that_fails_for_good_is_set_aside_and_the_others_run():
     """The end says what was left."""
     plan = decide(failed(True, True), Faulted(EXECUTION, ErrorInfo(type="OSError", message="down")))
-    assert (kinds(plan), plan.set_aside) == (["step_failed"], "compensation failed: OSError: down")
+    assert (kinds(plan), plan.set_aside.reason) == (["step_failed"], "compensation failed: OSError: down")
     last = decide(plan.send[0].message, Completed(EXECUTION, None))
     assert (last.record[1].left, last.record[1].error.type) == (["2"], "ValueError")
 
@@ -110,7 +110,7 @@ def test_going_back_over_a_step_is_another_message_than_running_it():
 def test_a_message_that_cannot_be_written_leaves_everything_standing():
     """It is set aside with the reason; nothing is claimed to have been taken back."""
     plan = give_up(forward(True, False, True), Faulted(EXECUTION, BROKEN))
-    assert (kinds(plan), plan.record[1].left, plan.set_aside) == (
+    assert (kinds(plan), plan.record[1].left, plan.set_aside.reason) == (
         ["step_failed", "workflow_compensated"],
         ["3", "1"],
         "ValueError: no",

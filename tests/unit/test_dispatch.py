@@ -9,10 +9,10 @@ from unit.builders import EXECUTION, message
 
 from paigeant.dispatch import Dispatcher, Written
 from paigeant.errors import StoreError, StoreRefused, StoreRequired, Superseded, TransportError
-from paigeant.events import ErrorInfo
+from paigeant.events import ErrorInfo, LetterKind
 from paigeant.forward import decide
 from paigeant.outcome import Completed, Parked, Poisoned, Returned
-from paigeant.plan import Send, Settle
+from paigeant.plan import Send, SetAside, Settle
 from paigeant.store import Standing
 from paigeant.transport import Delivery, Durability, Features, Outgoing
 
@@ -179,10 +179,13 @@ async def test_without_a_store_what_is_set_aside_goes_to_a_queue_of_its_own(effe
 
     effects.settle = settle
     made = dispatcher(effects, store=False)
-    await made.carry_out(Settle(set_aside="why"), DELIVERY, Written(), cause=None, worker="w1", at=5.0)
+    await made.carry_out(
+        Settle(set_aside=SetAside(LetterKind.REFUSED, "why")), DELIVERY, Written(), cause=None, worker="w1", at=5.0
+    )
     (kept,) = sent
     assert (kept.queue, kept.body) == ("p.dead-letter", b"body")
-    assert kept.headers == {"reason": "why", "queue": "p.a", "deliveries": "2"}
+    said = {"kind": "refused", "reason": "why", "queue": "p.a", "deliveries": "2", "worker": "w1", "at": "5.0"}
+    assert kept.headers == said
 
 
 async def test_what_is_known_of_a_message_is_asked_of_the_store(effects):

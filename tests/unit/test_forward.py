@@ -29,16 +29,16 @@ BROKEN = ErrorInfo(type="ValueError", message="no")
 COMPLETED, FAILED, RETRIED = "step_completed", "step_failed", "step_retried"
 WORKFLOW_COMPLETED, WORKFLOW_FAILED = "workflow_completed", "workflow_failed"
 
-# (steps ahead, outcome) -> (step sent next, its attempt and delay; events; reason for setting aside)
+# (steps ahead, outcome) -> (step sent next, its attempt and delay; events; kind and reason of the dead letter)
 TABLE = [
     (["a", "b"], Completed(EXECUTION, 5), ("b", 1, 0.0), [COMPLETED], None),
     (["a"], Completed(EXECUTION, 5), None, [COMPLETED, WORKFLOW_COMPLETED], None),
     (["a", "b"], Retrying(EXECUTION, BROKEN, 2.5), ("a", 4, 2.5), [RETRIED], None),
     (["a"], Retrying(EXECUTION, BROKEN, 0.0), ("a", 4, 0.0), [RETRIED], None),
-    (["a", "b"], Faulted(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], None),
-    (["a"], Faulted(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], None),
-    (["a", "b"], Poisoned(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], "no"),
-    (["a"], Poisoned(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], "no"),
+    (["a", "b"], Faulted(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], ("exhausted", "ValueError: no")),
+    (["a"], Faulted(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], ("exhausted", "ValueError: no")),
+    (["a", "b"], Poisoned(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], ("poison", "no")),
+    (["a"], Poisoned(EXECUTION, BROKEN), None, [FAILED, WORKFLOW_FAILED], ("poison", "no")),
 ]
 
 
@@ -49,7 +49,7 @@ def test_what_follows(ahead, outcome, sent, events, aside):
     assert isinstance(plan, Settle)
     assert [(one.message.step.name, one.message.attempt, one.delay) for one in plan.send] == ([sent] if sent else [])
     assert [event.type for event in plan.record] == events
-    assert plan.set_aside == aside
+    assert (plan.set_aside and (plan.set_aside.kind, plan.set_aside.reason)) == aside
 
 
 def test_a_step_that_cannot_run_here_goes_back_and_leaves_no_trace():

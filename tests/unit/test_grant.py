@@ -73,7 +73,7 @@ def test_what_a_grant_allows(grant, changes, refusal):
         assert plan.set_aside is None
         assert plan.record[0].type == "step_completed"
     else:
-        assert refusal in plan.set_aside
+        assert refusal in plan.set_aside.reason
         assert [event.type for event in plan.record] == ["step_failed", "workflow_failed"]
         assert plan.record[0].error.type == "GrantExceeded"
         assert plan.send == plan.begin == ()

@@ -11,19 +11,24 @@ from typing import Any
 from paigeant.events import (
     LAST,
     Cancellation,
+    DeadLetterRedriven,
     ErrorInfo,
+    LetterKind,
+    MessageDeadLettered,
     MessageHeld,
     StepCompleted,
+    StepFailed,
     StepRetried,
     StepStarted,
     WorkflowCompleted,
     WorkflowDispatched,
+    WorkflowFailed,
 )
 from paigeant.journal import Turn, Unit
 from paigeant.kept import Parcel
 from paigeant.limit import Limit, Lock, wanted_data
 from paigeant.offer import Offer
-from paigeant.store import KeyState, KeyUse, ScheduleRecord, Status, Store, WorkerRecord
+from paigeant.store import KeyState, KeyUse, Letters, Move, ScheduleRecord, Status, Store, WorkerRecord
 from paigeant.testing.conformance.waiting import in_loop, until
 from paigeant.transport import Outgoing
 from paigeant.usage import Usage
@@ -580,6 +585,83 @@ class StoreConformance:
             assert all(written)
             assert {unit.key for unit in await store.units("w")} == {f"tool:1:{name}" for name in "abcdef"}
 
+    # --- dead letters -----------------------------------------------------------------------------------------
+
+    @in_loop
+    async def test_a_dead_letter_is_taken_once(self, store: Store) -> None:
+        """With what is recorded then; the workflow it reopens may end again."""
+        async with _connected(store):
+            await store.record([_dispatched("w")], [_first("w")])
+            await store.record([_fails("w"), _failed("w"), _letter("w")], cause="w-1")
+            (letter,) = await store.dead_letters()
+            assert isinstance(letter.id, int)
+            move = Move(correlation_id="w", before=Status.FAILED, after=Status.RUNNING)
+            redriven, held = _redriven("w", letter.id), _held("w", "redrive")
+            taking = [store.take_dead_letter(letter.id, move, [redriven, held]) for _ in range(8)]
+            assert sorted(await asyncio.gather(*taking)) == [False] * 7 + [True]
+            reopened = await store.workflow("w")
+            waiting = await store.held("w")
+            assert await store.dead_letter(letter.id) is None
+            await store.record([_ended("w")])
+            ended = await store.workflow("w")
+        assert reopened is not None
+        assert (reopened.status, reopened.error, reopened.finished_at) == (Status.RUNNING, None, None)
+        assert [one.wait_id for one in waiting] == ["w-redrive"]
+        assert ended is not None
+        assert (ended.status, ended.output, ended.error) == (Status.COMPLETED, "done", None)
+
+    @in_loop
+    async def test_a_dead_letter_stays_when_its_workflow_stands_otherwise(self, store: Store) -> None:
+        """Nothing is recorded then."""
+        async with _connected(store):
+            await store.record([_dispatched("w"), _letter("w")], [_first("w")])
+            (letter,) = await store.dead_letters()
+            assert isinstance(letter.id, int)
+            for before in (Status.FAILED, None):
+                move = Move(correlation_id="w", before=before, after=Status.RUNNING)
+                assert not await store.take_dead_letter(letter.id, move, [_held("w", "redrive")])
+            assert await store.held("w") == []
+            assert await store.dead_letter(letter.id) == letter
+            assert await store.take_dead_letter(letter.id, None, [])
+
+    @in_loop
+    async def test_dead_letters_are_found_and_edited(self, store: Store) -> None:
+        """By what they are; an edit of what has changed meanwhile is refused."""
+        async with _connected(store):
+            await store.record([_letter("v"), _letter("w", LetterKind.POISON, reason="100% deadly")])
+            poison, other = await store.dead_letters()
+            found = {
+                "kind": (Letters(kind=LetterKind.POISON), 1),
+                "reason": (Letters(reason="100%"), 1),
+                "nothing": (Letters(reason="1_0"), 0),
+                "workflow": (Letters(workflow="v"), 1),
+                "all": (Letters(queue="q", activity="a", error="OSError", since=1.0, before=10.0), 2),
+                "time": (Letters(since=10.0), 0),
+            }
+            for which, count in found.values():
+                assert await store.count_dead_letters(which) == len(await store.dead_letters(9, which)) == count
+            assert isinstance(poison.id, int)
+            assert [one.id for one in await store.dead_letters(9, below=poison.id)] == [other.id]
+            assert await store.edit_dead_letter(poison.id, poison.body, b"new", [])
+            assert not await store.edit_dead_letter(poison.id, poison.body, b"newer", [])
+            edited = await store.dead_letter(poison.id)
+        assert edited is not None
+        assert (edited.body, edited.error, edited.kind) == (b"new", ErrorInfo(type="OSError", message="no"), "poison")
+
+    @in_loop
+    async def test_the_way_a_workflow_went_is_known(self, store: Store) -> None:
+        """Its slip, and what the completed steps changed."""
+        async with _connected(store):
+            await store.record([replace(_dispatched("w"), slip={"itinerary": []})], [_first("w")])
+            changed = replace(_completed("w"), variables={"v": 2}, ahead=[{"name": "b", "id": "3"}])
+            await store.record([changed], [_out("w-2")], cause="w-1")
+            course, nobody = await store.course("w"), await store.course("nobody")
+        assert nobody is None
+        assert course is not None
+        (done,) = course.done
+        assert (course.slip, done.id, done.output) == ({"itinerary": []}, "1", {"x": [1, None]})
+        assert (done.variables, done.ahead) == ({"v": 2}, [{"name": "b", "id": "3"}])
+
 
 @asynccontextmanager
 async def _connected(store: Store) -> AsyncGenerator[None]:
@@ -621,6 +703,25 @@ def _started(name: str, worker: str) -> StepStarted:
 def _completed(name: str, step: str = "1", output: Any = None) -> StepCompleted:
     value = {"x": [1, None]} if output is None else output
     return StepCompleted(**_step(name, step, "w"), started_at=1.5, output=value)
+
+
+def _fails(name: str) -> StepFailed:
+    return StepFailed(**_step(name, "1", "w"), started_at=1.5, error=ErrorInfo(type="OSError", message="no"))
+
+
+def _failed(name: str) -> WorkflowFailed:
+    return WorkflowFailed(correlation_id=name, at=3.0, error=ErrorInfo(type="OSError", message="no"))
+
+
+def _letter(name: str, kind: LetterKind = LetterKind.EXHAUSTED, reason: str = "OSError: no") -> MessageDeadLettered:
+    about: dict[str, Any] = {"message_id": f"{name}-1", "queue": "q", "body": b"\x00{}", "worker": "w"}
+    step: dict[str, Any] = {"activity": "a", "step_id": "1", "error": ErrorInfo(type="OSError", message="no")}
+    return MessageDeadLettered(correlation_id=name, at=4.0, kind=kind, reason=reason, **about, **step)
+
+
+def _redriven(name: str, letter: int) -> DeadLetterRedriven:
+    about: dict[str, Any] = {"message_id": f"{name}-again", "step_id": "1", "activity": "a", "epoch": 1}
+    return DeadLetterRedriven(correlation_id=name, at=5.0, letter=letter, **about)
 
 
 def _retried(name: str, attempt: int) -> StepRetried:

@@ -1,0 +1,303 @@
+"""What the commands about dead letters share: which are meant, how they are shown, and what became of many."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, settings_in_force
+from paigeant.cli.errors import FAILED, WrongUsage, warn
+from paigeant.cli.output import brief, iso, print_json, print_table, readable
+from paigeant.errors import DeadLetterError
+
+if TYPE_CHECKING:
+    from paigeant.app import App
+    from paigeant.dead_letters import DeadLetters, Handled
+    from paigeant.message import PaigeantMessage
+    from paigeant.store import DeadLetter
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+KINDS = ("exhausted", "poison", "refused", "unreadable")
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_MOST_SHOWN = 2000
+"""Bytes of an unreadable letter that are shown; `export` has all of them."""
+_MOST_KNOWN = 1000
+
+
+# --- which ---------------------------------------------------------------------------------------------------------
+
+
+def filters(command: F) -> F:
+    """The options that say which dead letters are meant."""
+    options = [
+        click.option("--kind", type=click.Choice(KINDS), help="Why it was set aside."),
+        click.option("--queue", metavar="QUEUE", help="The full name of the queue it came from."),
+        click.option("--activity", metavar="NAME", help="The activity of its step."),
+        click.option("--reason", metavar="TEXT", help="A part of the reason."),
+        click.option("--error", metavar="TYPE", help="The type of the step's error: ConnectionError."),
+        click.option("--workflow", metavar="ID", help="Its workflow's id, or how that begins."),
+        click.option("--older-than", metavar="AGE", callback=_age, help="Set aside before: 90, 15m, 2h, 7d ago."),
+        click.option("--newer-than", metavar="AGE", callback=_age, help="Set aside since: 90, 15m, 2h, 7d ago."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _age(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"(?P<count>\d+(\.\d+)?)(?P<unit>[smhd]?)", value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no age: seconds, or 15m, 2h, 7d")
+    return float(found["count"]) * _UNITS[found["unit"]]
+
+
+async def meant(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The filters that were given, the workflow's id in full."""
+    said = {name: value for name, value in given.items() if value is not None}
+    if "workflow" in said and app.store is not None:
+        said["workflow"] = await full_id(app.store, said["workflow"])
+    return said
+
+
+def ask_about_letters(question: Callable[[App], Awaitable[T]]) -> T:
+    """Ask the App that was named. Without a store letters are in a queue of their App, so it has to be."""
+    app = for_reading(app_or_urls())
+    settings = settings_in_force()
+    if app.store is None and not (settings.app or settings.queue_prefix):
+        raise WrongUsage(
+            "without a store dead letters are in a queue of their App: which App?",
+            hint="add: -A APP, or name a store: --store URL",
+        )
+    return ask(app, question)
+
+
+async def remark_on_none(letters: DeadLetters, said: Mapping[str, Any]) -> None:
+    """What may have been meant, when nothing is."""
+    if not said:
+        return
+    known = await letters.list(_MOST_KNOWN)
+    values = {
+        "queue": {one.queue for one in known},
+        "activity": {one.activity for one in known},
+        "error": {one.error.type for one in known if one.error},
+    }
+    for name, there in values.items():
+        if name in said and said[name] not in there:
+            near = get_close_matches(said[name], there, n=1)
+            more = f"; did you mean {near[0]!r}?" if near else ""
+            warn(f"no dead letter has the {name} {said[name]!r}{more}")
+
+
+# --- how they look ---------------------------------------------------------------------------------------------------
+
+
+def as_data(letter: DeadLetter) -> dict[str, Any]:
+    """A letter as JSON types, without what it carries."""
+    return {
+        "id": letter.id,
+        "kind": letter.kind.value,
+        "correlation_id": letter.correlation_id or None,
+        "message_id": letter.message_id,
+        "queue": letter.queue,
+        "activity": letter.activity or None,
+        "step_id": letter.step_id or None,
+        "heading": letter.heading,
+        "reason": letter.reason,
+        "error": asdict(letter.error) if letter.error else None,
+        "worker": letter.worker,
+        "deliveries": letter.deliveries,
+        "at": iso(letter.at),
+    }
+
+
+def whole(letters: DeadLetters, letter: DeadLetter) -> dict[str, Any]:
+    """A letter with what it carries: its message, and its bytes in base64."""
+    message, problem = opened(letters, letter)
+    return as_data(letter) | {
+        "message": message.to_dict() if message is not None else None,
+        "unreadable": problem,
+        "body": base64.b64encode(letter.body).decode(),
+    }
+
+
+def opened(letters: DeadLetters, letter: DeadLetter) -> tuple[PaigeantMessage | None, str | None]:
+    """What it carries, or why that cannot be read."""
+    try:
+        return letters.message(letter), None
+    except DeadLetterError as error:
+        return None, str(error).partition(": ")[2]
+
+
+def _row(letter: DeadLetter) -> tuple[object, ...]:
+    activity = f"{letter.activity} (back)" if letter.heading == "back" else letter.activity
+    said = letter.error or letter.reason
+    return (letter.id, letter.kind.value, letter.correlation_id, activity, letter.queue, said, readable(letter.at))
+
+
+_HEADERS = ("id", "kind", "workflow", "activity", "queue", "reason", "set aside (UTC)")
+
+
+def print_list(found: Sequence[DeadLetter], *, as_json: bool) -> None:
+    """A table of them."""
+    if as_json:
+        print_json([as_data(one) for one in found])
+    else:
+        print_table(_HEADERS, map(_row, found), none="no dead letters")
+
+
+def facts(letter: DeadLetter) -> dict[str, object]:
+    """A letter for people."""
+    return {
+        "dead letter": letter.id,
+        "kind": letter.kind.value,
+        "workflow": letter.correlation_id,
+        "step": f"{letter.step_id} {letter.activity}" if letter.step_id else None,
+        "way": "back: it was to be taken back" if letter.heading == "back" else None,
+        "queue": letter.queue,
+        "set aside": f"{readable(letter.at)} UTC",
+        "worker": letter.worker,
+        "deliveries": letter.deliveries,
+        "reason": letter.reason,
+        "error": letter.error,
+    }
+
+
+def contents(message: PaigeantMessage) -> dict[str, object]:
+    """What a message carries, for people."""
+    step, slip = message.step, message.routing_slip
+    return {
+        "message": f"{message.id}, attempt {message.attempt}, epoch {message.epoch}",
+        "arguments": brief(step.arguments, 1000) if step.arguments else None,
+        "prompt": brief(step.prompt, 1000) if step.prompt is not None else None,
+        "variables": brief(slip.variables, 1000) if slip.variables else None,
+        "done before": ", ".join(f"{one.id} {one.name}" for one in slip.log),
+        "ahead": ", ".join(f"{one.id} {one.name}" for one in slip.itinerary[1:]),
+    }
+
+
+def safely(body: bytes) -> str:
+    """Bytes as ASCII: nothing in them reaches a terminal as it is."""
+    more = f" and {len(body) - _MOST_SHOWN:,} bytes more" if len(body) > _MOST_SHOWN else ""
+    return repr(body[:_MOST_SHOWN])[2:-1] + more
+
+
+# --- many ------------------------------------------------------------------------------------------------------------
+
+
+def many(command: F) -> F:
+    """The arguments and options of a command that does something to many letters."""
+    parts = [
+        click.argument("ids", nargs=-1, metavar="[ID]..."),
+        filters,
+        click.option("--all", "every", is_flag=True, help="All there are."),
+        click.option("--dry-run", is_flag=True, help="Only list those that are meant."),
+        click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+    ]
+    for part in reversed(parts):
+        command = part(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be done to dead letters, to one or to several; one that ``is_final`` is asked about in any case."""
+
+    verb: str
+    done: str
+    one: Callable[[DeadLetters, str], Awaitable[Any]]
+    several: Callable[[DeadLetters, dict[str, Any]], Awaitable[Handled]]
+    is_final: bool = False
+
+
+def carry_out(
+    wish: Wish, *, ids: Sequence[str], every: bool, dry_run: bool, yes: bool, as_json: bool, **given: Any
+) -> None:
+    """Do it to those that are meant, and say what became of them; or list them."""
+    _refuse_unsaid(ids, given, every=every)
+
+    async def listed(app: App) -> list[DeadLetter]:
+        return await chosen(app.dead_letters, ids, await meant(app, given))
+
+    async def done(app: App) -> Handled:
+        letters, said = app.dead_letters, await meant(app, given)
+        if wish.is_final or not ids:
+            _confirm(wish.verb, len(ids) or await letters.count(**said), yes=yes)
+        if ids:
+            return await _one_by_one(ids, lambda id: wish.one(letters, id))  # noqa: A006
+        return await wish.several(letters, said)
+
+    if dry_run:
+        print_list(ask_about_letters(listed), as_json=as_json)
+    else:
+        _print_handled(ask_about_letters(done), wish.done, as_json=as_json)
+
+
+async def chosen(letters: DeadLetters, ids: Sequence[str], said: dict[str, Any]) -> list[DeadLetter]:
+    """All that are meant."""
+    if ids:
+        return [await letters.get(one) for one in ids]
+    return [*await letters.list(max(await letters.count(**said), 1), **said)]
+
+
+def _refuse_unsaid(ids: Sequence[str], given: Mapping[str, Any], *, every: bool) -> None:
+    """Raise WrongUsage unless it is said which letters are meant, in one way."""
+    ways = [bool(ids), any(value is not None for value in given.values()), every]
+    if sum(ways) != 1:
+        raise WrongUsage(
+            "say which dead letters: by their ids, by filters, or --all, and not by two of them",
+            hint="for example: --activity pay --error ConnectionError; see: paigeant dlq list",
+        )
+
+
+def _confirm(verb: str, count: int, *, yes: bool) -> None:
+    """Ask whether so many are to be touched."""
+    if yes:
+        return
+    letters = "1 dead letter" if count == 1 else f"{count} dead letters"
+    if not sys.stdin.isatty():
+        raise WrongUsage(
+            f"this would {verb} {letters}: there is no terminal to ask on", hint="add: --yes, or --dry-run"
+        )
+    click.confirm(f"{verb.capitalize()} {letters}?", abort=True, err=True)
+
+
+async def _one_by_one(ids: Sequence[str], handle: Callable[[str], Awaitable[Any]]) -> Handled:
+    """Handle each of these. Of one alone the error is raised, of several it is told with the others."""
+    from paigeant.dead_letters import Handled
+
+    done, refused = list[str](), dict[int | str, str]()
+    for one in ids:
+        try:
+            await handle(one)
+        except DeadLetterError as error:
+            if len(ids) == 1:
+                raise
+            refused[one] = str(error)
+        else:
+            done.append(one)
+    return Handled(done, refused)
+
+
+def _print_handled(handled: Handled, what: str, *, as_json: bool) -> None:
+    """What became of them; exits with 1 if some stayed."""
+    if as_json:
+        refused = [{"id": one, "reason": reason} for one, reason in handled.refused.items()]
+        print_json({"done": [*handled.done], "refused": refused})
+    else:
+        click.echo(f"{len(handled.done)} {what}")
+        for reason in handled.refused.values():
+            warn(reason)
+    if handled.refused:
+        click.get_current_context().exit(FAILED)

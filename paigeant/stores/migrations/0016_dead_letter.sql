@@ -1,0 +1,11 @@
+ALTER TABLE paigeant_dead_letter ADD COLUMN kind TEXT NOT NULL DEFAULT 'refused';
+ALTER TABLE paigeant_dead_letter ADD COLUMN activity TEXT NOT NULL DEFAULT '';
+ALTER TABLE paigeant_dead_letter ADD COLUMN step_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE paigeant_dead_letter ADD COLUMN heading TEXT NOT NULL DEFAULT 'forward';
+ALTER TABLE paigeant_dead_letter ADD COLUMN error TEXT;
+ALTER TABLE paigeant_dead_letter ADD COLUMN error_type TEXT NOT NULL DEFAULT '';
+CREATE INDEX paigeant_dead_letter_by_workflow ON paigeant_dead_letter (correlation_id);
+ALTER TABLE paigeant_workflow ADD COLUMN slip TEXT;
+ALTER TABLE paigeant_workflow ADD COLUMN forked_from TEXT;
+ALTER TABLE paigeant_step ADD COLUMN variables TEXT;
+ALTER TABLE paigeant_step ADD COLUMN ahead TEXT;

@@ -19,6 +19,8 @@ Change = Callable[[Holder, str], Any]
 
 def stripped(message: PaigeantMessage) -> PaigeantMessage:
     """The message as it travels: without the values that are kept."""
+    if not (message.received or _keeps_some(message.routing_slip)):
+        return message
     message = _changed(message, lambda holder, _: _stripped(holder))
     return _with_received(message, lambda arrived, _: {"kept": arrived["kept"]} if "kept" in arrived else arrived)
 
@@ -62,6 +64,8 @@ def put_aside(message: PaigeantMessage, at_least: int, at_most: int) -> tuple[Pa
 
 def needed(message: PaigeantMessage) -> dict[Kept, str]:
     """What must be fetched before the current step runs, each with what it is, for people."""
+    if not (message.received or _keeps_some(message.routing_slip)):
+        return {}
     found: dict[Kept, str] = {}
 
     def of_holder(holder: Holder, what: str) -> Holder:
@@ -127,6 +131,15 @@ def _named(what: str, path: str) -> str:
 
 
 # --- the parts of a message ------------------------------------------------------------------------------------------
+
+
+def _keeps_some(slip: RoutingSlip) -> bool:
+    """Whether any value is kept; most messages are done with here."""
+    return bool(
+        slip.kept
+        or any(entry.kept or (entry.undo is not None and entry.undo.kept) for entry in slip.log)
+        or any(step.kept or any(map(_keeps_some, step.branches)) for step in slip.itinerary)
+    )
 
 
 def _of_current(message: PaigeantMessage, change: Change) -> PaigeantMessage:

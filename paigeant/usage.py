@@ -32,11 +32,13 @@ class Usage(WireModel):
         return self.input_tokens + self.output_tokens
 
     def __bool__(self) -> bool:
-        return self != NOTHING
+        return any(self.__dict__.values())
 
-    def plus(self, *others: Usage) -> Self:
+    def plus(self, *others: Usage) -> Usage:
         """The sum."""
-        parts = (self, *others)
+        parts = [one for one in (self, *others) if one]
+        if len(parts) < 2:  # so it is for most steps, as only agents use anything
+            return parts[0] if parts else self
         sums = {name: sum(getattr(one, name) for one in parts) for name in type(self).model_fields}
         return self.model_copy(update=sums)
 

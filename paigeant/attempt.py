@@ -77,8 +77,12 @@ class Attempts:
         if (not_started := _stopped(stop, run.execution(), ran=False)) is not None:
             return not_started, ()
         progress = Progress(run, self.dispatcher, Pulse(activity.heartbeat_timeout))
-        outcome = await self._ran(activity, run, stop, progress)
-        return outcome, await progress.feed.end()
+        try:
+            outcome = await self._ran(activity, run, stop, progress)
+            return outcome, await progress.feed.end()
+        except BaseException:  # the worker stops, or has lost the step: nothing may outlive it
+            progress.feed.drop()
+            raise
 
     async def _ran(self, activity: Activity[..., Any], run: Run, stop: Stop, progress: Progress) -> Outcome:
         message, started_at = run.message, run.clock.now()

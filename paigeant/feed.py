@@ -80,6 +80,13 @@ class Feed:
         left, self._waiting = self._waiting, []
         return left[: self._room]
 
+    def drop(self) -> None:
+        """The attempt counts for nothing: write nothing more, not even what is on its way."""
+        self._has_ended = True
+        self._waiting.clear()
+        if self._writing is not None:
+            self._writing.cancel()
+
     async def _write_all(self) -> None:
         try:
             while self._waiting and not self._has_ended:

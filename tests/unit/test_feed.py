@@ -81,6 +81,22 @@ async def test_what_was_not_written_is_left_for_the_end_of_the_attempt():
     assert store.groups == [[0]]
 
 
+async def test_an_attempt_that_is_broken_off_leaves_nothing_behind():
+    """Its worker may be about to close the store."""
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    store.open.clear()
+    feed.put(event(0))
+    await turn()
+    feed.put(event(1))
+    feed.drop()
+    feed.put(event(2))
+    store.open.set()
+    await turn()
+    assert store.groups == []
+    assert feed._writing is None
+
+
 async def test_a_store_that_hangs_is_not_waited_for(monkeypatch):
     """Neither while the step runs, beyond a second in all, nor at its end."""
     monkeypatch.setattr(module, "PATIENCE", 0.05)

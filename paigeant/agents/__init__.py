@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from paigeant.agents.activity import AgentActivity, agent_activity
 from paigeant.agents.conversation import Conversation
+from paigeant.agents.tools import workflow_tools
 
-__all__ = ["AgentActivity", "Conversation", "agent_activity"]
+__all__ = ["AgentActivity", "Conversation", "agent_activity", "workflow_tools"]

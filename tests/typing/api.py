@@ -6,7 +6,21 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import assert_type
 
-from paigeant import ActivityContext, ActivitySpec, App, PaigeantMessage, RetryPolicy, RoutingSlip
+from paigeant import (
+    ActivityContext,
+    ActivityExecutor,
+    ActivitySpec,
+    App,
+    PaigeantAgent,
+    PaigeantMessage,
+    PlannerAgentDeps,
+    RetryPolicy,
+    RoutingSlip,
+    WorkflowDependencies,
+    WorkflowDispatcher,
+    create_planner_agent,
+    get_transport,
+)
 from paigeant.turns import Agent, Turn, tool
 
 app = App("typing")
@@ -104,3 +118,21 @@ async def turns() -> None:
     await agent.put(Turn("greet", args=["Ada"], timeout=5))
     async for turn, _value in agent.run():
         assert_type(turn, Turn)
+
+
+dispatcher = WorkflowDispatcher(get_transport("inmemory"))
+writer = PaigeantAgent(
+    "anthropic:claude-sonnet-4-5", dispatcher=dispatcher, deps_type=WorkflowDependencies, can_edit_itinerary=True
+)
+
+
+async def the_documents_names() -> None:
+    writer.add_to_runway(prompt="Write.", deps=WorkflowDependencies())
+    writer.register_activity(prompt="Write again.")
+    assert_type(await dispatcher.dispatch_workflow(), str)
+    assert_type(await dispatcher.dispatch_workflow([ActivitySpec(name="elsewhere"), writer], obo_token="token"), str)
+    executor = ActivityExecutor("redis", "writer", "jokes", concurrency=5)
+    await executor.start()
+    planner = create_planner_agent("openai:gpt-5")
+    deps = PlannerAgentDeps(workflow_dispatcher=dispatcher, user_obo_token="token")
+    assert_type((await planner.run("Welcome Ada.", deps=deps)).output, str)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, collate, delete, func, or_, select, text, update
+from sqlalchemy import Connection, Select, collate, delete, func, or_, select, text, union, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from paigeant import limit
@@ -118,22 +118,22 @@ def forget(connection: Connection, now: float) -> None:
 
 def wanted(reader: Connection, now: float, key: str | None) -> tuple[list[str], float | None]:
     """The locks that messages wait for and that have a place, and the seconds until time gives another one back."""
-    of_time = and_(locks.c.holder == TIME, locks.c.until > now)
-    if key is not None:
-        of_time = and_(of_time, locks.c.key == key)
-    live = select(locks.c.key).where(locks.c.key == waits.c.key, locks.c.until > now).group_by(locks.c.key)
-    is_full = live.having(func.count() >= func.max(locks.c.places)).exists()
-    waiting = select(waits.c.key).where(_IS_WAITING, _is_lock(reader) if key is None else waits.c.key == key)
-    free = reader.execute(waiting.where(~is_full).distinct().limit(_BATCH)).scalars().all()
-    is_wanted = waiting.where(waits.c.key == locks.c.key).exists()
-    next_at = rows.time(reader.execute(select(func.min(locks.c.until)).where(of_time, is_wanted)).scalar())
+    keys = _awaited(reader, key).subquery()  # each once, for many may wait for it
+    held = select(locks.c.key).where(locks.c.key == keys.c.key, locks.c.until > now).group_by(locks.c.key)
+    is_full = held.having(func.count() >= func.max(locks.c.places)).exists()
+    free = reader.execute(select(keys.c.key).where(~is_full).limit(_BATCH)).scalars().all()
+    coming = select(func.min(locks.c.until)).join_from(locks, keys, locks.c.key == keys.c.key)
+    next_at = rows.time(reader.execute(coming.where(locks.c.holder == TIME, locks.c.until > now)).scalar())
     return list(free), None if next_at is None else next_at - now
 
 
-def _is_lock(reader: Connection) -> ColumnElement[bool]:
-    """Whether what is waited for is a lock."""
-    key: Any = waits.c.key if reader.dialect.name == "sqlite" else collate(waits.c.key, "C")
-    return or_(*(and_(key >= kind, key < kind + "\U0010ffff") for kind in KEYS))
+def _awaited(reader: Connection, key: str | None) -> Any:
+    """The keys of locks that messages wait for, or this one if any does."""
+    waiting = select(waits.c.key).where(_IS_WAITING)
+    if key is not None:
+        return waiting.where(waits.c.key == key).limit(1)
+    column: Any = waits.c.key if reader.dialect.name == "sqlite" else collate(waits.c.key, "C")
+    return union(*(waiting.where(column >= kind, column < kind + "\U0010ffff") for kind in KEYS))
 
 
 def grant(connection: Connection, now: float, key: str, lease: float) -> tuple[Held | None, bool]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import structlog
@@ -20,10 +20,12 @@ from paigeant.journal import Turn, Unit
 from paigeant.store import Store
 from paigeant.usage import NOTHING, Usage, total
 
+T = TypeVar("T")
+
 log = structlog.stdlib.get_logger("paigeant.agents")
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between two tries to write a unit down."""
+"""Seconds between two tries to reach a store that is away."""
 
 _TAKEN_OVER = "another worker has taken the step over"
 
@@ -50,7 +52,6 @@ class Journal:
 
         Raises:
             Superseded, Retry: a later run of the step has begun.
-            StoreError: the store cannot be read.
         """
         message, store = context.message, context._store
         turn = Turn(
@@ -68,7 +69,7 @@ class Journal:
         return journal
 
     async def _take(self, store: Store) -> None:
-        units = await store.take_journal(self.turn)
+        units = await self._insist(lambda: store.take_journal(self.turn))
         if units is None:
             self._give_way()
         else:
@@ -119,24 +120,30 @@ class Journal:
         self.context.used = self.spent = self.spent.plus(unit.usage)
         if not is_kept:  # only what it used is: under a key of its own, where nobody looks for it
             unit = replace(unit, key=f"{unit.key}#{self.turn.holder}", value=None)
-        pause = _SHORTEST_PAUSE
-        while self.store is not None:
-            try:
-                if not await self.store.write_unit(self.turn, unit):
-                    self._give_way()
-                return
-            except StoreRefused:
-                raise
-            except StoreError as error:
-                log.warning("cannot write the journal, trying again", error=str(error), delay=pause)
-            await self.context.heartbeat()
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        await self._unless_late(lambda store: store.write_unit(self.turn, unit))
 
     async def restart(self) -> None:
         """Forget what led to a dead end: the next attempt begins from the beginning."""
-        if self.store is not None and not await self.store.restart_journal(self.turn):
+        await self._unless_late(lambda store: store.restart_journal(self.turn))
+
+    async def _unless_late(self, write: Callable[[Store], Awaitable[bool]]) -> None:
+        store = self.store
+        if store is not None and not await self._insist(lambda: write(store)):
             self._give_way()
+
+    async def _insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Wait out an outage of the store, as long as the step is ours."""
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                return await call()
+            except StoreRefused:
+                raise
+            except StoreError as error:
+                log.warning("cannot reach the journal, trying again", error=str(error), delay=pause)
+            await self.context.heartbeat()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _give_way(self) -> None:
         """Raised where the lease is lost as well; without that it is ours, and the next attempt comes last."""

@@ -12,7 +12,9 @@ from pydantic_ai.models.test import TestModel
 
 from paigeant import ActivityContext, ActivitySpec, PaigeantAgent, RetryPolicy, WorkflowDependencies, WorkflowDispatcher
 from paigeant.errors import WorkflowFailed
-from paigeant.testing import simulate
+from paigeant.testing import Fault, FaultPlan, simulate
+from paigeant.testing.faults import Point
+from paigeant.testing.history import Struck
 
 pytestmark = pytest.mark.anyio
 
@@ -226,15 +228,16 @@ async def test_a_step_that_fails_after_its_edit_inserts_once(dispatcher, running
 
 
 def test_a_crash_between_edit_and_settlement_inserts_once(dispatcher):
-    """A worker dies before and after each act of the protocol: every time the workflow ends with the same steps."""
+    """The editor's worker dies before and after each act from its start on: every run ends with the same steps."""
     step = editor(dispatcher, Editor({"notify": "a", "archive": "b"}))
-    ends: list[list[str]] = []
+    ends: list[tuple[str, ...]] = []
 
     def check(run: Any) -> None:
-        ends.append([one.activity for one in run.record.steps if one.status == "completed"])
+        ends.append(tuple(one.activity for one in run.record.steps if one.status == "completed"))
 
-    report = simulate(
-        dispatcher.app, step, "after", crash_at="every_point", tiers=["atomic", "at_least_once"], check=check
-    )
-    assert len(report.runs) > 20
-    assert {tuple(end) for end in ends} == {("editor", "notify", "archive", "after")}
+    points: list[Point] = ["invoke", "record", "publish", "ack"]
+    crashes = [Fault("crash", point, after=after) for point in points for after in (False, True)]  # the editor is first
+    plans = [FaultPlan(0, (crash,)) for crash in crashes]
+    report = simulate(dispatcher.app, step, "after", plans=plans, tiers=["at_least_once"], check=check)
+    assert [any(isinstance(fact, Struck) for fact in run.history) for run in report.runs] == [False] + [True] * 8
+    assert ends == [("editor", "notify", "archive", "after")] * (1 + len(crashes))

@@ -110,7 +110,7 @@ async def test_tools_are_activities(app):
 
     Agent("one", "", [alone], app=app)
     Agent("two", "", [alone], app=app)
-    assert app.activities["alone"].lock is not None
+    assert [one.limit.places for one in app.activities["alone"].limits] == [1]
 
     @app.activity(name="salute")
     async def other() -> None: ...

@@ -44,8 +44,10 @@ class Opened(ABC):
 class LetterBox(ABC):
     """Where dead letters are kept."""
 
-    limit: int
-    """Bytes that a message may have."""
+    @property
+    @abstractmethod
+    def limit(self) -> int:
+        """Bytes that a message may have."""
 
     @abstractmethod
     def opened(

@@ -40,7 +40,7 @@ class QueuedLetters(LetterBox):
     clock: Clock
 
     @property
-    def limit(self) -> int:  # type: ignore[override]
+    def limit(self) -> int:
         return self.dispatcher.message_limit
 
     @property

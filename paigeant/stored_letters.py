@@ -53,7 +53,7 @@ class StoredLetters(LetterBox):
     timers: Timers
 
     @property
-    def limit(self) -> int:  # type: ignore[override]
+    def limit(self) -> int:
         return self.dispatcher.message_limit
 
     @property

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paigeant import App, scatter, sleep
+from paigeant import ActivityContext, App, scatter, sleep
 from paigeant.errors import ConfigurationError
 from paigeant.testing import Fault, FaultPlan, SimulationFailed, fault_plans, simulate
 from paigeant.testing.broker import TIERS
@@ -48,6 +48,28 @@ def test_a_crash_while_branches_come_together(app, steps):
     branches = scatter(steps["double"], steps["increase"])
     for run in simulate(app, steps["double"].step(x=1), branches, crash_at="record", tiers=["at_least_once"]):
         assert [branch.output for branch in run.output] == [4, 3]
+
+
+@pytest.mark.parametrize("point", ["claim", "record", "settle"])
+def test_a_crash_around_values_that_do_not_travel(app, point):
+    """They are kept before the message is seen, and are there for whoever runs the step again."""
+
+    @app.activity
+    async def measure(text: str, more: str = "") -> int:
+        return len(text) + len(more)
+
+    @app.activity
+    async def add(length: int, more: str, ctx: ActivityContext) -> int:
+        ctx.variables["more"] = more + "!"
+        return length + len(more)
+
+    def is_small(run):
+        assert all(len(message.to_json()) < 65_536 for message in run.messages)
+
+    given_steps = measure.step(text="x" * 100_000), add, add
+    report = simulate(app, *given_steps, variables={"more": "y" * 70_000}, crash_at=point, check=is_small)
+    assert set(report.outputs) == {100_000 + 70_000 + 70_000 + 70_001}
+    assert len(report) > 10
 
 
 def test_plans_by_seed(app, steps):

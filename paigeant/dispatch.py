@@ -362,9 +362,11 @@ class Dispatcher:
         for size in (self.large, _MIDDLING) if self.keeper is not None else ():
             message, more = aside.put_aside(message, size, self.value_limit)
             parcels += more
-            if more and len(body := codec.encode(message, sys.maxsize)) <= self.message_limit:
-                return message, body, parcels
-        return message, codec.encode(message, self.message_limit), parcels
+            if len(body := codec.encode(message, sys.maxsize)) <= self.message_limit:
+                break
+        if len(body) > self.message_limit or self.keeper is None:
+            body = codec.encode(message, self.message_limit)
+        return message, body, parcels
 
     def _kept_for(self, hold: Hold) -> Outgoing:
         if self.store is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -40,6 +40,10 @@ class Grant(WireModel):
     steps: Annotated[int, Field(ge=0, le=_MOST)] = 100
     depth: Annotated[int, Field(ge=0, le=_MOST)] = 10
     allowances: dict[Label, Allowance] = Field(default_factory=dict)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """Itself: nothing changes it, and pydantic copies the default of a field for each message it reads."""
+        return self
 
     def refuses_editor(self, activity: str) -> str | None:
         """Why this activity may not change the itinerary; None if it may."""

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -83,6 +84,13 @@ def postgres_url(_postgres: Callable[..., psycopg.Connection], prefix: str) -> I
 # --- RabbitMQ --------------------------------------------------------------------------------------------------------
 
 
+_TESTS_WITH_QUEUES = 10
+"""How many tests may leave queues behind. A quorum queue reserves three file handles, and a server that has none to
+spare takes no connection any more: with the usual limit of 1,024 after some 300 queues."""
+
+_turns = count(1)
+
+
 @pytest.fixture(scope="session")
 def _rabbitmq() -> Iterator[str]:
     from kombu import Connection
@@ -111,9 +119,11 @@ def _delete_queues(prefix: str) -> None:
 
 
 @pytest.fixture
-def rabbitmq_url(_rabbitmq: str, prefix: str) -> str:
-    """The broker. Queues that have the fixture ``prefix`` in their name are deleted at the end of the session."""
-    return _rabbitmq
+def rabbitmq_url(_rabbitmq: str, prefix: str) -> Iterator[str]:
+    """The broker. Queues that have the fixture ``prefix`` in their name are deleted, those of a few tests at once."""
+    yield _rabbitmq
+    if next(_turns) % _TESTS_WITH_QUEUES == 0:
+        _delete_queues(SESSION)
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------

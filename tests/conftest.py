@@ -84,7 +84,7 @@ def postgres_url(_postgres: Callable[..., psycopg.Connection], prefix: str) -> I
 # --- RabbitMQ --------------------------------------------------------------------------------------------------------
 
 
-_TESTS_WITH_QUEUES = 10
+_TESTS_WITH_QUEUES = 8
 """How many tests may leave queues behind. A quorum queue reserves three file handles, and a server that has none to
 spare takes no connection any more: with the usual limit of 1,024 after some 300 queues."""
 

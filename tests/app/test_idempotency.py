@@ -84,7 +84,7 @@ async def test_how_a_step_is_run_is_no_other_body(app):
     """A service deployed with another time limit repeats its dispatches as before; so does one that sends later."""
     step = app.activities["charge"].step(cents=1)
     first = await app.dispatch(step, idempotency_key="order-1")
-    again = await app.dispatch(step.options(timeout=5, priority=3), idempotency_key="order-1", deadline=60)
+    again = await app.dispatch(step.options(timeout=5), idempotency_key="order-1", deadline=60)
     assert str(again) == str(first)
 
 

@@ -20,7 +20,13 @@ def two_workers(fleet: Fleet) -> list[Process]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("broker", "store"), [("rabbitmq", "postgres"), ("redis", "sqlite"), ("redis", None), ("rabbitmq", None)]
+    ("broker", "store"),
+    [
+        ("rabbitmq", "postgres"),
+        ("redis", None),
+        pytest.param("redis", "sqlite", marks=pytest.mark.endurance),
+        pytest.param("rabbitmq", None, marks=pytest.mark.endurance),
+    ],
 )
 def test_workers_killed_at_random_lose_nothing(
     make_fleet: Callable[..., Fleet], broker_url: str, store_url: str | None, prefix: str, broker: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from paigeant.dispatch import queue_name
 
 LEASE = 3.0
 """Seconds; workers renew it at every third, and a busy machine may not run them for a second."""
+
+lengthy = partial(pytest.param, marks=pytest.mark.endurance)
 
 Letter = dict[str, Any]
 
@@ -32,7 +35,7 @@ def any_broker_url(request: pytest.FixtureRequest, tmp_path: Any, broker: str) -
             return str(request.getfixturevalue("broker_url"))
 
 
-@pytest.mark.parametrize("broker", ["sqlite", "postgres", "redis", "rabbitmq"])
+@pytest.mark.parametrize("broker", [lengthy("sqlite"), lengthy("postgres"), "redis", "rabbitmq"])
 def test_steps_three_times_longer_than_the_lease_run_once(
     make_fleet: Callable[..., Fleet], any_broker_url: str, prefix: str
 ) -> None:
@@ -48,7 +51,9 @@ def test_steps_three_times_longer_than_the_lease_run_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("broker", "store"), [("redis", None), ("rabbitmq", "sqlite"), ("rabbitmq", None)])
+@pytest.mark.parametrize(
+    ("broker", "store"), [("rabbitmq", "sqlite"), lengthy("redis", None), lengthy("rabbitmq", None)]
+)
 def test_a_step_that_kills_its_worker_is_set_aside_and_the_others_go_on(
     make_fleet: Callable[..., Fleet], broker_url: str, store_url: str | None, prefix: str
 ) -> None:

@@ -95,7 +95,7 @@ def measured(terminal, request):
     ("url", "tier"),
     [
         ("sqlite:///queue.db", "atomic with the store, as declared"),
-        pytest.param("postgres_url", "atomic with the store, as declared", marks=pytest.mark.slow),
+        pytest.param("postgres_url", "atomic with the store, as declared", marks=pytest.mark.endurance),
         pytest.param("redis_url", "fenced, as declared", marks=pytest.mark.slow),
         pytest.param("rabbitmq_url", "at least once, as declared", marks=pytest.mark.slow),
     ],
@@ -115,7 +115,7 @@ def test_a_durable_broker_keeps_what_its_transport_declares(measured, url, tier)
     ("url", "crash", "tier"),
     [
         ("memory://", "another process never saw the message", "one process, as declared"),
-        pytest.param("own_redis_url", "did not come again", "best effort, as declared", marks=pytest.mark.slow),
+        pytest.param("own_redis_url", "did not come again", "best effort, as declared", marks=pytest.mark.endurance),
     ],
 )
 @pytest.mark.timeout(2 * PATIENCE)

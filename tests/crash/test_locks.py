@@ -84,7 +84,7 @@ def assert_so_many_at_a_time(fleet: Fleet, ids: list[str], deaths: int) -> None:
     assert {fact["workflow"] for fact in cut_short} <= again.keys() == set(ids)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_a_thousand_contended_steps(fleet: Fleet) -> None:
@@ -93,7 +93,7 @@ def test_a_thousand_contended_steps(fleet: Fleet) -> None:
     assert_one_at_a_time(fleet, len(ids), 3)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_a_thousand_steps_in_three_places(fleet: Fleet) -> None:

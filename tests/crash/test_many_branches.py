@@ -38,7 +38,7 @@ def scatter_over(fleet: Fleet, branches: int) -> None:
     assert "Traceback" not in fleet.logs
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_a_thousand_branches_on_two_workers(make_fleet: Callable[..., Fleet], tmp_path: Path) -> None:
     """They come together once, with what each gave."""
     scatter_over(make_fleet(f"sqlite:///{tmp_path}/paigeant.db"), 1000)

@@ -39,7 +39,7 @@ def test_four_processes_share_300_workflows(fleet: Fleet) -> None:
     run_noops(fleet, 300, 30)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_four_processes_share_5000_workflows_in_one_sqlite_file(
     make_fleet: Callable[..., Fleet], tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -91,7 +91,7 @@ def sleep_and_wake(fleet: Fleet, workflows: int) -> None:
     assert "Traceback" not in fleet.logs
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_ten_thousand_sleepers(make_fleet: Callable[..., Fleet], tmp_path: Path) -> None:
     """A worker is no larger for them; all of them wake, none early."""
     sleep_and_wake(make_fleet(f"sqlite:///{tmp_path}/paigeant.db"), 10_000)

@@ -52,7 +52,7 @@ def test_a_step_that_kills_its_worker_is_set_aside_after_five_deliveries(fleet: 
     fleet.facts.assert_nothing_waits()
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 def test_long_steps_beside_a_deadly_one_are_not_blamed_for_it(make_fleet: Callable[..., Fleet], tmp_path: Path) -> None:
     """Steps that only happen to run when the worker dies complete in the end: the deadly one alone is set aside."""
     fleet = make_fleet(f"sqlite:///{tmp_path}/paigeant.db", lease=0.6)

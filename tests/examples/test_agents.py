@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from examples_run import EXAMPLES, paigeant, python
 
 JOKES, THREE_AGENTS, SUPPORT = (EXAMPLES / f"{name}.py" for name in ("jokes", "three_agents", "support"))
@@ -21,6 +22,7 @@ def test_the_joke_workflow(tmp_path: Path) -> None:
     assert line.startswith("Two cats walk into a bar. The third one ducks.")
 
 
+@pytest.mark.endurance
 def test_the_joke_workflow_with_a_worker_for_each_agent(tmp_path: Path) -> None:
     """The README's commands: each agent is found in the one module here that has agents."""
     (tmp_path / "jokes.py").write_bytes(JOKES.read_bytes())

@@ -20,6 +20,7 @@ IDLE = {"start_up_seconds", "idle_cpu_percent", "samples", "last_step_ms", "resu
 WAITING = {"concurrency", "workflows", "completed", "ideal_seconds", "seconds", "times_the_ideal"}
 
 
+@pytest.mark.endurance
 @pytest.mark.skipif(sys.platform != "linux", reason="CPU and memory are read from /proc")
 def test_a_quick_run_reports_every_number(tmp_path: Path) -> None:
     """paigeant is measured; a peer that is not there is reported, not dropped."""

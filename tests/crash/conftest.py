@@ -11,7 +11,7 @@ from crash import service
 from crash.fleet import Fleet
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.endurance)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A database of its own, as a broker and store in one."""
     if request.param == "sqlite":

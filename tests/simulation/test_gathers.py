@@ -138,7 +138,7 @@ def gather(case: Case, tier: Any) -> WorkflowRun:
     return run
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
 @given(case=cases(), tier=st.sampled_from(list(TIERS)))
 def test_it_fires_once_whatever_happens_to_its_branches(case: Case, tier: Any) -> None:
     """Their messages come in any order, twice, late, and again after a crash of their worker."""

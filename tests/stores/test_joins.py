@@ -69,7 +69,7 @@ def end(parent: str, place: int, completes: bool) -> WorkflowEnded:
 
 
 @pytest.mark.parametrize("url", ["sqlite in memory"], indirect=True)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(case=cases())
 async def test_it_is_decided_once(store, case):
     """In any order, in any batches, with repetitions, and with ends that come after it."""

@@ -24,10 +24,10 @@ _current: ContextVar[ActivityContext] = ContextVar("paigeant_context")
 
 
 class Display(Protocol):
-    """Where a running step shows values; none of it blocks or fails."""
+    """Where a running step shows values; none of it fails, or waits for a store that hangs."""
 
-    def report(self, details: Any) -> None:
-        """How far it is, in JSON types."""
+    async def report(self, details: Any) -> None:
+        """How far it is, in JSON types; written down when it returns."""
         ...
 
     def emit(self, value: Any) -> None:
@@ -98,7 +98,7 @@ class ActivityContext(Waits):
         if details is not None:
             self.reported = jsonable(details, "details")
             if self._display is not None:
-                self._display.report(self.reported)
+                await self._display.report(self.reported)
 
     def emit(self, value: Any) -> None:
         """Show a value to whoever reads ``workflow.events()``, at once; it is not part of the output.

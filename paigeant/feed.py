@@ -72,6 +72,18 @@ class Feed:
             log.warning("the store is slower than a step, whose events are left out")
         self._patience -= loop.time() - began
 
+    async def written(self) -> None:
+        """Wait until what was put is in the store: even a step that leaves the loop no time is seen to get on.
+
+        A store that takes longer than an attempt's patience is not waited for again.
+        """
+        if self._writing is None or self._patience <= 0:
+            return
+        done, _ = await asyncio.wait([self._writing], timeout=self._patience)
+        if not done:
+            self._patience = 0.0
+            log.warning("the store is slower than a step, whose events are left out")
+
     async def end(self) -> list[Event]:
         """Write nothing more; what was not written yet, to be recorded with the end of the attempt."""
         self._has_ended = True

@@ -28,7 +28,7 @@ _SURELY_SMALL = LARGEST // 12
 
 
 class Progress:
-    """What one attempt shows, as it goes on. To show is a courtesy: no step fails or waits for it."""
+    """What one attempt shows, as it goes on. To show is a courtesy: no step fails for it, or waits long."""
 
     def __init__(self, run: Run, dispatcher: Dispatcher, pulse: Pulse) -> None:
         self.run = run
@@ -37,9 +37,10 @@ class Progress:
         self._dispatcher = dispatcher
         self._shown: Counter[type[StepProgressed]] = Counter()
 
-    def report(self, details: Any) -> None:
+    async def report(self, details: Any) -> None:
         """The step says how far it is, in JSON types."""
         self._show(StepProgressed, details)
+        await self.feed.written()
 
     async def yielded(self, value: Any) -> Any:
         """The step yielded a value; it, as JSON types.

@@ -1,16 +1,23 @@
-"""Waiting in tests: for a condition, never for a time."""
+"""Waiting in tests, for a condition and never for a time, and what takes long."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
+
+import pytest
 
 T = TypeVar("T")
 
 PAUSE = 0.02
 """Seconds between two looks at the condition."""
+
+
+lengthy = partial(pytest.param, marks=pytest.mark.endurance)
+"""Parameters of a test that only ``tox -e endurance`` tries."""
 
 
 def until(condition: Callable[[], T], deadline: float = 10.0, pause: float = PAUSE) -> T:

@@ -10,7 +10,7 @@ from brokers.progress import assert_complete, chain, until_finished
 from crash.fleet import Fleet, Process
 from crash.service import CHAIN
 from crash.test_random_kills import kill_along_the_way
-from helpers import until
+from helpers import lengthy, until
 
 
 def two_workers(fleet: Fleet) -> list[Process]:
@@ -23,9 +23,9 @@ def two_workers(fleet: Fleet) -> list[Process]:
     ("broker", "store"),
     [
         ("rabbitmq", "postgres"),
-        ("redis", None),
-        pytest.param("redis", "sqlite", marks=pytest.mark.endurance),
-        pytest.param("rabbitmq", None, marks=pytest.mark.endurance),
+        lengthy("redis", None),
+        lengthy("redis", "sqlite"),
+        lengthy("rabbitmq", None),
     ],
 )
 def test_workers_killed_at_random_lose_nothing(

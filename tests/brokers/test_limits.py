@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
 from brokers.progress import until_finished
 from crash.fleet import Fleet
 from crash.service import CHAIN
-from helpers import until
+from helpers import lengthy, until
 
 from paigeant.dispatch import queue_name
 
 LEASE = 3.0
 """Seconds; workers renew it at every third, and a busy machine may not run them for a second."""
-
-lengthy = partial(pytest.param, marks=pytest.mark.endurance)
 
 Letter = dict[str, Any]
 

@@ -11,7 +11,7 @@ from brokers.proxy import Proxy
 from brokers.servers import RabbitServer, RedisServer, Server
 from crash.fleet import Fleet
 from crash.test_random_kills import until_ended
-from helpers import until
+from helpers import lengthy, until
 
 RESTARTS = 3
 WORKFLOWS = 500
@@ -37,7 +37,7 @@ def restart_three_times(fleet: Fleet, server: Server, workflows: Sequence[str]) 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("broker", "store"),
-    [("redis", "sqlite"), pytest.param("redis", None, marks=pytest.mark.endurance), ("rabbitmq", "sqlite")],
+    [("rabbitmq", "sqlite"), lengthy("redis", "sqlite"), lengthy("redis", None)],
 )
 def test_a_broker_restarted_three_times_loses_nothing(
     make_fleet: Callable[..., Fleet], server: Server, store_url: str | None, prefix: str
@@ -57,7 +57,7 @@ TROUBLES = (Proxy.cut, Proxy.stall, Proxy.half_open)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broker", ["redis", pytest.param("rabbitmq", marks=pytest.mark.endurance)])
+@pytest.mark.parametrize("broker", ["redis", lengthy("rabbitmq")])
 @pytest.mark.parametrize("store", ["sqlite"])
 def test_connections_that_break_in_every_way_lose_nothing(
     make_fleet: Callable[..., Fleet], make_proxy: Callable[[str], Proxy], broker_url: str, store_url: str, prefix: str

@@ -17,6 +17,9 @@ import pytest
 from docs.markdown import PAGES, ROOT, blocks, commands
 from docs.reader import Reader, same_output
 
+from paigeant.turns.hooks import hooks
+from paigeant.turns.tools import tools
+
 LANGUAGES = {"python", "console", "bash", "json", "toml", "ini", "sql", "text", "mermaid", "yaml"}
 
 
@@ -36,6 +39,8 @@ def test_page_does_what_it_says(
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("PAIGEANT_BROKER_URL", f"sqlite:///{tmp_path / 'paigeant.db'}")
     monkeypatch.setenv("PAIGEANT_LOG_FORMAT", "console")
+    for names in (tools, hooks):  # those of other tests are not what a reader has
+        monkeypatch.setattr(names, "_known", {})
     reader.read(page)
 
 

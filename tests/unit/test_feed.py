@@ -113,6 +113,29 @@ async def test_a_store_that_hangs_is_not_waited_for(monkeypatch):
     await turn()
 
 
+async def test_what_was_reported_is_written_before_the_step_goes_on():
+    """A step that computes leaves the loop no time for it later."""
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    for number in range(3):
+        feed.put(event(number))
+        await feed.written()
+        assert store.groups == [[float(at)] for at in range(number + 1)]
+
+
+async def test_a_report_does_not_wait_for_a_store_that_hangs(monkeypatch):
+    """But once."""
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    store = FakeStore()
+    feed = Feed(store.write, store.count)
+    store.open.clear()
+    for number in range(1000):
+        feed.put(event(number))
+        await feed.written()
+    store.open.set()
+    assert len(await feed.end()) == 999
+
+
 async def test_a_step_that_is_faster_than_the_store_waits_a_little():
     """So that nothing is lost while the store keeps up at all."""
     store = FakeStore()

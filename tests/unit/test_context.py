@@ -118,7 +118,11 @@ def test_a_workflow_dispatched_has_the_deadline_or_an_earlier_one(own, given, ex
 async def test_a_heartbeat_without_details_records_nothing():
     """It only says that the step is alive."""
     reported = []
-    ctx = context(display=SimpleNamespace(report=reported.append))
+
+    async def report(details):
+        reported.append(details)
+
+    ctx = context(display=SimpleNamespace(report=report))
     await ctx.heartbeat()
     await ctx.heartbeat({"on": date(2026, 1, 2)})
     assert reported == [{"on": "2026-01-02"}]

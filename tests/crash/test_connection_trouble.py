@@ -130,7 +130,7 @@ def test_a_database_that_only_reads_for_a_while_loses_and_repeats_nothing(
     assert {tuple(counts) for counts in fleet.facts.starts().values()} == {(1,)}
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(240)
 def test_connections_cut_again_and_again_lose_and_repeat_nothing(
     make_fleet: Callable[..., Fleet], postgres_url: str

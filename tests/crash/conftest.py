@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,15 @@ def make_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 def fleet(make_fleet: Callable[..., Fleet], database: str) -> Fleet:
     """Workers on one database."""
     return make_fleet(database)
+
+
+@pytest.fixture(params=["rabbitmq and postgresql", "redis and sqlite"])
+def make_apart(
+    request: pytest.FixtureRequest, make_fleet: Callable[..., Fleet], tmp_path: Path, prefix: str
+) -> Callable[..., Fleet]:
+    """Makes workers whose broker and store are apart, so that the store takes no part in settlements."""
+    if request.param == "redis and sqlite":
+        broker, store = request.getfixturevalue("redis_url"), f"sqlite:///{tmp_path}/store.db"
+    else:
+        broker, store = request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("postgres_url")
+    return partial(make_fleet, broker, store, app_name=prefix)

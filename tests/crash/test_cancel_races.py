@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from crash.fleet import Fleet
@@ -112,13 +111,6 @@ def test_cancelled_at_random_times(fleet: Fleet) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("servers", ["rabbitmq and postgresql", "redis and sqlite"])
-def test_cancelled_at_random_times_with_broker_and_store_apart(
-    make_fleet: Callable[..., Fleet], request: pytest.FixtureRequest, tmp_path: Path, prefix: str, servers: str
-) -> None:
+def test_cancelled_at_random_times_with_broker_and_store_apart(make_apart: Callable[..., Fleet]) -> None:
     """The same where the store does not take part in settlements."""
-    if servers == "redis and sqlite":
-        broker, store = request.getfixturevalue("redis_url"), f"sqlite:///{tmp_path}/store.db"
-    else:
-        broker, store = request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("postgres_url")
-    run_races(make_fleet(broker, store, app_name=prefix), 30)
+    run_races(make_apart(), 30)

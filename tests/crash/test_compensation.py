@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from crash.fleet import Fleet
@@ -69,15 +68,8 @@ def test_whatever_step_fails_and_whoever_dies_everything_is_taken_back(fleet: Fl
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("servers", ["rabbitmq and postgresql", "redis and sqlite"])
-def test_with_broker_and_store_apart(
-    make_fleet: Callable[..., Fleet], request: pytest.FixtureRequest, tmp_path: Path, prefix: str, servers: str
-) -> None:
+def test_with_broker_and_store_apart(make_apart: Callable[..., Fleet]) -> None:
     """The same for one workflow, where a message is delivered again by the broker."""
-    if servers == "redis and sqlite":
-        broker, store = request.getfixturevalue("redis_url"), f"sqlite:///{tmp_path}/store.db"
-    else:
-        broker, store = request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("postgres_url")
-    fleet = make_fleet(broker, store, app_name=prefix, lease=0.6)
+    fleet = make_apart(lease=0.6)
     [workflow] = fleet.dispatch(*itinerary(fleet, fails=4, stubborn=2))
     assert fail_and_kill(fleet, {workflow: (4, 2)}) == 2

@@ -44,13 +44,6 @@ def test_a_thousand_branches_on_two_workers(make_fleet: Callable[..., Fleet], tm
     scatter_over(make_fleet(f"sqlite:///{tmp_path}/paigeant.db"), 1000)
 
 
-@pytest.mark.parametrize("servers", ["rabbitmq and postgresql", "redis and sqlite"])
-def test_branches_with_broker_and_store_apart(
-    make_fleet: Callable[..., Fleet], request: pytest.FixtureRequest, tmp_path: Path, prefix: str, servers: str
-) -> None:
+def test_branches_with_broker_and_store_apart(make_apart: Callable[..., Fleet]) -> None:
     """The same where the store does not take part in settlements."""
-    if servers == "redis and sqlite":
-        broker, store = request.getfixturevalue("redis_url"), f"sqlite:///{tmp_path}/store.db"
-    else:
-        broker, store = request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("postgres_url")
-    scatter_over(make_fleet(broker, store, app_name=prefix), 60)
+    scatter_over(make_apart(), 60)

@@ -97,13 +97,6 @@ def test_ten_thousand_sleepers(make_fleet: Callable[..., Fleet], tmp_path: Path)
     sleep_and_wake(make_fleet(f"sqlite:///{tmp_path}/paigeant.db"), 10_000)
 
 
-@pytest.mark.parametrize("servers", ["rabbitmq and postgresql", "redis and sqlite"])
-def test_sleepers_with_broker_and_store_apart(
-    make_fleet: Callable[..., Fleet], request: pytest.FixtureRequest, tmp_path: Path, prefix: str, servers: str
-) -> None:
+def test_sleepers_with_broker_and_store_apart(make_apart: Callable[..., Fleet]) -> None:
     """No message of theirs is on the broker."""
-    if servers == "redis and sqlite":
-        broker, store = request.getfixturevalue("redis_url"), f"sqlite:///{tmp_path}/store.db"
-    else:
-        broker, store = request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("postgres_url")
-    sleep_and_wake(make_fleet(broker, store, app_name=prefix), 300)
+    sleep_and_wake(make_apart(), 300)

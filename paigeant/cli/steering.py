@@ -1,14 +1,28 @@
-"""What the commands that steer a workflow print."""
+"""What the commands share that steer a workflow: cancel, pause and resume."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
 import click
 
+from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_of
 from paigeant.cli.output import print_json
 
+if TYPE_CHECKING:
+    from paigeant.workflow import Workflow
 
-def print_standing(correlation_id: str, status: str, *, as_json: bool) -> None:
-    """How the workflow stands now."""
+
+def steer(beginning: str, change: Callable[[Workflow], Awaitable[object]], *, as_json: bool) -> None:
+    """Make the change to the workflow whose id begins so, and print how it stands then."""
+
+    async def send(app: Any) -> tuple[str, str]:
+        workflow = app.workflow(await full_id(store_of(app), beginning))
+        await change(workflow)
+        return workflow.correlation_id, (await workflow.status()).value
+
+    correlation_id, status = ask(for_reading(app_or_urls()), send)
     if as_json:
         print_json({"correlation_id": correlation_id, "status": status})
     else:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 
 class ServerMissing(Exception):
@@ -33,12 +34,12 @@ def redis_server(url: str | None, *, wanted: bool) -> Iterator[str]:
         yield ""
         return
     with tempfile.TemporaryDirectory(prefix="pgtbench-redis-") as directory:
-        port = _free_port()
+        port = free_port()
         durable = ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         where = ["--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
         process = subprocess.Popen([program, *where, *durable], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            _wait_for(port, process)
+            wait_for(port, process)
             yield f"redis://127.0.0.1:{port}/0"
         finally:
             process.terminate()
@@ -104,16 +105,20 @@ def _require_empty(url: str) -> None:
             )
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """
+    Raises:
+        ServerMissing: it has ended, or does not listen after ten seconds.
+    """
     give_up = time.monotonic() + 10
     while time.monotonic() < give_up and process.poll() is None:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.05)
-    raise ServerMissing("redis-server did not start")
+    raise ServerMissing(f"{Path(str(process.args[0])).name} did not start")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,10 +44,7 @@ if TYPE_CHECKING:
     from paigeant.worker import Worker as Worker
     from paigeant.workflow import Workflow as Workflow
 
-try:
-    __version__ = version("paigeant")
-except PackageNotFoundError:  # run from a source tree
-    __version__ = "0.0.0"
+    __version__: str
 
 # App's names first, then the source documents' names. Each is imported when it is first asked for, so that
 # ``paigeant --help`` and a program that only dispatches do not wait for what they never use.
@@ -95,12 +91,21 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    value = getattr(import_module(_HOMES[name]), name) if name in _HOMES else _version()
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("paigeant")
+    except PackageNotFoundError:  # run from a source tree
+        return "0.0.0"

@@ -18,38 +18,39 @@ from pydantic import ValidationError
 from typing_extensions import Unpack
 
 from paigeant.activity import Activity, ActivityOptions, AgentOptions, Kind, caller_namespace, kind_of, problem
+from paigeant.activity.depends import overridden
+from paigeant.activity.hooks import Hooks
 from paigeant.budget import Budget
 from paigeant.catalog import BUILT_IN, Catalog, Step
 from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
-from paigeant.config import load_settings
+from paigeant.config import CHECKS_TOKENS, load_settings
 from paigeant.dead_letters import DeadLetters
-from paigeant.depends import overridden
+from paigeant.dead_letters.queued import QueuedLetters
+from paigeant.dead_letters.stored import StoredLetters
 from paigeant.dispatch import Dispatcher, Observer
 from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments, StoreRequired
 from paigeant.events import Event
-from paigeant.forks import Forks
 from paigeant.grant import Grant
-from paigeant.hooks import Hooks
 from paigeant.idempotency import use_of
 from paigeant.ids import derive_keyed_id, new_correlation_id
 from paigeant.logs import hand_over
 from paigeant.message import PaigeantMessage
 from paigeant.plan import Send
-from paigeant.queued_letters import QueuedLetters
+from paigeant.retention import Retention
 from paigeant.schedules import Timetable
-from paigeant.scheduling import Schedule, Schedules, takes_time
+from paigeant.schedules.schedule import Schedule, Schedules, takes_time
 from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.steering import Steering
 from paigeant.steps import CONTROL
 from paigeant.store import Store
-from paigeant.stored_letters import StoredLetters
 from paigeant.stores import open_keeper, open_store, store_url
 from paigeant.timers import Timers
 from paigeant.times import Times, When
 from paigeant.transport import BaseTransport
 from paigeant.urls import is_database_url
 from paigeant.workflow import Workflow, run_sync
+from paigeant.workflow.forks import Forks
+from paigeant.workflow.steering import Steering
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
     from paigeant.activity import P, R
     from paigeant.agents import AgentActivity
+    from paigeant.security.claims import Tokens
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -188,7 +190,8 @@ class App:
     # --- hooks and observers ---------------------------------------------------------------------------------
 
     def before(self, hook: F) -> F:
-        """Decorates what is called before each run of an activity, as ``hook(ctx)``: see :class:`paigeant.hooks.Hooks`.
+        """Decorates what is called before each run of an activity, as ``hook(ctx)``: see
+        :class:`paigeant.activity.hooks.Hooks`.
 
         Raises:
             ConfigurationError: it cannot be called like that.
@@ -284,6 +287,11 @@ class App:
         """The schedules of this App: to list, pause, resume and run."""
         return Schedules(self.name, self.declared_schedules, self.store, self.dispatch, self.clock)
 
+    @property
+    def retention(self) -> Retention:
+        """What forgets workflows that are over."""
+        return Retention(self.dispatcher, self.clock)
+
     def override(self, provider: Callable[..., Any], replacement: Callable[..., Any]) -> AbstractContextManager[None]:
         """In tests: use another provider wherever ``Depends(provider)`` stands, until the context ends."""
         return overridden(self._overrides, provider, replacement)
@@ -335,6 +343,19 @@ class App:
 
         settings = self.settings
         return get_transport(settings.broker_url, lease_seconds=settings.lease_seconds, durability=settings.durability)
+
+    @cached_property
+    def tokens(self) -> Tokens | None:
+        """What checks the tokens of users on whose behalf workflows run, or None where the settings say nothing of it.
+
+        Raises:
+            ConfigurationError: they do not say enough.
+        """
+        if not self.settings.has_tokens:
+            return None
+        from paigeant.security.claims import Tokens
+
+        return Tokens.of(self.settings)
 
     @cached_property
     def store(self) -> Store | None:
@@ -434,13 +455,13 @@ class App:
 
         The same ``idempotency_key`` with the same name, steps, arguments and variables is the same workflow, sent once.
 
-        ``obo_token`` travels with the workflow: the token of the user on whose behalf it runs.
+        ``obo_token`` is the token of the user on whose behalf it runs: it travels along, and every worker checks it.
 
         Raises:
             IdempotencyConflict: the key stands for something else; under a running event loop, awaiting says so.
             StoreRequired: something waits for longer than the broker can keep it, and the App has no store.
             ConfigurationError: an empty itinerary, a wrong or missing argument, a value that cannot be written as JSON,
-                a priority that the broker takes no heed of.
+                a priority that the broker takes no heed of, a token and no settings by which to check one.
             TransportError, StoreError: broker or store cannot be reached.
         """
         now = self.clock.now()
@@ -458,6 +479,8 @@ class App:
             ).due(times.due_at)
         except ValidationError as error:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error
+        if obo_token is not None and self.tokens is None:
+            raise ConfigurationError("nothing here says how to check the token of a user", hint=f"set {CHECKS_TOKENS}")
         self._refuse_without_store(slip, idempotency_key)
         last = slip.itinerary[-1]
         with self._lock:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from paigeant.claim_check import Holder, Kept, Parcel, opened, written
 from paigeant.errors import MalformedMessage, MessageTooLarge
-from paigeant.kept import Holder, Kept, Parcel, opened, written
 from paigeant.message import PaigeantMessage
 from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip
 
@@ -22,7 +22,11 @@ def stripped(message: PaigeantMessage) -> PaigeantMessage:
     if not (message.received or _keeps_some(message.routing_slip)):
         return message
     message = _changed(message, lambda holder, _: _stripped(holder))
-    return _with_received(message, lambda arrived, _: {"kept": arrived["kept"]} if "kept" in arrived else arrived)
+    return _with_received(message, lambda arrived, _: _without_value(arrived) if "kept" in arrived else arrived)
+
+
+def _without_value(arrived: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in arrived.items() if name != "value"}
 
 
 def _stripped(holder: Holder) -> Holder:
@@ -56,7 +60,7 @@ def put_aside(message: PaigeantMessage, at_least: int, at_most: int) -> tuple[Pa
     def of_arrived(arrived: dict[str, Any], key: str) -> dict[str, Any]:
         if "value" not in arrived or (kept := parcel(arrived["value"], f"what came for {key!r}")) is None:
             return arrived
-        return {"kept": kept.to_dict()}
+        return _without_value(arrived) | {"kept": kept.to_dict()}
 
     message = _with_received(_changed(message, of_holder), of_arrived)
     return message, list(parcels.values())

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from paigeant.aside import named
+from paigeant.claim_check import written
 from paigeant.errors import MalformedMessage, MessageTooLarge, NotSerializable, UnsupportedVersion
-from paigeant.kept import written
 from paigeant.message import REQUIRED, SPEC_VERSION, PaigeantMessage
 from paigeant.values import printable
 

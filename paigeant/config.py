@@ -17,7 +17,14 @@ from paigeant.errors import ConfigurationError
 
 DEFAULT_URL = "sqlite:///paigeant.db"
 
+CHECKS_TOKENS = "PAIGEANT_OBO_ISSUER, PAIGEANT_OBO_AUDIENCE and either PAIGEANT_OBO_JWKS_URL or PAIGEANT_OBO_PUBLIC_KEY"
+"""What has to be set so that tokens of users can be checked."""
+
 Seconds = Annotated[float, Field(gt=0)]
+
+Algorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]  # none with a secret that workers share: each of them could issue tokens
 
 
 class Settings(BaseSettings):
@@ -56,6 +63,21 @@ class Settings(BaseSettings):
     )
     value_limit: Annotated[int, Field(ge=1024)] = Field(67_108_864, description="largest value that is kept")
     stream_retention: Seconds = Field(86_400.0, description="how long values that running steps show are kept")
+    retention: Seconds | None = Field(
+        None, description="how long workflows are kept that are over; default: until somebody prunes them"
+    )
+    obo_issuer: str | None = Field(
+        None, description="who issues the tokens of users on whose behalf workflows run: their iss"
+    )
+    obo_audience: str | None = Field(None, description="for whom those tokens are issued: their aud")
+    obo_jwks_url: str | None = Field(None, description="where their issuer publishes its keys")
+    obo_public_key: str | None = Field(None, description="instead of that: its public key in PEM, or a file with it")
+    obo_algorithms: tuple[Algorithm, ...] = Field(
+        ("RS256", "PS256", "ES256", "EdDSA"), description="how those tokens may be signed"
+    )
+    obo_leeway: Annotated[float, Field(ge=0, le=300)] = Field(
+        10.0, description="how far the clocks of issuer and worker may be apart"
+    )
     concurrency: Annotated[int, Field(ge=1)] = Field(100, description="steps a worker process runs at once")
     shutdown_timeout: Annotated[float, Field(ge=0)] = Field(
         30.0, description="how long running steps may go on after the first SIGTERM"
@@ -72,6 +94,11 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether anything is set with which tokens of users are checked."""
+        return any((self.obo_issuer, self.obo_audience, self.obo_jwks_url, self.obo_public_key))
 
     @classmethod
     def settings_customise_sources(

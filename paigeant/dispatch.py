@@ -16,14 +16,15 @@ import structlog
 from pydantic_core import from_json
 
 from paigeant import aside, codec
+from paigeant.claim_check import Keeper, Parcel
 from paigeant.errors import StoreError, StoreRefused, StoreRequired
 from paigeant.events import Event, MessageDeadLettered, MessageHeld, StepFailed, WorkflowDispatched
 from paigeant.idempotency import refuse_other
-from paigeant.kept import Keeper, Parcel
 from paigeant.message import PaigeantMessage
 from paigeant.plan import Hold, Plan, Release, Send, SetAside, Settle
+from paigeant.records import KeyState, KeyUse, Standing
 from paigeant.slip import ActivitySpec, LogEntry
-from paigeant.store import KeyState, KeyUse, Standing, Store
+from paigeant.store import Store
 from paigeant.transport import BaseTransport, Delivery, Outgoing
 
 T = TypeVar("T")
@@ -186,23 +187,6 @@ class Dispatcher:
         if parcels:
             assert self.keeper is not None, "nothing goes aside without a keeper"
             await self.keeper.keep(parcels)
-
-    async def tidy(self, before: float) -> int:
-        """Delete the values that were kept for workflows that ended before this time; how many.
-
-        Raises:
-            StoreRequired: nobody knows which those are.
-            StoreError: some may not be deleted yet.
-        """
-        if self.store is None or self.keeper is None:
-            raise StoreRequired(
-                "which workflows have ended is known to a store, and this App has none",
-                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
-            )
-        dropped, last = 0, ""
-        while ids := await self.store.ended(before, after=last):
-            dropped, last = dropped + await self.keeper.drop(ids), ids[-1]
-        return dropped
 
     async def whole(self, message: PaigeantMessage) -> PaigeantMessage:
         """The message with the values its current step needs, and the output of the step before.

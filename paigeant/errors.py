@@ -108,6 +108,10 @@ class GrantExceeded(MessageError):
     """A step changed the itinerary in a way that its workflow's grant does not allow: dispatch with another grant."""
 
 
+class TokenRefused(MessageError):
+    """The token of the user on whose behalf a workflow runs is not valid, or this worker cannot check it."""
+
+
 class ChildFailed(PaigeantError):
     """A workflow that a step dispatched and waited for did not complete."""
 
@@ -133,6 +137,10 @@ class StoreRefused(StoreError):
 
 class SchemaTooNew(StoreError):
     """The database was migrated by a newer release of paigeant."""
+
+
+class KeysUnavailable(PaigeantError):
+    """The keys with which tokens of users are checked cannot be fetched; the step is tried again."""
 
 
 class Superseded(PaigeantError):

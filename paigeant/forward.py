@@ -7,6 +7,7 @@ from operator import is_
 from typing import assert_never
 
 from paigeant import compensate
+from paigeant.children import with_old_failures
 from paigeant.clock import utc
 from paigeant.errors import BudgetExceeded, DeadlineReached, GrantExceeded, StartTimeout
 from paigeant.events import (
@@ -36,11 +37,12 @@ from paigeant.outcome import (
     Returned,
 )
 from paigeant.plan import Hold, Plan, Release, Send, SetAside, Settle
+from paigeant.records import Standing, Status
 from paigeant.slip import LogEntry
-from paigeant.store import Standing, Status
 from paigeant.usage import Usage
 
 _ONE_STEP = Usage(steps=1)
+_ENTRY = LogEntry(id="", name="")
 
 PAUSE = "pause"
 """What the messages of a paused workflow wait for."""
@@ -96,7 +98,7 @@ def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
         case Completed() if message.routing_slip.is_back:
             return compensate.took_back(message, outcome)
         case Completed():
-            return _advance(message.charged(outcome.execution.used.plus(_ONE_STEP)), outcome)
+            return _advance(message.charged(outcome.execution.used, _ONE_STEP), outcome)
         case Retrying():
             return _retry(message, outcome)
         case Parked():
@@ -128,16 +130,19 @@ def within_grant(message: PaigeantMessage, outcome: Outcome) -> Outcome:
 
 def _advance(message: PaigeantMessage, outcome: Completed) -> Settle:
     step, ran = message.step, outcome.execution
-    entry = LogEntry(
-        id=step.id,
-        name=step.name,
-        output=outcome.output,
-        attempt=message.attempt,
-        worker=ran.worker,
-        started_at=utc(ran.started_at),
-        finished_at=utc(ran.finished_at),
-        undo=outcome.undo,
-        source=message.id,
+    # A copy, as what is known to be right need not be checked: the output was, and is written as JSON types already.
+    entry = _ENTRY.model_copy(
+        update={
+            "id": step.id,
+            "name": step.name,
+            "output": outcome.output,
+            "attempt": message.attempt,
+            "worker": ran.worker,
+            "started_at": utc(ran.started_at),
+            "finished_at": utc(ran.finished_at),
+            "undo": outcome.undo,
+            "source": message.id,
+        }
     )
     edits = outcome.edits
     slip = message.gathered().completed(entry, outcome.variables, insert=edits.insert, skip=edits.skip)
@@ -169,13 +174,18 @@ def again(message: PaigeantMessage, outcome: Retrying) -> tuple[PaigeantMessage,
     """The next attempt, and the fact that this one failed."""
     ran, error, delay, counted = outcome.execution, outcome.error, outcome.delay, outcome.counted
     tried = StepRetried(**ran.of(message), error=error, delay=delay, counted=counted)
-    following = message.again(counted=counted, progress=outcome.progress, used=ran.used)
+    following = _knowing(message).again(counted=counted, progress=outcome.progress, used=ran.used)
     return following.due(ran.finished_at + delay), tried
 
 
 def _retry(message: PaigeantMessage, outcome: Retrying) -> Settle:
     following, tried = again(message, outcome)
     return Settle(send=(Send(following, outcome.delay),), record=(tried,))
+
+
+def _knowing(message: PaigeantMessage) -> PaigeantMessage:
+    """The message whose next attempt knows what had failed before it."""
+    return message.model_copy(update={"received": with_old_failures(message.received)}) if message.received else message
 
 
 def _park(message: PaigeantMessage, outcome: Parked) -> Settle:
@@ -196,7 +206,7 @@ def _leave_to_operator(message: PaigeantMessage, outcome: Exhausted) -> Settle:
     key, error = OPERATOR + message.step.id, outcome.error
     detail = {"error": {"type": error.type, "message": error.message}}
     parked = StepParked(**outcome.execution.of(message), key=key, detail=detail, error=error)
-    hold = Hold(message.afresh(progress=outcome.progress), key, _at_latest(message, None), detail)
+    hold = Hold(_knowing(message).afresh(progress=outcome.progress), key, _at_latest(message, None), detail)
     return Settle(hold=(hold,), record=(parked,))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from paigeant.errors import IdempotencyConflict
 from paigeant.message import PaigeantMessage
+from paigeant.records import KeyUse
 from paigeant.slip import RoutingSlip
-from paigeant.store import KeyUse
 
 _DOES = {"id", "name", "arguments", "prompt", "deps"}
 """What a step is to do. Its options are left out: a service that is deployed with another timeout sends the same."""

@@ -7,10 +7,11 @@ work over and get a future back; results of a whole batch wake a loop once.
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -68,6 +69,11 @@ def _complete(item: Answer) -> None:
         future.set_result(value)
 
 
+async def awaited(future: AnyFuture) -> Any:
+    """The value of a future of either kind."""
+    return await (future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future))
+
+
 class OncePerTurn:
     """Makes a call at the end of the event loop's turn, however often it is asked to in that turn.
 
@@ -93,6 +99,19 @@ class OncePerTurn:
         self._call()
 
 
+def readable(sources: Sequence[int], timeout: float | None) -> Sequence[int]:
+    """Those of the sockets on which something has come, or that broke; waits as long as the timeout allows.
+
+    A process with many connections has sockets that ``select`` cannot name: it knows 1,024 files.
+    """
+    if not hasattr(select, "poll"):  # Windows, where ``select`` knows every socket
+        return select.select(sources, [], [], timeout)[0]
+    poll = select.poll()
+    for source in sources:
+        poll.register(source, select.POLLIN)
+    return [source for source, _ in poll.poll(None if timeout is None else math.ceil(timeout * 1000))]
+
+
 class Alarm:
     """Wakes a thread that sleeps on a server's socket, by a socket of its own."""
 
@@ -112,10 +131,8 @@ class Alarm:
         """Sleep until the server speaks, somebody rings or the time is over; not at all when ``unless`` is true."""
         self._asleep = True
         try:
-            if not unless():
-                heard, _, _ = select.select([spoken, self._hears.fileno()], [], [], timeout)
-                if self._hears.fileno() in heard:
-                    self._hears.recv(4096)
+            if not unless() and self._hears.fileno() in readable([spoken, self._hears.fileno()], timeout):
+                self._hears.recv(4096)
         finally:
             self._asleep = False
 
@@ -143,29 +160,20 @@ class IOThread:
         self._alarm: Alarm | None = None
         self._calls: SimpleQueue[tuple[Callable[[], Any], AnyFuture] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._is_ending = False
         self._lock = threading.Lock()
 
     def submit(self, call: Callable[[], Any]) -> AnyFuture:
         """Run the call in the thread; the future fits the caller."""
-        future = new_future()
-        self._start()
-        self._put((call, future))
-        return future
+        return self._put(call, new_future())
 
     def post(self, call: Callable[[], object]) -> None:
         """Run the call, which must not fail, in the thread; nobody waits for it."""
-        self._start()
-        self._put((call, Future()))
-
-    def _put(self, item: tuple[Callable[[], Any], AnyFuture] | None) -> None:
-        self._calls.put(item)
-        if self._alarm is not None:
-            self._alarm.ring()
+        self._put(call, Future())
 
     async def run(self, call: Callable[[], T]) -> T:
         """Run the call in the thread and wait for its value."""
-        future = self.submit(call)
-        result: T = await (future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future))
+        result: T = await awaited(self.submit(call))
         return result
 
     def wait_for(self, call: Callable[[], T], timeout: float) -> T:
@@ -175,26 +183,34 @@ class IOThread:
             TimeoutError: after ``timeout`` seconds.
         """
         future: Future[T] = Future()
-        self._start()
-        self._put((call, future))
+        self._put(call, future)
         return future.result(timeout)
 
     def stop(self) -> None:
-        """Finish the calls already made, then end the thread."""
+        """Finish the calls already made, and those made meanwhile, then end the thread."""
         with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            self._put(None)
-            thread.join()
-            if self._alarm is not None:
-                self._alarm.close()
+            thread, alarm = self._thread, self._alarm
+            if thread is None:
+                return
+            self._is_ending = True
+            self._wake_for(None)
+        thread.join()
+        if alarm is not None:
+            alarm.close()
 
-    def _start(self) -> None:
+    def _put(self, call: Callable[[], Any], future: AnyFuture) -> AnyFuture:
         with self._lock:
             if self._thread is None:
                 self._alarm = Alarm() if self._fileno else None
                 self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
+            self._wake_for((call, future))
+        return future
+
+    def _wake_for(self, item: tuple[Callable[[], Any], AnyFuture] | None) -> None:
+        self._calls.put(item)
+        if self._alarm is not None:
+            self._alarm.ring()
 
     def _next(self) -> tuple[Callable[[], Any], AnyFuture] | None:
         pause = self._idle() if self._idle else None
@@ -205,15 +221,23 @@ class IOThread:
         return self._calls.get_nowait()
 
     def _loop(self) -> None:
-        while True:
+        while not self._is_over():
             try:
                 item = self._next()
             except Empty:
                 continue
             if item is None:
-                return
+                continue
             call, future = item
             try:
                 answer([(future, call(), None)])
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits
                 answer([(future, None, error)])
+
+    def _is_over(self) -> bool:
+        """Whether the thread ends: decided while nobody can hand it a call, which would be lost."""
+        with self._lock:
+            if not (self._is_ending and self._calls.empty()):
+                return False
+            self._thread, self._is_ending = None, False
+            return True

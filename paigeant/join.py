@@ -23,10 +23,14 @@ Policy = Literal["all", "any", "settled"] | int
 
 
 class Branch(WireModel):
-    """Where a workflow belongs that is a branch: the join of its parent, by key, and its place in it, from 0."""
+    """Where a workflow belongs that is a branch: the join of its parent, by key, and its place in it, from 0.
+
+    ``after`` is the workflow that did not complete which it takes the place of: its agents go on where that one's were.
+    """
 
     join: Annotated[Label, Field(min_length=1)]
     index: Annotated[int, Field(ge=0)]
+    after: Label | None = None
 
 
 class BranchError(BaseModel):

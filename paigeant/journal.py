@@ -12,8 +12,9 @@ from paigeant.usage import NOTHING, Usage
 class Turn:
     """One run of an agent step, that writes its journal until a later one begins.
 
-    Runs are ordered by attempt, resumes and deliveries; of two that are equal in these, the one that began last counts.
-    ``holder`` tells them apart.
+    Runs are ordered by epoch, attempt, resumes and deliveries; of two that are equal in these, the one that began last
+    counts. ``holder`` tells them apart. The journal begins with what the same step did in the workflow ``after`` which
+    this one comes, as a branch that is begun again.
     """
 
     correlation_id: str
@@ -23,6 +24,7 @@ class Turn:
     resumes: int
     deliveries: int
     holder: str
+    after: str | None = None
 
     @property
     def place(self) -> str:

@@ -11,7 +11,7 @@ from paigeant.ids import derive_message_id, new_correlation_id
 from paigeant.join import KEY as JOIN
 from paigeant.join import Branch
 from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip
-from paigeant.usage import NOTHING, Usage, total
+from paigeant.usage import NOTHING, Usage
 from paigeant.values import Json, JsonObject
 from paigeant.wire import Label, WireModel
 
@@ -36,8 +36,8 @@ class PaigeantMessage(WireModel):
     """One attempt of one step on its way to a worker.
 
     ``id`` is derived from (correlation id, step id, heading, attempt, epoch), so the same step sent twice is one
-    message. ``epoch`` counts redrives by an operator. ``trace_context`` is W3C trace context. The last group of fields
-    is reserved for signatures and delegated identity.
+    message. ``epoch`` counts redrives by an operator. ``trace_context`` is W3C trace context. ``obo_token`` is that of
+    the user on whose behalf the workflow runs; the two fields after it are reserved.
 
     ``attempt`` counts every start of the step, ``uncounted`` those among them that its retry policy does not count.
     ``progress`` is what an earlier attempt last reported of itself. ``resumes`` counts how often the step was parked
@@ -67,7 +67,7 @@ class PaigeantMessage(WireModel):
     routing_slip: RoutingSlip
     trace_context: dict[str, str] = Field(default_factory=dict)
 
-    obo_token: str | None = None
+    obo_token: str | None = Field(None, repr=False)
     principal: dict[str, Any] | None = None
     signature: str | None = None
 
@@ -159,9 +159,9 @@ class PaigeantMessage(WireModel):
                     entries += [_of_branch(f"{key}:{index}", data) for data in branch.get("standing", ())]
         return slip.model_copy(update={"log": (*slip.log, *entries)}) if entries else slip
 
-    def charged(self, used: Usage) -> PaigeantMessage:
+    def charged(self, *used: Usage) -> PaigeantMessage:
         """The message whose step is over, having used this and what its branches used."""
-        slip = self.routing_slip.using(total((used, *self._used_by_branches())))
+        slip = self.routing_slip.using(*used, *self._used_by_branches())
         return self if slip is self.routing_slip else self.model_copy(update={"routing_slip": slip})
 
     def _used_by_branches(self) -> Iterator[Usage]:

@@ -13,13 +13,13 @@ from itertools import takewhile
 from typing import Any
 
 from paigeant.approval import KEY as APPROVAL
+from paigeant.children import with_old_failures
 from paigeant.events import LetterKind
 from paigeant.forward import OPERATOR, PAUSE
-from paigeant.join import KEY as JOIN
-from paigeant.lock import KEYS as LOCKS
+from paigeant.limits.names import KEYS as LOCKS
 from paigeant.message import DEADLINE, SLEEP, PaigeantMessage
+from paigeant.records import Move, Status, WorkflowRecord
 from paigeant.slip import RoutingSlip
-from paigeant.store import Move, Status, WorkflowRecord, child_key
 
 REDRIVEN = "redrive"
 """What a message waits for that was a dead letter: nothing but its turn."""
@@ -151,10 +151,10 @@ def _again(message: PaigeantMessage, slip: RoutingSlip, before: Status | None, a
 def standing(received: Mapping[str, Any]) -> dict[str, Any]:
     """What a step keeps, in a new epoch, of what came for it: what it was given, not what came too late or was denied.
 
-    It keeps how the workflows ended that it dispatched, so that those which failed are dispatched anew.
+    It keeps how the workflows and branches ended that it dispatched, so that those which failed are dispatched anew.
     """
     kept = {key: list(takewhile(partial(_stands, key), came)) for key, came in received.items()}
-    return {key: answers for key, answers in kept.items() if answers}
+    return with_old_failures({key: answers for key, answers in kept.items() if answers})
 
 
 def _stands(key: str, answer: Mapping[str, Any]) -> bool:
@@ -164,15 +164,4 @@ def _stands(key: str, answer: Mapping[str, Any]) -> bool:
         return False
     if "value" not in answer:  # it is large, and kept aside
         return True
-    value: Any = answer["value"]
-    if key.startswith(JOIN):
-        return any("standing" in branch for branch in value or ())
-    return bool(value["approved"]) if key.startswith(APPROVAL) else True
-
-
-def has_failed(received: Mapping[str, Any], child: str) -> bool:
-    """Whether the workflow with this id, which the step dispatched, is known not to have completed."""
-    for answer in received.get(child_key(child), ()):
-        if "value" in answer:
-            return bool(answer["value"]["status"] != Status.COMPLETED.value)
-    return False
+    return bool(answer["value"]["approved"]) if key.startswith(APPROVAL) else True

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from paigeant.store import EventRecord, StepRecord
+from paigeant.records import EventRecord, StepRecord
 
 
 @dataclass(frozen=True, slots=True)

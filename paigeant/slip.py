@@ -14,10 +14,10 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AliasChoices, Field, ValidationError, model_validator
 
 from paigeant.budget import Budget
+from paigeant.claim_check import Holder
 from paigeant.condition import Condition
 from paigeant.errors import InvalidArguments
 from paigeant.grant import Grant
-from paigeant.kept import Holder
 from paigeant.retry import RetryPolicy
 from paigeant.usage import NOTHING, Usage
 from paigeant.values import Json, JsonObject, revive
@@ -181,6 +181,10 @@ def _numbered(steps: tuple[ActivitySpec, ...], taken: set[str]) -> tuple[Activit
     return tuple(numbered)
 
 
+def _repeats(ids: list[str]) -> bool:
+    return len(set(ids)) != len(ids)
+
+
 def count(steps: Iterable[ActivitySpec]) -> int:
     """How many steps these are, with those inside them."""
     return sum(len(step.activities) for step in steps)
@@ -211,8 +215,7 @@ class RoutingSlip(Holder):
         if self.is_back and self.fault is None:
             raise ValueError("the slip heads back, and no fault says why")
         done, ahead = [entry.id for entry in self.log], [step.id for step in self.itinerary if step.id]
-        groups = (done, ahead) if self.is_back else ([*done, *ahead],)
-        if any(len(set(ids)) != len(ids) for ids in groups):
+        if (_repeats(done) or _repeats(ahead)) if self.is_back else _repeats(done + ahead):
             raise ValueError("two steps of the slip have the same id")
         if len(ahead) < len(self.itinerary):
             # Frozen for everyone else: this runs before the slip is handed out.
@@ -264,9 +267,10 @@ class RoutingSlip(Holder):
         """The slip with this budget; None: with the one it has."""
         return self if budget is None else self.model_copy(update={"budget": budget})
 
-    def using(self, used: Usage) -> RoutingSlip:
+    def using(self, *used: Usage) -> RoutingSlip:
         """The slip after so much more was used."""
-        return self.model_copy(update={"used": self.used.plus(used)}) if used else self
+        total = self.used.plus(*used)
+        return self if total is self.used else self.model_copy(update={"used": total})
 
     def _carrying(self, variables: dict[str, Any] | None) -> dict[str, Any]:
         """The changes that make these the variables; None: they stay."""

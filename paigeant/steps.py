@@ -9,6 +9,7 @@ from typing import Any
 from paigeant.activity import Activity
 from paigeant.context import ActivityContext
 from paigeant.errors import ApprovalDenied, InvalidArguments
+from paigeant.json_schema import described
 from paigeant.slip import ActivitySpec, RoutingSlip
 
 CONTROL = "paigeant"
@@ -30,12 +31,18 @@ def sleep(seconds: float | None = None, *, until: datetime | None = None) -> Act
     return sleep_step.step(seconds=seconds, until=until.timestamp() if until else None)
 
 
-def await_signal(name: str, *, timeout: float | None = None) -> ActivitySpec:
+def await_signal(name: str, *, timeout: float | None = None, schema: Any = None) -> ActivitySpec:
     """A step that waits for ``workflow.signal(name, value)`` and whose output is the value. Needs a store.
 
     A signal that came before is kept for it. After ``timeout`` seconds the step fails with ``SignalTimeout``.
+    ``schema`` says what the value must be: a type, or a JSON Schema. While the step waits, another value is refused
+    where it is sent; one that came before fails the step with ``InvalidInput``.
+
+    Raises:
+        InvalidArguments: a dict that is no JSON Schema.
     """
-    return signal_step.step(name=name, timeout=timeout)
+    wanted = {} if (expected := described(schema)) is None else {"schema": expected}
+    return signal_step.step(name=name, timeout=timeout, **wanted)
 
 
 def await_approval(asks: str, *, timeout: float | None = None) -> ActivitySpec:
@@ -60,9 +67,9 @@ def sleep_step(ctx: ActivityContext, seconds: float | None = None, until: float 
 
 
 @built_in("await_signal")
-def signal_step(ctx: ActivityContext, name: str, timeout: float | None = None) -> Any:
-    """Waits for a signal."""
-    return ctx.await_signal(name, timeout=timeout)
+def signal_step(ctx: ActivityContext, name: str, timeout: float | None = None, **more: Any) -> Any:
+    """Waits for a signal; with a ``schema`` if the step has one, which no variable and no output is taken for."""
+    return ctx.await_signal(name, timeout=timeout, schema=more.get("schema", Any))
 
 
 @built_in("await_approval")

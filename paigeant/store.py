@@ -4,317 +4,37 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from paigeant.events import Cancellation, ErrorInfo, Event, LetterKind
-from paigeant.limit import Lock
-from paigeant.offer import Offer
+from paigeant.events import Cancellation, Event, SignalReceived
+from paigeant.limits.limit import Lock
+from paigeant.records import (
+    ALL_LETTERS,
+    Course,
+    DeadLetter,
+    EventRecord,
+    Family,
+    Held,
+    KeyUse,
+    Letters,
+    Move,
+    ScheduleRecord,
+    Standing,
+    Steered,
+    WorkerRecord,
+    WorkflowRecord,
+)
 from paigeant.transport import Ledger, Outgoing
 
 if TYPE_CHECKING:  # what reads lists is quick because it imports little
+    from paigeant.claim_check import Kept, Parcel
     from paigeant.journal import Turn, Unit
-    from paigeant.kept import Kept, Parcel
-    from paigeant.usage import Usage
-
-WORKER_ANNOUNCES_EVERY = 15.0
-"""Seconds between two announcements of a worker; one silent for four times as long counts as gone."""
-
-
-class Status(StrEnum):
-    """Where a workflow stands."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    PARKED = "parked"
-    COMPENSATING = "compensating"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    COMPENSATED = "compensated"
-    COMPENSATION_INCOMPLETE = "compensation_incomplete"
-
-    @property
-    def is_terminal(self) -> bool:
-        return self in TERMINAL
-
-
-TERMINAL = frozenset(
-    {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.COMPENSATED, Status.COMPENSATION_INCOMPLETE}
-)
-"""Where a workflow stays for good."""
-
-
-def _nothing_used() -> Usage:
-    from paigeant.usage import NOTHING
-
-    return NOTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """What the store knows that decides whether a delivered message may run.
-
-    ``done``: the message was done with before, and this is what followed it, as far as not itself done.
-    ``cancellation``: somebody cancelled the workflow.
-    """
-
-    status: Status = Status.RUNNING
-    cancellation: Cancellation | None = None
-    done: Sequence[Outgoing] | None = None
-
-
-STANDS_FOR = 0.5
-"""Seconds for which a worker may act on a :class:`Standing`. Whoever steers a workflow waits as long for the effect."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steered:
-    """What became of a wish to cancel, pause or resume a workflow: how it stood before, and what was recorded.
-
-    Nothing was, if a workflow that stands so cannot be steered like that.
-    """
-
-    status: Status
-    recorded: Sequence[Event] = ()
-
-
-def child_key(correlation_id: str) -> str:
-    """What a workflow waits for that waits for this child of it."""
-    return f"child:{correlation_id}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
-    """A message that waits in the store, or did: ``value`` is what came for it, None when its time came first.
-
-    ``key`` is what it waits for; ``detail`` says it for people. Times are epoch seconds.
-    """
-
-    wait_id: str
-    correlation_id: str
-    step_id: str
-    activity: str
-    key: str
-    due_at: float | None
-    detail: Any
-    queue: str
-    body: bytes
-    priority: int
-    since: float
-    value: Any = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepRecord:
-    """One attempt of one step, or (``heading`` back) of taking it back. Times are epoch seconds.
-
-    ``status`` is pending, started, completed, compensated, retried, parked, dropped, cancelled or failed. The latest
-    attempt of a step has what all of them ``used``.
-    """
-
-    id: str
-    activity: str
-    status: str
-    attempt: int = 1
-    deliveries: int = 0
-    output: Any = None
-    error: ErrorInfo | None = None
-    started_at: float | None = None
-    finished_at: float | None = None
-    worker: str | None = None
-    message_id: str | None = None
-    heading: str = "forward"
-    used: Usage = field(default_factory=_nothing_used)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowRecord:
-    """What is known about a workflow. ``steps`` is filled when one workflow is read, not in lists.
-
-    ``parent`` is the workflow that dispatched it, if one did, ``forked_from`` the one of which it is a fork.
-    """
-
-    correlation_id: str
-    name: str
-    app: str
-    status: Status
-    created_at: float
-    updated_at: float
-    finished_at: float | None = None
-    variables: dict[str, Any] = field(default_factory=dict)
-    output: Any = None
-    error: ErrorInfo | None = None
-    cancellation: Cancellation | None = None
-    parent: str | None = None
-    used: Usage = field(default_factory=_nothing_used)
-    forked_from: str | None = None
-    steps: tuple[StepRecord, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecord:
-    """An event as recorded; ``offset`` grows and is where a reader goes on.
-
-    ``abandoned``: it is about a run of its step that another run, known to the reader, has taken the place of.
-    """
-
-    offset: int
-    type: str
-    correlation_id: str
-    at: float
-    data: dict[str, Any]
-    abandoned: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRecord:
-    """A worker process as it announced itself; ``alive`` says whether it did so lately.
-
-    ``code`` names the code it runs, see :func:`paigeant.code_version.code_version`; empty when that is not known.
-    ``offers`` describe the activities it serves.
-    """
-
-    id: str
-    app: str
-    host: str
-    pid: int
-    activities: tuple[str, ...]
-    queues: tuple[str, ...]
-    concurrency: int
-    started_at: float
-    seen_at: float
-    code: str = ""
-    offers: tuple[Offer, ...] = ()
-    alive: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduleRecord:
-    """A schedule of an App: its definition, the time it is due next, and what it last did. Times are epoch seconds.
-
-    ``definition`` is that of a :class:`paigeant.schedules.Timetable`. ``orphaned``: the App's code, as the worker that
-    started last has it, does not know the schedule. ``last_id`` is the workflow dispatched for ``last_at``, None if
-    there was nothing to dispatch or, with ``error``, if that failed.
-    """
-
-    app: str
-    name: str
-    definition: Mapping[str, Any]
-    next_at: float | None
-    paused: bool = False
-    orphaned: bool = False
-    last_at: float | None = None
-    last_id: str | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """A message that was set aside, with the reason and its bytes. ``at`` is epoch seconds.
-
-    Its ``id`` is a number in a store, and a text in a queue.
-
-    ``error`` is that of the step, if it failed; ``correlation_id``, ``activity`` and ``step_id`` are empty of one that
-    could not be read. ``heading`` is back for one that was to take its step back. ``message_id`` is what the broker
-    was told: of an unreadable one nobody knows whether it is true.
-    """
-
-    id: int | str
-    kind: LetterKind
-    correlation_id: str
-    message_id: str | None
-    queue: str
-    reason: str
-    body: bytes
-    worker: str
-    deliveries: int
-    at: float
-    activity: str = ""
-    step_id: str = ""
-    heading: str = "forward"
-    error: ErrorInfo | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Letters:
-    """Which dead letters are meant: those that are all of what is said here.
-
-    ``reason`` is part of the text, ``error`` the type of the step's error, ``workflow`` an id. Times are epoch seconds.
-    """
-
-    kind: LetterKind | None = None
-    queue: str | None = None
-    activity: str | None = None
-    reason: str | None = None
-    error: str | None = None
-    workflow: str | None = None
-    since: float | None = None
-    before: float | None = None
-
-
-ALL_LETTERS = Letters()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """From which standing a workflow goes to which, with something that is recorded; ``before`` None: it is unknown."""
-
-    correlation_id: str
-    before: Status | None
-    after: Status | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoneStep:
-    """A completed step, with what it changed: ``variables`` after it, and the steps ``ahead`` of it; None: neither."""
-
-    id: str
-    activity: str
-    output: Any
-    message_id: str
-    attempt: int
-    worker: str
-    started_at: float
-    finished_at: float
-    variables: dict[str, Any] | None = None
-    ahead: list[Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
-    """The way a workflow went: its slip as it was dispatched, None if that was not kept, and the completed steps."""
-
-    slip: dict[str, Any] | None
-    done: Sequence[DoneStep]
-
-
-class KeyState(StrEnum):
-    """What becomes of the first message of a key's workflow."""
-
-    TAKEN = "taken"
-    """Whoever asked is to send it."""
-    SENDING = "sending"
-    """Somebody else is sending it, or has died."""
-    SENT = "sent"
-    """It has reached the broker."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyUse:
-    """What an idempotency key stands for: a workflow, and a digest of what it is to do."""
-
-    correlation_id: str
-    key: str
-    digest: str
-    state: KeyState = KeyState.TAKEN
 
 
 class Store(ABC):
     """What is known about workflows. Every method may be called from any event loop.
 
-    It keeps large values, too: it is a :class:`paigeant.kept.Keeper`.
+    It keeps large values, too: it is a :class:`paigeant.claim_check.Keeper`.
 
     Raises everywhere:
         StoreError: the database is unreachable or refused.
@@ -358,21 +78,31 @@ class Store(ABC):
 
     @abstractmethod
     async def keep(self, parcels: Sequence[Parcel]) -> None:
-        """See :meth:`paigeant.kept.Keeper.keep`."""
+        """See :meth:`paigeant.claim_check.Keeper.keep`."""
 
     @abstractmethod
     async def fetch(self, kept: Collection[Kept]) -> Mapping[Kept, bytes]:
-        """See :meth:`paigeant.kept.Keeper.fetch`."""
+        """See :meth:`paigeant.claim_check.Keeper.fetch`."""
 
     @abstractmethod
     async def drop(self, workflows: Collection[str]) -> int:
-        """See :meth:`paigeant.kept.Keeper.drop`."""
+        """See :meth:`paigeant.claim_check.Keeper.drop`."""
 
     @abstractmethod
-    async def ended(self, before: float, after: str = "", limit: int = 1000) -> Sequence[str]:
-        """The ids of workflows that ended before this time (epoch seconds), as did all that they dispatched.
+    async def ended(
+        self, before: float, statuses: Collection[str] = (), after: Family | None = None, limit: int = 100
+    ) -> Sequence[Family]:
+        """Families whose root ended before this time (epoch seconds), with one of these statuses if there are some.
 
-        In order, those behind ``after``.
+        In the order in which the roots ended, those behind ``after``. One without members must stay: something of it
+        has not ended before that, or has a dead letter.
+        """
+
+    @abstractmethod
+    async def forget(self, families: Sequence[Family], before: float) -> int:
+        """Delete all that is known of those families of which still nothing must stay; how many workflows those were.
+
+        Keepers of large values other than this store are told with :meth:`drop`, first.
         """
 
     # --- idempotency keys --------------------------------------------------------------------------------------
@@ -394,8 +124,8 @@ class Store(ABC):
     async def take_locks(self, wanted: Sequence[Lock], lease: float) -> str | None:
         """Take all of these for ``lease`` seconds; or none, and give the key of the first that cannot be taken.
 
-        A lock can be taken as :func:`paigeant.limit.take` says. Those that were granted to a message are taken by
-        whichever worker runs it.
+        A lock can be taken as :func:`paigeant.limits.limit.take` says. Those that were granted to a message are taken
+        by whichever worker runs it.
         """
 
     @abstractmethod
@@ -420,7 +150,7 @@ class Store(ABC):
     async def take_journal(self, turn: Turn) -> Sequence[Unit] | None:
         """The finished units of a step, whose journal from now on this turn may continue and no earlier one.
 
-        None: a later turn has begun.
+        Those of earlier epochs are among them. None: a later turn has begun.
         """
 
     @abstractmethod
@@ -430,6 +160,10 @@ class Store(ABC):
     @abstractmethod
     async def restart_journal(self, turn: Turn) -> bool:
         """Begin the journal anew; False: a later turn has begun. What was used for the units so far stays known."""
+
+    @abstractmethod
+    async def forget_journal(self, correlation_id: str, step_id: str) -> None:
+        """Have whoever runs the step next begin its journal anew."""
 
     @abstractmethod
     async def units(self, correlation_id: str, step_id: str | None = None) -> Sequence[Unit]:
@@ -447,11 +181,11 @@ class Store(ABC):
 
     @abstractmethod
     async def pause(self, correlation_id: str, by: str | None = None) -> Steered | None:
-        """Let no step of a running workflow start; None: there is no such workflow."""
+        """Let no step of a running workflow start, nor of what it dispatched or will; None: there is no such one."""
 
     @abstractmethod
     async def resume(self, correlation_id: str, by: str | None = None) -> Steered | None:
-        """Let a paused workflow go on: the messages that were held are due now. None: there is no such workflow."""
+        """Let a paused workflow go on, and what it dispatched: what was held is due now. None: there is none."""
 
     @abstractmethod
     async def cancellations(self, correlation_ids: Collection[str]) -> Mapping[str, Cancellation]:
@@ -466,6 +200,10 @@ class Store(ABC):
         Default: of all workflows, at most some hundreds at a time. A message that was given its value here stays held
         until :class:`~paigeant.events.MessageResumed` is recorded.
         """
+
+    @abstractmethod
+    async def answer(self, given: SignalReceived) -> bool:
+        """Record what somebody gives to a message that waits for it now; False: none does, or somebody was quicker."""
 
     @abstractmethod
     async def take_due(self) -> tuple[Sequence[Held], float | None]:

@@ -21,7 +21,8 @@ from paigeant.dispatch import Dispatcher
 from paigeant.errors import MessageTooLarge, PaigeantError
 from paigeant.events import MessageResumed, SignalReceived
 from paigeant.message import DEADLINE, PaigeantMessage
-from paigeant.store import Held, Store
+from paigeant.records import Held
+from paigeant.store import Store
 from paigeant.transport import Outgoing
 
 log = structlog.stdlib.get_logger("paigeant.timers")
@@ -75,6 +76,15 @@ class Timers:
         received = SignalReceived(correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by)
         await self.dispatcher.note([received])
         await self.match(correlation_id)
+
+    async def answer(self, correlation_id: str, key: str, value: Any = None, by: str | None = None) -> bool:
+        """As :meth:`deliver`, to a step that waits for it now; False: none does, or somebody else has given it."""
+        given = SignalReceived(correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by)
+        if not await self.store.answer(given):
+            return False
+        self.dispatcher.announce([given])
+        await self.match(correlation_id)
+        return True
 
     async def match(self, correlation_id: str | None = None) -> int:
         """Send on the messages of this workflow (default: of all) for which something has come; how many."""

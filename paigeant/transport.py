@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from paigeant.events import Event
 
 if TYPE_CHECKING:
+    from paigeant.claim_check import Parcel
     from paigeant.handed import HandedMessage
-    from paigeant.kept import Parcel
     from paigeant.message import PaigeantMessage
 
 
@@ -69,11 +69,26 @@ class Outgoing:
     parcels: Sequence[Parcel] = field(default=(), compare=False)
 
 
-@dataclass(slots=True)
 class Lease:
     """The right to run a step for a time. ``lost`` turns true when the transport learns that it ran out."""
 
-    lost: bool = False
+    __slots__ = ("_later", "_lost")
+
+    def __init__(self) -> None:
+        self._lost = False
+        self._later: Lease | None = None
+
+    @property
+    def lost(self) -> bool:
+        return self._lost if self._later is None else self._later.lost
+
+    @lost.setter
+    def lost(self, lost: bool) -> None:
+        self._lost = lost
+
+    def goes_on_as(self, later: Lease) -> None:
+        """The broker has handed the message out to the same process again, while its step runs."""
+        self._later = later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

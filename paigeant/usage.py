@@ -34,13 +34,14 @@ class Usage(WireModel):
     def __bool__(self) -> bool:
         return any(self.__dict__.values())
 
-    def plus(self, *others: Usage) -> Usage:
+    def plus(self, *others: Usage) -> Self:
         """The sum."""
-        parts = [one for one in (self, *others) if one]
-        if len(parts) < 2:  # so it is for most steps, as only agents use anything
-            return parts[0] if parts else self
-        sums = {name: sum(getattr(one, name) for one in parts) for name in type(self).model_fields}
-        return self.model_copy(update=sums)
+        sums: dict[str, float] = {}
+        for one in others:
+            for name, value in one.__dict__.items():
+                if value:  # most are nothing, as only agents use anything
+                    sums[name] = sums.get(name, self.__dict__[name]) + value
+        return self.model_copy(update=sums) if sums else self
 
     def minus(self, other: Usage) -> Self:
         """The difference."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -24,8 +25,17 @@ class WireModel(BaseModel):
             raise ValueError(f"there is no field {next(iter(self.__pydantic_extra__))!r}")
         return self
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, in a fraction of the time, as each hop makes several; ``update`` names fields only."""
+        if deep:
+            return super().model_copy(update=update, deep=True)
+        copied = self.__copy__()
+        if update:
+            copied.__dict__.update(update)
+            copied.__pydantic_fields_set__.update(update)
+        return copied
+
     def __copy__(self) -> Self:
-        """What :meth:`model_copy` begins with: as pydantic's, in a fraction of the time, as each hop makes several."""
         copied = self.__class__.__new__(self.__class__)
         extra, private = self.__pydantic_extra__, self.__pydantic_private__
         object.__setattr__(copied, "__dict__", self.__dict__.copy())

@@ -9,15 +9,17 @@ import os
 import shutil
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
-from itertools import count
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import processes
 import pytest
 
 if TYPE_CHECKING:
     import psycopg
     import redis
+
+pytest.register_assert_rewrite("paigeant.testing.conformance")  # before the first test that imports it
 
 CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
@@ -71,24 +73,30 @@ def _database(name: str) -> str:
     return f"{server}/{name}"
 
 
+@pytest.fixture(scope="session")
+def _own_database(_postgres: Callable[..., psycopg.Connection]) -> Iterator[str]:
+    """A database for this test process: making one for each test takes longer than most of them."""
+    with _postgres() as server:
+        server.execute(f'CREATE DATABASE "{SESSION}"')
+    yield SESSION
+    with _postgres() as server:
+        server.execute(f'DROP DATABASE IF EXISTS "{SESSION}" WITH (FORCE)')
+
+
 @pytest.fixture
-def postgres_url(_postgres: Callable[..., psycopg.Connection], prefix: str) -> Iterator[str]:
-    """A database of its own: locks and notifications are per database, so that a schema would not be enough."""
-    with _postgres() as server:
-        server.execute(f'CREATE DATABASE "{prefix}"')
-    yield _database(prefix)
-    with _postgres() as server:
-        server.execute(f'DROP DATABASE IF EXISTS "{prefix}" WITH (FORCE)')
+def postgres_url(_postgres: Callable[..., psycopg.Connection], _own_database: str) -> str:
+    """An empty database that nobody else uses meanwhile: locks and notifications are per database."""
+    with _postgres(_own_database) as server:
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        server.execute("DROP SCHEMA public CASCADE")
+        server.execute("CREATE SCHEMA public")
+    return _database(_own_database)
 
 
 # --- RabbitMQ --------------------------------------------------------------------------------------------------------
-
-
-_TESTS_WITH_QUEUES = 8
-"""How many tests may leave queues behind. A quorum queue reserves three file handles, and a server that has none to
-spare takes no connection any more: with the usual limit of 1,024 after some 300 queues."""
-
-_turns = count(1)
 
 
 @pytest.fixture(scope="session")
@@ -101,29 +109,56 @@ def _rabbitmq() -> Iterator[str]:
     except OSError as error:
         _unavailable("RabbitMQ", RABBITMQ, error)
     yield RABBITMQ
-    _delete_queues(SESSION)
+    _delete_queues(_listed(SESSION))
 
 
-def _delete_queues(prefix: str) -> None:
-    """Delete what this session declared. AMQP cannot list queues, so without ``rabbitmqctl`` they are left."""
+@pytest.fixture(scope="session")
+def _declared() -> Iterator[set[str]]:
+    """The queues that this process has declared."""
+    from amqp import Channel
+
+    names = set()
+    declare = Channel.queue_declare
+
+    def noted(self: Channel, queue: str = "", *args: Any, **options: Any) -> Any:
+        names.add(queue)
+        return declare(self, queue, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Channel, "queue_declare", noted)
+        yield names
+
+
+def _listed(prefix: str) -> list[str]:
+    """The queues that are there. AMQP cannot list them, so without ``rabbitmqctl`` those of other processes stay."""
     if not shutil.which("rabbitmqctl"):
-        return
-    from kombu import Connection
-
+        return []
     command = ["rabbitmqctl", "--silent", "list_queues", "--no-table-headers", "name"]
     listed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    with Connection(RABBITMQ, connect_timeout=30) as connection, connection.channel() as channel:
-        for name in listed.stdout.split():
-            if prefix in name:
+    return [name for name in listed.stdout.split() if prefix in name]
+
+
+def _delete_queues(names: Collection[str]) -> None:
+    from kombu import Connection
+
+    if names:
+        with Connection(RABBITMQ, connect_timeout=30) as connection, connection.channel() as channel:
+            for name in names:
                 channel.queue_delete(name)
 
 
 @pytest.fixture
-def rabbitmq_url(_rabbitmq: str, prefix: str) -> Iterator[str]:
-    """The broker. Queues that have the fixture ``prefix`` in their name are deleted, those of a few tests at once."""
+def rabbitmq_url(_rabbitmq: str, _declared: set[str], prefix: str) -> Iterator[str]:
+    """The broker. Queues that have the fixture ``prefix`` in their name are deleted after the test.
+
+    At once, for a quorum queue reserves three file handles, and a server that has none to spare takes no connection any
+    more: with the usual limit of 1,024 after some 300 queues.
+    """
+    before = processes.started()
     yield _rabbitmq
-    if next(_turns) % _TESTS_WITH_QUEUES == 0:
-        _delete_queues(SESSION)
+    known = {name for name in _declared if prefix in name}
+    _delete_queues(known if processes.started() == before else known.union(_listed(prefix)))
+    _declared -= known
 
 
 # --- Redis -----------------------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from processes import run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -15,8 +16,7 @@ def environment() -> dict[str, str]:
 
 
 def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    return run(*map(str, arguments), cwd=cwd, env=environment())
 
 
 def paigeant(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+
+from paigeant import App, Worker
 
 T = TypeVar("T")
 
@@ -36,6 +39,20 @@ async def until_async(condition: Callable[[], Awaitable[T]], deadline: float = 1
         assert time.monotonic() < give_up, _never(condition, deadline, value)
         await asyncio.sleep(PAUSE)
     return value
+
+
+@asynccontextmanager
+async def served(app: App, **options: Any) -> AsyncIterator[Worker]:
+    """A worker in this process, from when it is ready on; at the end it stops."""
+    worker = Worker(app, shutdown_timeout=1, **options)
+    ready = asyncio.Event()
+    running = asyncio.create_task(worker.run(started=ready.set))
+    try:
+        await asyncio.wait({running, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
+        yield worker
+    finally:
+        worker.stop()
+        await running
 
 
 def _never(condition: Callable[[], object], deadline: float, last: object) -> str:

@@ -20,6 +20,10 @@ _CONNECTIONS = 2000
 before it acknowledges, and the pipeline ends there."""
 
 
+def _is_quorum(place: Place) -> bool:
+    return place.system.endswith("-quorum")
+
+
 def make_broker(place: Place) -> dramatiq.Broker:
     made: dramatiq.Broker
     url = f"{place.redis}?max_connections={_CONNECTIONS}"
@@ -30,8 +34,14 @@ def make_broker(place: Place) -> dramatiq.Broker:
     else:
         from dramatiq.brokers.rabbitmq import RabbitmqBroker
 
+        class QuorumBroker(RabbitmqBroker):
+            """Replicated queues that count deliveries, as paigeant's are; dramatiq has no option for them."""
+
+            def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
+                return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
+
         address = f"{place.rabbitmq[:-1]}%2F" if place.rabbitmq.endswith("//") else place.rabbitmq
-        made = RabbitmqBroker(url=address, confirm_delivery=True)
+        made = (QuorumBroker if _is_quorum(place) else RabbitmqBroker)(url=address, confirm_delivery=True)
     made.add_middleware(Results(backend=RedisBackend(url=url)))
     return made
 
@@ -64,8 +74,9 @@ class System:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        if place.system == "dramatiq-rabbitmq":
+        if place.system.startswith("dramatiq-rabbitmq"):
             self.guarantee += " and confirmed"
+            self.setup += f", {'quorum' if _is_quorum(place) else 'classic'} queues"
 
     def prepare(self) -> None:
         """dramatiq declares its queues with the first message."""
@@ -83,5 +94,5 @@ class System:
 
     def cleanup(self) -> None:
         broker.close()
-        if self.place.system == "dramatiq-rabbitmq":
+        if self.place.system.startswith("dramatiq-rabbitmq"):
             rabbitmq.delete(self.place.rabbitmq, [self.place.prefix + suffix for suffix in ("", ".DQ", ".XQ")])

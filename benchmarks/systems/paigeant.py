@@ -17,7 +17,9 @@ from benchmarks import work
 from benchmarks.place import Place, here
 from benchmarks.systems import NotAvailable, rabbitmq
 from paigeant import App
+from paigeant.dispatch import queue_name
 from paigeant.errors import ConfigurationError
+from paigeant.steps import CONTROL
 from paigeant.transport import Durability
 from paigeant.worker import Worker
 
@@ -37,18 +39,23 @@ def broker_of(place: Place) -> str:
     return place.system.split("-")[1]
 
 
+def options_of(place: Place) -> list[str]:
+    """What its name says after the broker's: ``nostore``, ``classic``."""
+    return place.system.split("-")[2:]
+
+
 def make_app(place: Place) -> App:
     """The three steps. Each returns its data, and the next takes it as its first open parameter."""
-    _, _, store = place.system.removeprefix("paigeant-").partition("-")
+    kind = options_of(place)
     urls = {
         "sqlite": (place.sqlite, None),
         "postgresql": (place.postgres, None),
-        "rabbitmq": (place.rabbitmq, place.sqlite),
+        "rabbitmq": (place.rabbitmq + ("?queue_type=classic" if "classic" in kind else ""), place.sqlite),
         "redis": (place.redis, place.sqlite),
         "memory": ("memory://", None),
     }
     broker_url, store_url = urls[broker_of(place)]
-    app = App("bench", broker_url, "none" if store == "nostore" else store_url, queue_prefix=place.prefix)
+    app = App("bench", broker_url, "none" if "nostore" in kind else store_url, queue_prefix=place.prefix)
 
     @app.activity
     async def one(data: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +102,7 @@ class System:
             kept = "history of every step in the same database"
         self.setup = f"asyncio, concurrency {self.app.settings.concurrency}, {kept}"
         if broker_of(place) == "rabbitmq":
-            self.setup += ", quorum queues"
+            self.setup += f", {'classic' if 'classic' in options_of(place) else 'quorum'} queues"
         self._loop = asyncio.Runner()
 
     def _features(self) -> Any:
@@ -132,6 +139,7 @@ class System:
 
     def cleanup(self) -> None:
         queues = [self.app.queue_of(one) for one in self.app.activities.values()]
+        queues.append(queue_name(self.app.prefix, CONTROL))
         self._loop.run(self.app.close())
         self._loop.close()
         if self.place.system.startswith("paigeant-rabbitmq"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from paigeant.activity import Activity, problem
+from paigeant.activity.depends import Depends
 from paigeant.agents.conversation import Conversation
 from paigeant.agents.journal import Journal
 from paigeant.agents.knowledge import known_so_far
@@ -17,7 +18,6 @@ from paigeant.agents.naming import variable_of
 from paigeant.agents.outputs import output_type
 from paigeant.agents.verdicts import verdict
 from paigeant.context import ActivityContext
-from paigeant.depends import Depends
 from paigeant.errors import ConfigurationError, InvalidArguments
 from paigeant.failure import Verdict
 from paigeant.slip import ActivitySpec

@@ -155,7 +155,7 @@ class Durability(AbstractCapability[Any]):
         self, ctx: RunContext[Any], *, requests: DeferredToolRequests
     ) -> DeferredToolResults | None:
         """What nothing in the agent itself answers."""
-        return answers(self.journal.context, requests)
+        return await answers(self.journal, f"asked:{self._responses}", requests, is_kept=self.level != "step")
 
     async def _called(self, unit: Unit, ctx: RunContext[Any], call: Call) -> _Outcome:
         usage = copy(ctx.usage)

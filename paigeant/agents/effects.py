@@ -9,11 +9,11 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
-from paigeant.context import ActivityContext, _current
+from paigeant.context.activity_context import ActivityContext, _current
+from paigeant.context.variables import Variables
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Edits
 from paigeant.slip import ActivitySpec
-from paigeant.variables import Variables
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ class Journal:
             resumes=message.resumes,
             deliveries=context.deliveries,
             holder=f"{context._worker}:{uuid4().hex}",
+            after=message.branch.after if message.branch is not None else None,
         )
         journal = cls(context, turn, store)
         if store is not None:
@@ -89,7 +90,7 @@ class Journal:
             raise JournalMismatch(
                 f"the journal of step {self.turn.step_id!r} does not match: unit {key!r} was {unit.name!r}"
                 f"{', asked something else' if unit.name == name else f', and is {name!r} now'}",
-                hint="run the code that wrote it, or dispatch the workflow again",
+                hint=f"run the code that wrote it, or begin anew: paigeant retry {self.turn.correlation_id} --fresh",
             )
         self.replayed += 1
         return unit

@@ -14,7 +14,7 @@ from pydantic_ai.tools import RunContext
 from pydantic_core import PydanticSerializationError
 
 from paigeant.errors import StreamBroken
-from paigeant.store import EventRecord
+from paigeant.records import EventRecord
 
 
 class Streaming(AbstractCapability[Any]):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from paigeant.context import ActivityContext
 from paigeant.errors import ConfigurationError
+from paigeant.slip import ActivitySpec
 
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import FunctionToolset
@@ -16,7 +17,8 @@ def workflow_tools(*, may_dispatch: Sequence[str] = ()) -> FunctionToolset[Any]:
     """A toolset for agents that workers run: ``Agent(..., toolsets=[workflow_tools(may_dispatch=["ship"])])``.
 
     ``read_output`` reads the output of an earlier step. ``dispatch_workflow`` sends a workflow over some of the
-    activities that it ``may_dispatch``, by name, in any order and number; without any there is no such tool.
+    activities that it ``may_dispatch``, by name, in any order and number; ``send_to_activity`` sends arguments to one
+    of them. Without any there are no such tools.
 
     Raises:
         ConfigurationError: something in ``may_dispatch`` is no name.
@@ -29,6 +31,7 @@ def workflow_tools(*, may_dispatch: Sequence[str] = ()) -> FunctionToolset[Any]:
     toolset.add_function(read_output, takes_ctx=False)
     if may_dispatch:
         toolset.add_function(_dispatching(tuple(may_dispatch)), takes_ctx=False)
+        toolset.add_function(_sending(tuple(may_dispatch)), takes_ctx=False)
     return toolset
 
 
@@ -60,7 +63,31 @@ def _dispatching(names: tuple[str, ...]) -> Any:
 
         if not activities:
             raise ModelRetry("A workflow needs an activity.")
-        return ActivityContext.current().dispatch(*activities, variables=variables)
+        return _dispatched(*activities, variables=variables)
 
     dispatch_workflow.__annotations__["activities"] = list[Literal[names]]  # type: ignore[valid-type]
     return dispatch_workflow
+
+
+def _sending(names: tuple[str, ...]) -> Any:
+    def send_to_activity(activity: str, arguments: dict[str, Any] | None = None) -> str:
+        """Send something to another activity, without waiting for it. It starts when this step completes.
+
+        Args:
+            activity: The name of the activity.
+            arguments: What it is given, by the names of its parameters; of an agent, its prompt.
+        """
+        return _dispatched(ActivitySpec(name=activity, arguments=arguments or {}))
+
+    send_to_activity.__annotations__["activity"] = Literal[names]
+    return send_to_activity
+
+
+def _dispatched(*steps: str | ActivitySpec, variables: dict[str, Any] | None = None) -> str:
+    """The id of a workflow of these steps; what is wrong with it, the model hears."""
+    from pydantic_ai import ModelRetry
+
+    try:
+        return ActivityContext.current().dispatch(*steps, variables=variables)
+    except ConfigurationError as error:
+        raise ModelRetry(f"This cannot be sent: {error}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from paigeant.cli.group import LazyGroup
@@ -45,7 +47,7 @@ COMMANDS = {
         "dlq": "Look at dead letters, send them again, throw them away.",
         "recover": "Send again what the broker has lost.",
         "purge": "Delete the messages that wait in a queue.",
-        "tidy": "Delete large values of workflows that have ended.",
+        "prune": "Forget workflows that ended long ago.",
         "doctor": "Check the installation, the broker and the store.",
         "schema": "Print the JSON Schema of what travels.",
         "config": "Print the settings in force.",
@@ -53,6 +55,9 @@ COMMANDS = {
     },
 }
 """What ``--help`` lists. ``paigeant/cli/NAME.py`` has the command NAME; nothing of it is imported to list it."""
+
+_IMPORTING = 100_000
+"""After how many new objects the garbage collector looks for circles. Modules stay: that is an eighth of a start."""
 
 
 @click.group(
@@ -73,4 +78,5 @@ def cli(context: click.Context) -> None:
 
 def main() -> None:
     """The entry point of the program ``paigeant``."""
+    gc.set_threshold(_IMPORTING)
     cli(prog_name="paigeant")

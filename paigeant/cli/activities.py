@@ -49,7 +49,7 @@ def _announced(as_json: bool) -> None:
 
 
 def _described(activity: Activity[..., Any], queue: str) -> dict[str, Any]:
-    from paigeant.offering import offer_of
+    from paigeant.activity.offering import offer_of
 
     return asdict(offer_of(activity, queue)) | {
         "parameters": [_parameter(one) for one in activity.signature.open.values()],

@@ -6,7 +6,7 @@ from paigeant.approval import KEY
 from paigeant.cli.connect import ask_store
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import brief, iso, print_json, print_table, readable
-from paigeant.store import Held
+from paigeant.records import Held
 
 
 @click.command()

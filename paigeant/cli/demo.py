@@ -24,7 +24,7 @@ from paigeant.errors import WorkflowFailed, WorkflowTimeout
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.store import EventRecord, WorkflowRecord
+    from paigeant.records import EventRecord, WorkflowRecord
     from paigeant.workflow import Workflow
 
 LEASE = 2.0

@@ -59,7 +59,7 @@ def dispatch(
     as_json: bool,
     **limits: float | None,
 ) -> None:
-    r"""Send a workflow on its way. STEPs are names of activities, in order.
+    """Send a workflow on its way. STEPs are names of activities, in order.
 
     \b
     paigeant dispatch validate create_account --input '{"email": "ada@example.com"}'
@@ -67,7 +67,7 @@ def dispatch(
 
     Prints the workflow's id. With --follow it prints events and, on the last line, the result; it exits with 1 if the
     workflow failed.
-    """
+    """  # noqa: D301 - click takes the backspace for: leave these lines as they are
     app = named_app()
     _refuse_volatile(app)
     arguments = _arguments(steps, inputs)

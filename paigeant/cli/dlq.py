@@ -12,12 +12,12 @@ from paigeant.cli.errors import WrongUsage
 from paigeant.cli.given import json_object
 from paigeant.cli.group import Subcommands
 from paigeant.cli.letters import ask_about_letters
-from paigeant.cli.options import as_json, connections
+from paigeant.cli.options import as_json, connections, fresh
 from paigeant.cli.output import print_facts, print_json, print_table, readable, took
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.store import DeadLetter, WorkflowRecord
+    from paigeant.records import DeadLetter, WorkflowRecord
 
 _by = click.option("--by", metavar="NAME", help="Who does it; kept in the history.")
 
@@ -154,20 +154,22 @@ def _write(path: str, lines: list[str]) -> None:
 @dlq.command()
 @shown.many
 @_by
+@fresh
 @as_json
 @connections
-def redrive(by: str | None, as_json: bool, **which: Any) -> None:
+def redrive(by: str | None, fresh: bool, as_json: bool, **which: Any) -> None:
     """Send dead letters again: those with these IDs, those that the filters mean, or --all.
 
     Each is the same step of the same workflow, from its first attempt; a workflow that had failed goes on with it.
-    What cannot be read, or whose workflow has gone on without it, stays.
+    An agent goes on where it was, unless its letter was edited. What cannot be read, or whose workflow has gone on
+    without it, stays.
     """
     shown.carry_out(
         shown.Wish(
             verb="redrive",
             done="sent again",
-            one=lambda letters, id: letters.redrive(id, by=by),  # noqa: A006
-            several=lambda letters, meant: letters.redrive_all(by=by, **meant),
+            one=lambda letters, id: letters.redrive(id, by=by, fresh=fresh),  # noqa: A006
+            several=lambda letters, meant: letters.redrive_all(by=by, fresh=fresh, **meant),
         ),
         as_json=as_json,
         **which,

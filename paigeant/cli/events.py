@@ -10,7 +10,8 @@ from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_o
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import as_data, brief, iso
 from paigeant.cli.text import one_line
-from paigeant.store import EventRecord, Store, WorkflowRecord
+from paigeant.records import EventRecord, WorkflowRecord
+from paigeant.store import Store
 
 if TYPE_CHECKING:
     from paigeant.app import App

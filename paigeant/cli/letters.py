@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,21 +13,22 @@ import click
 
 from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, settings_in_force
 from paigeant.cli.errors import FAILED, WrongUsage, warn
+from paigeant.cli.options import age
 from paigeant.cli.output import brief, iso, print_json, print_table, readable
 from paigeant.errors import DeadLetterError
+from paigeant.security.masking import MASK, masked
 
 if TYPE_CHECKING:
     from paigeant.app import App
     from paigeant.dead_letters import DeadLetters, Handled
     from paigeant.message import PaigeantMessage
-    from paigeant.store import DeadLetter
+    from paigeant.records import DeadLetter
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 KINDS = ("exhausted", "poison", "refused", "unreadable")
 
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _MOST_SHOWN = 2000
 """Bytes of an unreadable letter that are shown; `export` has all of them."""
 _MOST_KNOWN = 1000
@@ -46,21 +46,12 @@ def filters(command: F) -> F:
         click.option("--reason", metavar="TEXT", help="A part of the reason."),
         click.option("--error", metavar="TYPE", help="The type of the step's error: ConnectionError."),
         click.option("--workflow", metavar="ID", help="Its workflow's id, or how that begins."),
-        click.option("--older-than", metavar="AGE", callback=_age, help="Set aside before: 90, 15m, 2h, 7d ago."),
-        click.option("--newer-than", metavar="AGE", callback=_age, help="Set aside since: 90, 15m, 2h, 7d ago."),
+        click.option("--older-than", metavar="AGE", callback=age, help="Set aside before: 90, 15m, 2h, 7d ago."),
+        click.option("--newer-than", metavar="AGE", callback=age, help="Set aside since: 90, 15m, 2h, 7d ago."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def _age(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    found = re.fullmatch(r"(?P<count>\d+(\.\d+)?)(?P<unit>[smhd]?)", value.strip())
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no age: seconds, or 15m, 2h, 7d")
-    return float(found["count"]) * _UNITS[found["unit"]]
 
 
 async def meant(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,13 +114,17 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
 
 
 def whole(letters: DeadLetters, letter: DeadLetter) -> dict[str, Any]:
-    """A letter with what it carries: its message, and its bytes in base64."""
+    """A letter with what it carries: its message, and its bytes in base64; but never the token of a user."""
     message, problem = opened(letters, letter)
     return as_data(letter) | {
-        "message": message.to_dict() if message is not None else None,
+        "message": _shown(message) if message is not None else None,
         "unreadable": problem,
-        "body": base64.b64encode(letter.body).decode(),
+        "body": base64.b64encode(masked(letter.body)).decode(),
     }
+
+
+def _shown(message: PaigeantMessage) -> dict[str, Any]:
+    return message.to_dict() | ({"obo_token": MASK} if message.obo_token is not None else {})
 
 
 def opened(letters: DeadLetters, letter: DeadLetter) -> tuple[PaigeantMessage | None, str | None]:
@@ -189,6 +184,7 @@ def contents(message: PaigeantMessage) -> dict[str, object]:
 
 def safely(body: bytes) -> str:
     """Bytes as ASCII: nothing in them reaches a terminal as it is."""
+    body = masked(body)
     more = f" and {len(body) - _MOST_SHOWN:,} bytes more" if len(body) > _MOST_SHOWN else ""
     return repr(body[:_MOST_SHOWN])[2:-1] + more
 

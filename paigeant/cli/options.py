@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -9,6 +10,8 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 @dataclass(slots=True)
@@ -60,6 +63,18 @@ def connections(command: F) -> F:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+fresh = click.option("--fresh", is_flag=True, help="Have an agent begin anew, and pay for all of it again.")
+
+
+def age(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Reads an AGE: seconds."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(?P<count>\d+(\.\d+)?)(?P<unit>[smhd]?)", value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no age: seconds, or 15m, 2h, 7d")
+    return float(found["count"]) * _UNITS[found["unit"]]
 
 
 def ask_version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

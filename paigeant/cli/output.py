@@ -14,7 +14,7 @@ import click
 
 from paigeant.cli.text import one_line
 from paigeant.events import Cancellation, ErrorInfo
-from paigeant.store import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
+from paigeant.records import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
 
 if TYPE_CHECKING:
     from paigeant.usage import Usage

@@ -30,7 +30,7 @@ def recover(grace: float | None, as_json: bool) -> None:
     """
 
     async def refilled(app: App) -> dict[str, int]:
-        from paigeant.recovery import is_needed, refill
+        from paigeant.worker.recovery import is_needed, refill
 
         store = store_of(app)
         await app.connect()

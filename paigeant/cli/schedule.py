@@ -13,7 +13,7 @@ from paigeant.cli.schedules import as_data
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.store import ScheduleRecord
+    from paigeant.records import ScheduleRecord
 
 
 @click.command()
@@ -49,7 +49,7 @@ def _run(name: str, *, as_json: bool) -> None:
 
 
 def _turn(action: str, name: str, *, as_json: bool) -> None:
-    from paigeant import scheduling
+    from paigeant.schedules import schedule as scheduling
 
     async def turn(app: App) -> ScheduleRecord:
         store = store_of(app)
@@ -68,7 +68,7 @@ def _turn(action: str, name: str, *, as_json: bool) -> None:
 
 
 def _delete(name: str, *, as_json: bool) -> None:
-    from paigeant import scheduling
+    from paigeant.schedules import schedule as scheduling
 
     async def delete(app: App) -> ScheduleRecord:
         store = store_of(app)
@@ -89,7 +89,7 @@ def _meant(known: Sequence[ScheduleRecord], name: str, app: str) -> ScheduleReco
     Raises:
         ScheduleNotFound, WrongUsage: there is none, or it is not clear which.
     """
-    from paigeant.scheduling import not_found
+    from paigeant.schedules.schedule import not_found
 
     named = [one for one in known if one.name == name]
     if not named:

@@ -7,7 +7,7 @@ import click
 from paigeant.cli.connect import ask_store
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import iso, print_json, print_table, readable
-from paigeant.store import ScheduleRecord
+from paigeant.records import ScheduleRecord
 
 
 @click.command()

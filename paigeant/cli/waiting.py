@@ -8,12 +8,13 @@ from paigeant.approval import KEY as APPROVAL
 from paigeant.cli.connect import ask_store, full_id
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import iso, print_json, print_table, readable
+from paigeant.context.waits import signal_key
 from paigeant.dispatch import TIMER
 from paigeant.forward import OPERATOR, PAUSE
 from paigeant.join import KEY as JOIN
-from paigeant.lock import KEYS as LOCKS
-from paigeant.store import Held, Store, child_key
-from paigeant.waits import signal_key
+from paigeant.limits.names import KEYS as LOCKS
+from paigeant.records import Held, child_key
+from paigeant.store import Store
 
 _KEYS = {
     "time": ("timer", TIMER),

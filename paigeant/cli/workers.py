@@ -5,7 +5,7 @@ import click
 from paigeant.cli.connect import ask_store
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import as_data, print_json, print_table, readable
-from paigeant.store import WorkerRecord
+from paigeant.records import WorkerRecord
 
 
 @click.command()

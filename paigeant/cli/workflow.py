@@ -6,7 +6,8 @@ from paigeant.cli.connect import ask_store, full_id
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import as_data, brief, price, print_facts, print_json, print_table, readable, spent, took
 from paigeant.errors import WorkflowNotFound
-from paigeant.store import StepRecord, Store, WorkflowRecord
+from paigeant.records import StepRecord, WorkflowRecord
+from paigeant.store import Store
 
 
 @click.command()

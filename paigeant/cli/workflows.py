@@ -8,7 +8,8 @@ from paigeant.cli.connect import ask_store, full_id
 from paigeant.cli.errors import WrongUsage
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import as_data, print_json, print_table, readable, took
-from paigeant.store import Status, Store, WorkflowRecord
+from paigeant.records import Status, WorkflowRecord
+from paigeant.store import Store
 
 
 @click.command()

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 from paigeant.activity import Activity
-from paigeant.caveats import outlasting
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.transport import BaseTransport, Features
 from paigeant.urls import is_database_url
+from paigeant.worker.caveats import outlasting
 
 _MOST_SKEW = 1.0
 _OLDEST_SQLITE = (3, 35)

@@ -20,8 +20,9 @@ from paigeant.dispatch import DEAD_LETTER, queue_name
 from paigeant.doctor.broker import settings_of
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.errors import PaigeantError
+from paigeant.records import WorkerRecord
 from paigeant.steps import CONTROL
-from paigeant.store import Store, WorkerRecord
+from paigeant.store import Store
 from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
 from paigeant.transports import schemes
 from paigeant.urls import masked

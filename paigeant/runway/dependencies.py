@@ -33,11 +33,8 @@ class WorkflowDependencies(BaseModel):
 
 
 def _found_before() -> PreviousOutput | None:
-    try:
-        context = ActivityContext.current()
-    except LookupError:  # no step runs here
+    context = ActivityContext.running()
+    if context is None or not context.message.routing_slip.log or context.is_compensating:
         return None
     slip = context.message.routing_slip
-    if not slip.log or slip.is_back:
-        return None
     return PreviousOutput(agent_name=slip.log[-1].name, output=context.previous)

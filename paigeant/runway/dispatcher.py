@@ -7,11 +7,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from paigeant.activity import Activity
+from paigeant.activity.offering import offer_of
 from paigeant.app import App
 from paigeant.errors import ConfigurationError, InvalidArguments
 from paigeant.grant import Allowance, Grant
 from paigeant.offer import Offer, merged
-from paigeant.offering import offer_of
 from paigeant.slip import ActivitySpec
 from paigeant.transport import BaseTransport
 from paigeant.values import jsonable

@@ -86,7 +86,7 @@ class Edit:
     @classmethod
     def of(cls, agent: PaigeantAgent[Any, Any]) -> Self | None:
         """None where no step runs the agent: outside of a workflow, and in another agent's tool."""
-        context, dispatcher = _running_step(), agent.dispatcher
+        context, dispatcher = ActivityContext.running(), agent.dispatcher
         if context is None or dispatcher is None:
             return None
         name, slip = context.step.name, context.message.routing_slip
@@ -101,13 +101,6 @@ class Edit:
         known = self.dispatcher.app.activities.get(name)
         about = (known.description if known else "") or self.names[name].prompt or "no description"
         return f"{name}: {about}"
-
-
-def _running_step() -> ActivityContext | None:
-    try:
-        return ActivityContext.current()
-    except LookupError:
-        return None
 
 
 def _step(registered: ActivitySpec, prompt: Any) -> ActivitySpec:

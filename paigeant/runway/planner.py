@@ -63,7 +63,7 @@ async def dispatch_workflow(
         raise ModelRetry(f"There is no activity {unknown[0]!r}. There are: {', '.join(sorted(offers)) or 'none'}.")
     steps = [dispatcher.planned(offers[name]) for name in activity_names]
     try:
-        if (step := _running_step()) is not None:
+        if (step := ActivityContext.running()) is not None:  # sent once, however often the step runs
             return step.dispatch(*steps, variables=variables)
         return await dispatcher.dispatch_workflow(steps, variables=variables, obo_token=ctx.deps.user_obo_token)
     except ConfigurationError as error:
@@ -85,11 +85,3 @@ def _short(schema: Mapping[str, Any]) -> str:
     """The arguments, and the types they are made of."""
     types = f", where $defs are {json.dumps(schema['$defs'])}" if "$defs" in schema else ""
     return json.dumps(schema.get("properties", {})) + types
-
-
-def _running_step() -> ActivityContext | None:
-    """The step that runs the planner, if one does: what a step dispatches, it dispatches once however often it runs."""
-    try:
-        return ActivityContext.current()
-    except LookupError:
-        return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from paigeant.claim_check import Keeper
 from paigeant.errors import ConfigurationError
-from paigeant.kept import Keeper
 from paigeant.store import Store
 from paigeant.urls import is_database_url, masked
 

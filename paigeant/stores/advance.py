@@ -15,22 +15,24 @@ from paigeant.database import retrying
 from paigeant.errors import StoreRefused
 from paigeant.events import Event, StepEnded
 from paigeant.io_thread import OncePerTurn, answer
-from paigeant.store import Standing, Status
+from paigeant.records import Standing, Status
 from paigeant.stores import posted, rows
 from paigeant.stores.access import Access
-from paigeant.stores.history import SqlLedger
+from paigeant.stores.history import FINISHED, SqlLedger
 from paigeant.stores.tables import outbox, workflows
 from paigeant.transport import Outgoing
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Built once, so that SQLAlchemy compiles them once and need not even look whether it has.
 _DONE_WITH = delete(outbox).where(outbox.c.message_id.in_(bindparam("ids", expanding=True)))
 _FOLLOWING = select(outbox).where(outbox.c.cause_id.in_(bindparam("ids", expanding=True)))
 _STEERED = select(workflows.c.correlation_id, workflows.c.status, workflows.c.cancel).where(
-    workflows.c.correlation_id.in_(bindparam("ids", expanding=True)),
+    workflows.c.correlation_id.in_(bindparam("workflows", expanding=True)),
     or_(workflows.c.status != Status.RUNNING.value, workflows.c.cancel.is_not(None)),
 )
+_REMARKABLE = select(or_(FINISHED.exists(), _STEERED.exists()))
 
 
 class Advance(Access):
@@ -67,7 +69,8 @@ class Advance(Access):
         self._answer([(one, future) for one, future in batch if isinstance(one, _Doubt)], self._standings)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Question)], self._successors)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Write)], self._write)
-        self._answer([(one, future) for one, future in batch if isinstance(one, _Deed)], self._do)
+        for do in dict.fromkeys(one.do for one, _ in batch if isinstance(one, _Deed)):
+            self._answer([(one, future) for one, future in batch if isinstance(one, _Deed) and one.do is do], self._do)
 
     def _answer(self, batch: Sequence[tuple[T, asyncio.Future[Any]]], handle: Callable[[list[T]], list[Any]]) -> None:
         if not batch:
@@ -104,18 +107,14 @@ class Advance(Access):
                 self._writer.execute(_DONE_WITH, {"ids": finished})
             return accepted
 
-    async def _in_group(self, place: str, call: Callable[[Connection, float], T]) -> T:
-        """Run the call in a transaction with all that are asked for at the same time, in the order of their places."""
-        value: T = await self._together(_Deed(place, call))
+    async def _in_group(self, do: Callable[[Connection, Sequence[R], float], Sequence[T]], request: R) -> T:
+        """Have it done in one transaction with all of its sort that are asked for at the same time."""
+        value: T = await self._together(_Deed(do, request))
         return value
 
     def _do(self, deeds: Sequence[_Deed]) -> list[Any]:
-        done: dict[int, Any] = {}
         with self._writer.begin():
-            now = self._database.now()
-            for at in sorted(range(len(deeds)), key=lambda at: deeds[at].place):  # two groups lock in the same order
-                done[at] = deeds[at].call(self._writer, now)
-        return [done[at] for at in range(len(deeds))]
+            return list(deeds[0].do(self._writer, [deed.request for deed in deeds], self._database.now()))
 
     def _successors(self, questions: Sequence[_Question]) -> list[Sequence[Outgoing] | None]:
         done = self._ledger.finished(self._reader, [question.message_id for question in questions])
@@ -131,8 +130,12 @@ class Advance(Access):
         return found
 
     def _standings(self, doubts: Sequence[_Doubt]) -> list[Standing]:
+        """Of most there is nothing to say, which is one question."""
+        named = {"workflows": [doubt.correlation_id for doubt in doubts]}
+        if not self._reader.execute(_REMARKABLE, {"ids": [doubt.message_id for doubt in doubts], **named}).scalar():
+            return [Standing()] * len(doubts)
         done = self._successors([_Question(doubt.message_id) for doubt in doubts])
-        found = self._reader.execute(_STEERED, {"ids": [doubt.correlation_id for doubt in doubts]})
+        found = self._reader.execute(_STEERED, named)
         steered = {
             row.correlation_id: Standing(status=rows.status_of(row.status), cancellation=rows.cancellation(row.cancel))
             for row in found
@@ -145,10 +148,10 @@ class Advance(Access):
 
 @dataclass(frozen=True, slots=True)
 class _Deed:
-    """Something to be done in a transaction, to the row of this place."""
+    """Something to be done in a transaction, together with all else that ``do`` does."""
 
-    place: str
-    call: Callable[[Connection, float], Any]
+    do: Callable[[Connection, Sequence[Any], float], Sequence[Any]]
+    request: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from paigeant.events import (
     WorkflowEnded,
     WorkflowFailed,
 )
-from paigeant.store import Status
+from paigeant.records import Status
 
 
 def end_of(event: WorkflowEnded) -> tuple[Status, Any, ErrorInfo | None]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from paigeant.database.inserting import insert_into, insert_new
 from paigeant.events import (
     CompensationStarted,
     ErrorInfo,
@@ -27,7 +27,7 @@ from paigeant.events import (
     WorkflowEnded,
 )
 from paigeant.join import Branch, Join
-from paigeant.store import TERMINAL, Status, child_key
+from paigeant.records import TERMINAL, Status, child_key
 from paigeant.stores import joins as join_rows
 from paigeant.stores.ends import end_of, told
 from paigeant.stores.steering import reconcile
@@ -80,7 +80,7 @@ class SqlLedger:
 
     def note(self, connection: Connection, batch: Sequence[Event]) -> None:
         """Record everything but the ends of attempts."""
-        insert = insert_new(connection.dialect.name)
+        insert = partial(insert_new, connection.dialect.name)
         if begun := [_workflow_row(event) for event in batch if isinstance(event, WorkflowDispatched)]:
             new = connection.execute(insert(workflows).returning(workflows.c.correlation_id), begun).scalars()
             batch = _without_repetitions(batch, set(new))
@@ -99,11 +99,11 @@ class SqlLedger:
 
     def finished(self, connection: Connection, message_ids: Sequence[str]) -> Mapping[str, str]:
         """Which of these messages are done with, and by which worker."""
-        rows = connection.execute(_FINISHED, {"ids": list(message_ids)})
+        rows = connection.execute(FINISHED, {"ids": list(message_ids)})
         return {row.message_id: row.worker for row in rows}
 
 
-_FINISHED = select(steps.c.message_id, steps.c.worker).where(
+FINISHED = select(steps.c.message_id, steps.c.worker).where(
     steps.c.message_id.in_(bindparam("ids", expanding=True)), steps.c.status.in_(ENDED)
 )
 
@@ -120,16 +120,9 @@ _CARRY = _change.values(variables=bindparam("new_variables"), updated_at=bindpar
 
 
 @lru_cache
-def insert_new(dialect: str) -> Callable[[Table], Any]:
-    """Insert that leaves alone what is there already: recording a fact twice changes nothing."""
-    module = sqlite if dialect == "sqlite" else postgresql
-    return lru_cache(lambda table: module.insert(table).on_conflict_do_nothing())
-
-
-@lru_cache
 def _replace_started(dialect: str) -> Any:
     """Insert an ended attempt, or complete the row that its start left; an ended one never changes."""
-    insert = (sqlite if dialect == "sqlite" else postgresql).insert(steps)
+    insert = insert_into(dialect, steps)
     changed = {column.name: insert.excluded[column.name] for column in steps.columns if column.name != "message_id"}
     return insert.on_conflict_do_update(
         index_elements=[steps.c.message_id], set_=changed, where=steps.c.status == "started"
@@ -139,7 +132,7 @@ def _replace_started(dialect: str) -> Any:
 @lru_cache
 def _replace_earlier_start(dialect: str) -> Any:
     """Insert a started attempt, or put it in the place of the start by a worker that died of it or lost it."""
-    insert = (sqlite if dialect == "sqlite" else postgresql).insert(steps)
+    insert = insert_into(dialect, steps)
     changed = {name: insert.excluded[name] for name in ("worker", "deliveries", "started_at")}
     is_later = and_(steps.c.status == "started", steps.c.deliveries < insert.excluded.deliveries)
     return insert.on_conflict_do_update(index_elements=[steps.c.message_id], set_=changed, where=is_later)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, insert, select, upda
 
 from paigeant.events import Cancellation, WorkflowCompleted, WorkflowEnded
 from paigeant.join import Join
-from paigeant.store import Status
+from paigeant.records import Status
 from paigeant.stores import journals
 from paigeant.stores.ends import told
 from paigeant.stores.steering import Note, stop

@@ -3,27 +3,62 @@
 A journal is a row with whoever may write it, and a row for each unit. Whoever writes a unit locks the journal's row
 first, as whoever takes the journal over does: so the later one reads all that the earlier one wrote. A journal that is
 begun anew is the next edition of it; what was used for the one before stays known.
+
+Each epoch of a step has a journal of its own, which goes on from those before it: from then on nobody writes these.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, and_, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, RowMapping, Table, and_, bindparam, or_, select, tuple_, update
 
+from paigeant.database.inserting import insert_into, insert_new
 from paigeant.journal import Turn, Unit
+from paigeant.records import TERMINAL
 from paigeant.stores import rows
-from paigeant.stores.tables import journals, units
+from paigeant.stores.tables import journals, units, workflows
+
+_WRITABLE = (
+    select(*journals.primary_key, journals.c.holder, journals.c.edition)
+    .where(journals.c.correlation_id.in_(bindparam("workflows", expanding=True)))
+    .where(journals.c.holder.in_(bindparam("holders", expanding=True)))
+    .order_by(*journals.primary_key)
+    .with_for_update()
+)
 
 
-def take(connection: Connection, turn: Turn) -> list[Unit] | None:
-    """The units of the step, whose journal this turn continues from now on; None: a later one has begun."""
+def take(connection: Connection, turns: Sequence[Turn], now: float) -> list[list[Unit] | None]:
+    """For each turn the units of its step, whose journal it continues from now on; None: a later one has begun."""
+    del now
+    taken = {turn: _take(connection, turn) for turn in _in_order(turns)}
+    return [taken[turn] for turn in turns]
+
+
+def _in_order(turns: Sequence[Turn]) -> list[Turn]:
+    """So that two groups lock their journals in the same order."""
+    return sorted(turns, key=lambda turn: turn.place)
+
+
+def _take(connection: Connection, turn: Turn) -> list[Unit] | None:
+    if not _begin(connection, turn):
+        return None
+    editions = _editions(connection, turn.correlation_id, turn.step_id)
+    if turn.after is not None and editions == {0: 1}:
+        _copy(connection, turn, turn.after)
+    here = _of_step(units, turn.correlation_id, turn.step_id)
+    found = connection.execute(select(units).where(here).order_by(units.c.epoch, units.c.at)).mappings()
+    return [replace(_unit(row), current=editions.get(row["epoch"]) == row["edition"]) for row in found]
+
+
+def _begin(connection: Connection, turn: Turn) -> bool:
+    """Make the turn the one that writes; False: a later one has begun."""
     order = {"attempt": turn.attempt, "resumes": turn.resumes, "deliveries": turn.deliveries}
     columns = tuple_(*(journals.c[name] for name in order))
     taking = (
-        _insert(connection)(journals)
+        insert_into(connection.dialect.name, journals)
         .values(**_place(turn), **order, holder=turn.holder, edition=1)
         .on_conflict_do_update(
             index_elements=list(journals.primary_key),
@@ -31,58 +66,93 @@ def take(connection: Connection, turn: Turn) -> list[Unit] | None:
             where=columns <= tuple_(*order.values()),
         )
     )
-    edition = connection.execute(taking.returning(journals.c.edition)).scalar()
-    if edition is None:
-        return None
-    here = and_(units.c.correlation_id == turn.correlation_id, units.c.step_id == turn.step_id)
-    found = connection.execute(select(units).where(here).order_by(units.c.at)).mappings()
-    return [replace(_unit(row), current=(row["epoch"], row["edition"]) == (turn.epoch, edition)) for row in found]
-
-
-def write(connection: Connection, turn: Turn, unit: Unit, now: float) -> bool:
-    """Add a finished unit, unless a later turn has begun."""
-    edition = _edition(connection, turn)
-    if edition is None:
+    if connection.execute(taking.returning(journals.c.edition)).scalar() is None:
         return False
+    before = and_(_of_step(journals, turn.correlation_id, turn.step_id), journals.c.epoch < turn.epoch)
+    connection.execute(update(journals).where(before).values(holder=""))
+    return max(_editions(connection, turn.correlation_id, turn.step_id)) == turn.epoch
+
+
+def _copy(connection: Connection, turn: Turn, after: str) -> None:
+    """Begin with the units of another workflow's step; what they used was counted there."""
+    editions = _editions(connection, after, turn.step_id)
+    found = connection.execute(select(units).where(_of_step(units, after, turn.step_id)).order_by(units.c.epoch))
+    rows = [dict(row) for row in found.mappings() if editions.get(row["epoch"]) == row["edition"]]
+    if rows:
+        own = {"correlation_id": turn.correlation_id, "epoch": 0, "edition": 1, "usage": None}
+        connection.execute(insert_new(connection.dialect.name, units), [row | own for row in rows])
+
+
+def _editions(connection: Connection, correlation_id: str, step_id: str) -> dict[int, int]:
+    """The edition that counts, by epoch."""
+    here = _of_step(journals, correlation_id, step_id)
+    found = connection.execute(select(journals.c.epoch, journals.c.edition).where(here)).all()
+    return {row.epoch: row.edition for row in found}
+
+
+def write(connection: Connection, entries: Sequence[tuple[Turn, Unit]], now: float) -> list[bool]:
+    """Add finished units, each unless a later turn than its own has begun; of all together by two statements."""
+    editions = _writable(connection, [turn for turn, _ in entries])
+    new = [_row(turn, unit, editions[turn], now) for turn, unit in entries if turn in editions]
+    if new:
+        connection.execute(insert_new(connection.dialect.name, units), new)
+    return [turn in editions for turn, _ in entries]
+
+
+def _row(turn: Turn, unit: Unit, edition: int, now: float) -> dict[str, Any]:
     row = {"key": unit.key, "name": unit.name, "digest": unit.digest, "value": unit.value, "worker": unit.worker}
-    row |= {**_place(turn), "edition": edition, "usage": unit.usage.to_dict() or None, "at": now}
-    connection.execute(_insert(connection)(units).on_conflict_do_nothing(), [row])
-    return True
+    return row | {**_place(turn), "edition": edition, "usage": unit.usage.to_dict() or None, "at": now}
 
 
-def restart(connection: Connection, turn: Turn) -> bool:
+def restart(connection: Connection, turns: Sequence[Turn], now: float) -> list[bool]:
+    """Begin journals anew, each unless a later turn has begun."""
+    del now
+    done = {turn: _restart(connection, turn) for turn in _in_order(turns)}
+    return [done[turn] for turn in turns]
+
+
+def _restart(connection: Connection, turn: Turn) -> bool:
     """Begin the journal anew, unless a later turn has begun."""
-    edition = _edition(connection, turn)
-    if edition is None:
+    if not _writable(connection, [turn]):
         return False
-    connection.execute(update(journals).where(_its(turn)).values(edition=edition + 1))
+    _anew(connection, _of_step(journals, turn.correlation_id, turn.step_id))
     return True
 
 
-def _edition(connection: Connection, turn: Turn) -> int | None:
-    """The edition that this turn may write, its row locked; None: it may not."""
-    query = select(journals.c.edition).where(_its(turn), journals.c.holder == turn.holder).with_for_update()
-    return connection.execute(query).scalar()
+def forget(connection: Connection, correlation_id: str, step_id: str) -> None:
+    """Begin the journals of a step anew, and those of its workflow's branches that are over and may be begun again."""
+    over = and_(workflows.c.parent == correlation_id, workflows.c.status.in_(sorted(TERMINAL)))
+    of_branches = journals.c.correlation_id.in_(select(workflows.c.correlation_id).where(over))
+    _anew(connection, or_(_of_step(journals, correlation_id, step_id), of_branches))
+
+
+def _anew(connection: Connection, these: Any) -> None:
+    connection.execute(update(journals).where(these).values(edition=journals.c.edition + 1))
+
+
+def _writable(connection: Connection, turns: Sequence[Turn]) -> dict[Turn, int]:
+    """Those that may still write, with the edition, their rows locked."""
+    asked = {"workflows": list({turn.correlation_id for turn in turns}), "holders": list({one.holder for one in turns})}
+    found = connection.execute(_WRITABLE, asked)
+    editions = {(row.correlation_id, row.step_id, row.epoch, row.holder): row.edition for row in found}
+    keys = {turn: (turn.correlation_id, turn.step_id, turn.epoch, turn.holder) for turn in turns}
+    return {turn: editions[key] for turn, key in keys.items() if key in editions}
 
 
 def of_workflow(reader: Connection, correlation_id: str, step_id: str | None = None) -> list[Unit]:
     """All units of a workflow or of one of its steps, of every edition, the oldest first."""
-    here = units.c.correlation_id == correlation_id
-    if step_id is not None:
-        here = and_(here, units.c.step_id == step_id)
+    here = _of_step(units, correlation_id, step_id)
     return [_unit(row) for row in reader.execute(select(units).where(here).order_by(units.c.at)).mappings()]
-
-
-def _insert(connection: Connection) -> Any:
-    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert
 
 
 def _place(turn: Turn) -> dict[str, Any]:
     return {"correlation_id": turn.correlation_id, "step_id": turn.step_id, "epoch": turn.epoch}
 
 
-def _its(turn: Turn) -> Any:
-    return and_(*(journals.c[name] == value for name, value in _place(turn).items()))
+def _of_step(table: Table, correlation_id: str, step_id: str | None) -> Any:
+    """The rows of a step, or without one those of its workflow."""
+    of_workflow = table.c.correlation_id == correlation_id
+    return of_workflow if step_id is None else and_(of_workflow, table.c.step_id == step_id)
 
 
 def _unit(row: RowMapping) -> Unit:

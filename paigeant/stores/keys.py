@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from paigeant.store import KeyState, KeyUse
+from paigeant.database.inserting import insert_into
+from paigeant.records import KeyState, KeyUse
 from paigeant.stores import rows
 from paigeant.stores.tables import keys
 
@@ -20,7 +20,7 @@ PATIENCE = 5.0
 
 def take(connection: Connection, use: KeyUse, now: float) -> KeyUse:
     """Take the key, if nobody has or who had it has let its time pass; what it stands for."""
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(keys)
+    insert = insert_into(connection.dialect.name, keys)
     mine = {"correlation_id": use.correlation_id, "key": use.key, "digest": use.digest}
     taking = insert.values(**mine, sending_until=now + PATIENCE).on_conflict_do_update(
         index_elements=[keys.c.correlation_id],

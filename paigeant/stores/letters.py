@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from paigeant.events import Event
-from paigeant.store import DeadLetter, Letters, Move, Status
+from paigeant.records import DeadLetter, Letters, Move, Status
 from paigeant.stores import rows
 from paigeant.stores.steering import Note, lock
 from paigeant.stores.tables import dead_letters, workflows

@@ -2,7 +2,7 @@
 
 A lock has a row for each holder, with the end of his lease; a rate limit has one, whose holder is time. Who waits for a
 lock is a message that waits for its key, and says what else it wants to take. It takes all or nothing, so nobody holds
-what he cannot use, and nobody who holds something waits. :mod:`paigeant.limit` decides, here is what it is told.
+what he cannot use, and nobody who holds something waits. :mod:`paigeant.limits.limit` decides, here is what it is told.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Select, collate, delete, func, or_, select, text, union, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from paigeant import limit
-from paigeant.limit import TIME, Lock, Place, Taking, wanted_of
-from paigeant.lock import KEYS
-from paigeant.store import Held
+from paigeant.database.inserting import insert_into
+from paigeant.limits import limit
+from paigeant.limits.limit import TIME, Lock, Place, Taking, wanted_of
+from paigeant.limits.names import KEYS
+from paigeant.records import Held
 from paigeant.stores import rows
 from paigeant.stores.tables import locks, waits
 
@@ -85,7 +85,7 @@ def _put(connection: Connection, lock: Lock, taking: Taking, now: float, lease: 
 
 
 def _write(connection: Connection, lock: Lock, holder: str, until: float, places: int) -> None:
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(locks)
+    insert = insert_into(connection.dialect.name, locks)
     new = {"worker": lock.worker, "until": until, "places": places}
     putting = insert.values(key=lock.key, holder=holder, **new)
     connection.execute(putting.on_conflict_do_update(index_elements=[locks.c.key, locks.c.holder], set_=new))

@@ -9,13 +9,13 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
+from paigeant.claim_check import Kept, Parcel
 from paigeant.errors import ConfigurationError, StoreError
-from paigeant.kept import Kept, Parcel
 from paigeant.urls import masked
 
 
 class Objects:
-    """A :class:`~paigeant.kept.Keeper` in the directory that a URL names, with a folder for each workflow.
+    """A :class:`~paigeant.claim_check.Keeper` in the directory that a URL names, with a folder for each workflow.
 
     Which file is read follows from the hash of the workflow's id and the digest: nothing in a message can name another.
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, exists, select, update
 
+from paigeant.database.inserting import insert_new
 from paigeant.stores import rows
-from paigeant.stores.history import insert_new
 from paigeant.stores.present import SILENCE
 from paigeant.stores.tables import outbox, steps, workers
 from paigeant.transport import Outgoing
@@ -28,7 +28,7 @@ def post(connection: Connection, now: float, outgoing: Sequence[tuple[Outgoing, 
         for one, cause in outgoing
     ]
     if posted:
-        connection.execute(insert_new(connection.dialect.name)(outbox), posted)
+        connection.execute(insert_new(connection.dialect.name, outbox), posted)
 
 
 def queues(connection: Connection) -> Sequence[str]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
-from paigeant.store import WORKER_ANNOUNCES_EVERY, WorkerRecord
+from paigeant.database.inserting import insert_into
+from paigeant.records import WORKER_ANNOUNCES_EVERY, WorkerRecord
 from paigeant.stores import rows
 from paigeant.stores.tables import events, workers
 
@@ -25,7 +25,7 @@ def announce(connection: Connection, now: float, worker: WorkerRecord) -> None:
     """It is alive; those that have not been for a day are forgotten, and so are events that have expired."""
     row = {column.name: getattr(worker, column.name) for column in workers.columns}
     row |= {"seen_at": now, "offers": [asdict(offer) for offer in worker.offers]}
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(workers).values(row)
+    insert = insert_into(connection.dialect.name, workers).values(row)
     connection.execute(delete(workers).where(workers.c.seen_at < now - _FORGOTTEN_AFTER))
     connection.execute(insert.on_conflict_do_update(index_elements=[workers.c.id], set_=row))
     expired = select(events.c.id).where(events.c.expires_at < now).order_by(events.c.expires_at).limit(_EXPIRING)

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, collate, exists, func, or_, select
+from sqlalchemy import Connection, collate, func, select
 
-from paigeant.store import Course, EventRecord, StepRecord, WorkflowRecord
+from paigeant.records import Course, EventRecord, StepRecord, WorkflowRecord
 from paigeant.stores import journals, rows
 from paigeant.stores.tables import events, steps, workflows
 from paigeant.usage import Usage, total
@@ -53,17 +53,6 @@ def latest(connection: Connection, wanted: Mapping[str, str | None], limit: int)
     brief = [column for column in workflows.columns if column.name not in ("itinerary", "slip")]
     query = select(*brief).where(*conditions).order_by(workflows.c.created_at.desc()).limit(limit)
     return [rows.workflow(row) for row in connection.execute(query)]
-
-
-def ended(connection: Connection, before: float, after: str, limit: int) -> Sequence[str]:
-    """The ids of workflows that ended before this time and whose children have all ended before it."""
-    child = workflows.alias()
-    goes_on = exists().where(
-        child.c.parent == workflows.c.correlation_id, or_(child.c.finished_at.is_(None), child.c.finished_at >= before)
-    )
-    ids = workflows.c.correlation_id
-    query = select(ids).where(workflows.c.finished_at < before, ids > after, ~goes_on)
-    return connection.execute(query.order_by(ids).limit(limit)).scalars().all()
 
 
 def counts(connection: Connection) -> dict[str, int]:

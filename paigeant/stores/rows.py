@@ -14,7 +14,7 @@ from sqlalchemy import Row
 
 from paigeant.events import Cancellation, ErrorInfo, LetterKind
 from paigeant.offer import Offer
-from paigeant.store import (
+from paigeant.records import (
     DeadLetter,
     DoneStep,
     EventRecord,

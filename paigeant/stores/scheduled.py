@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, exists, or_, select, update
 from sqlalchemy import delete as remove
-from sqlalchemy.dialects import postgresql, sqlite
 
-from paigeant.store import ScheduleRecord
+from paigeant.database.inserting import insert_into
+from paigeant.records import ScheduleRecord
 from paigeant.stores import rows
 from paigeant.stores.tables import schedules, workers
 
@@ -28,7 +28,7 @@ def register(connection: Connection, app: str, declared: Sequence[ScheduleRecord
     names = [one.name for one in declared]
     gone = and_(schedules.c.app == app, schedules.c.name.not_in(names))
     connection.execute(update(schedules).where(gone).values(orphaned=1))
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(schedules)
+    insert = insert_into(connection.dialect.name, schedules)
     for one in declared:
         row = {"app": app, "name": one.name, "definition": one.definition, "next_at": one.next_at}
         connection.execute(

@@ -8,26 +8,27 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from paigeant.claim_check import Kept, Parcel
 from paigeant.errors import ValueMissing
-from paigeant.events import Cancellation, Event
+from paigeant.events import Cancellation, Event, SignalReceived
 from paigeant.journal import Turn, Unit
-from paigeant.kept import Kept, Parcel
-from paigeant.limit import Lock
-from paigeant.store import (
+from paigeant.limits.limit import Lock
+from paigeant.records import (
     ALL_LETTERS,
     Course,
     DeadLetter,
     EventRecord,
+    Family,
     Held,
     KeyUse,
     Letters,
     Move,
     ScheduleRecord,
     Steered,
-    Store,
     WorkerRecord,
     WorkflowRecord,
 )
+from paigeant.store import Store
 from paigeant.stores import (
     journals,
     keys,
@@ -36,6 +37,7 @@ from paigeant.stores import (
     posted,
     present,
     reading,
+    retention,
     scheduled,
     steering,
     values,
@@ -77,8 +79,15 @@ class SqlStore(Advance, Store):
     async def drop(self, workflows: Collection[str]) -> int:
         return await self._in_transaction(lambda writer, _: values.drop(writer, workflows))
 
-    async def ended(self, before: float, after: str = "", limit: int = 1000) -> Sequence[str]:
-        return await self._run(lambda: reading.ended(self._reader, before, after, limit))
+    # --- what is over ------------------------------------------------------------------------------------------
+
+    async def ended(
+        self, before: float, statuses: Collection[str] = (), after: Family | None = None, limit: int = 100
+    ) -> Sequence[Family]:
+        return await self._run(lambda: retention.ended(self._reader, before, statuses, after, limit))
+
+    async def forget(self, families: Sequence[Family], before: float) -> int:
+        return await self._in_transaction(lambda writer, _: retention.forget(writer, families, before))
 
     # --- idempotency keys --------------------------------------------------------------------------------------
 
@@ -91,13 +100,16 @@ class SqlStore(Advance, Store):
     # --- journals of agent steps -------------------------------------------------------------------------------
 
     async def take_journal(self, turn: Turn) -> Sequence[Unit] | None:
-        return await self._in_group(turn.place, lambda writer, _: journals.take(writer, turn))
+        return await self._in_group(journals.take, turn)
 
     async def write_unit(self, turn: Turn, unit: Unit) -> bool:
-        return await self._in_group(turn.place, lambda writer, now: journals.write(writer, turn, unit, now))
+        return await self._in_group(journals.write, (turn, unit))
 
     async def restart_journal(self, turn: Turn) -> bool:
-        return await self._in_group(turn.place, lambda writer, _: journals.restart(writer, turn))
+        return await self._in_group(journals.restart, turn)
+
+    async def forget_journal(self, correlation_id: str, step_id: str) -> None:
+        await self._in_transaction(lambda writer, _: journals.forget(writer, correlation_id, step_id))
 
     async def units(self, correlation_id: str, step_id: str | None = None) -> Sequence[Unit]:
         return await self._run(lambda: journals.of_workflow(self._reader, correlation_id, step_id))
@@ -168,6 +180,13 @@ class SqlStore(Advance, Store):
         if not await self._run(lambda: waiting.has_match(self._reader, correlation_id)):  # a look needs no lock
             return ()
         return await self._in_transaction(lambda writer, now: waiting.match(writer, now, correlation_id))
+
+    async def answer(self, given: SignalReceived) -> bool:
+        note = self._ledger.note
+        is_first = await self._in_transaction(lambda writer, _: waiting.answer(writer, note, given))
+        if is_first:
+            await self._run(lambda: self._watch.tell(lambda: self._reader, [given]))
+        return is_first
 
     async def take_due(self) -> tuple[Sequence[Held], float | None]:
         now = self._database.now()

@@ -26,8 +26,9 @@ from paigeant.events import (
 )
 from paigeant.forward import PAUSE
 from paigeant.join import Branch
-from paigeant.store import Status, Steered
+from paigeant.records import Status, Steered
 from paigeant.stores import rows
+from paigeant.stores.portions import portions
 from paigeant.stores.tables import branches, joins, signals, waits, workflows
 
 Note = Callable[[Connection, Sequence[Event]], None]
@@ -36,24 +37,29 @@ Note = Callable[[Connection, Sequence[Event]], None]
 Standing = Any
 """A row that says how a workflow stands: ``correlation_id, status, cancel, parent, variables``."""
 
-_OPEN = (Status.RUNNING, Status.PAUSED, Status.PARKED)
+_OPEN = (Status.RUNNING, Status.PAUSED)
 """How a workflow stands that can be cancelled."""
 
 _AT_ONCE = 0.0
 """A time that has come, whatever the clock of whoever recorded something."""
 
-_INHERIT = update(workflows).where(workflows.c.correlation_id == bindparam("id")).values(cancel=bindparam("mark"))
+_STANDINGS = (
+    select(*(workflows.c[name] for name in ("correlation_id", "status", "cancel", "parent", "variables")))
+    .where(workflows.c.correlation_id.in_(bindparam("ids", expanding=True)))
+    .order_by(workflows.c.correlation_id)
+    .with_for_update()
+)
+_INHERIT = (
+    update(workflows)
+    .where(workflows.c.correlation_id == bindparam("id"))
+    .values(cancel=bindparam("mark"), status=bindparam("stands"))
+)
 
 
 def lock(connection: Connection, ids: Collection[str]) -> dict[str, Standing]:
     """How these workflows stand, by id; nobody else changes that until the transaction ends."""
-    if not ids:
-        return {}
-    columns = (workflows.c.correlation_id, workflows.c.status, workflows.c.cancel)
-    more = (workflows.c.parent, workflows.c.variables)
-    query = select(*columns, *more).where(workflows.c.correlation_id.in_(ids))
-    found = connection.execute(query.order_by(workflows.c.correlation_id).with_for_update())
-    return {row.correlation_id: row for row in found.all()}
+    found = (row for some in portions(ids) for row in connection.execute(_STANDINGS, {"ids": some}))
+    return {row.correlation_id: row for row in found}
 
 
 # --- what steps record ------------------------------------------------------------------------------------------------
@@ -63,7 +69,7 @@ def reconcile(connection: Connection, batch: Sequence[Event]) -> Sequence[Event]
     """The events as they are to be recorded now that how their workflows stand is known.
 
     A workflow that is over does not end again, and nothing waits in it. What would wait in a cancelled one, or for
-    the end of a pause that is over, is due at once. A child of a cancelled workflow is cancelled.
+    the end of a pause that is over, is due at once. A child of a cancelled or paused workflow is so, too.
     """
     concerned = {id for event in batch if (id := _concerned(event)) is not None}  # noqa: A001
     if not concerned:
@@ -87,11 +93,14 @@ def _concerned(event: Event) -> str | None:
 
 
 def _inherited(event: Event, standing: Mapping[str, Standing]) -> dict[str, Any] | None:
-    """The mark that a new child has from its parent, if that is cancelled."""
+    """What a new child has from its parent, if that is cancelled or paused."""
     if not isinstance(event, WorkflowDispatched) or event.parent is None or event.parent not in standing:
         return None
-    mark = standing[event.parent].cancel
-    return {"id": event.correlation_id, "mark": mark} if mark is not None else None
+    parent = standing[event.parent]
+    status = Status.PAUSED if parent.status == Status.PAUSED.value else Status.RUNNING
+    if parent.cancel is None and status is Status.RUNNING:
+        return None
+    return {"id": event.correlation_id, "mark": parent.cancel, "stands": status.value}
 
 
 def _reconciled(event: Event, standing: Mapping[str, Standing], over: set[str]) -> Event | None:
@@ -132,14 +141,17 @@ def stop(connection: Connection, note: Note, ids: Collection[str], cancellation:
     family = _family(connection, ids)
     still_open = [row for row in family.values() if rows.status_of(row.status) in _OPEN]
     ids = [row.correlation_id for row in still_open]
-    connection.execute(update(workflows).where(workflows.c.correlation_id.in_(ids)).values(cancel=asdict(cancellation)))
+    for some in portions(ids):
+        marked = update(workflows).where(workflows.c.correlation_id.in_(some))
+        connection.execute(marked.values(cancel=asdict(cancellation)))
     events = [_cancelled(connection, row, cancellation) for row in still_open]
     note(connection, events)
-    if cancellation.compensate:
-        connection.execute(_due(ids, cancellation.at))
-    else:
-        for table in (waits, signals, joins, branches):
-            connection.execute(delete(table).where(table.c.correlation_id.in_(ids)))
+    for some in portions(ids):
+        if cancellation.compensate:
+            connection.execute(_due(some, cancellation.at))
+        else:
+            for table in (waits, signals, joins, branches):
+                connection.execute(delete(table).where(table.c.correlation_id.in_(some)))
     return events
 
 
@@ -148,9 +160,12 @@ def _family(connection: Connection, ids: Collection[str]) -> dict[str, Standing]
     family: dict[str, Standing] = {}
     while found := lock(connection, ids):
         family |= found
-        children = select(workflows.c.correlation_id).where(workflows.c.parent.in_(found))
-        ids = set(connection.execute(children).scalars()) - family.keys()
+        ids = {one for some in portions(found) for one in connection.execute(_children(some)).scalars()} - family.keys()
     return family
+
+
+def _children(ids: Collection[str]) -> Any:
+    return select(workflows.c.correlation_id).where(workflows.c.parent.in_(ids))
 
 
 def _cancelled(connection: Connection, row: Standing, cancellation: Cancellation) -> Event:
@@ -181,9 +196,16 @@ def pause(connection: Connection, note: Note, correlation_id: str, by: str | Non
     if row is None:
         return None
     status = rows.status_of(row.status)
-    if status not in (Status.RUNNING, Status.PARKED) or row.cancel is not None:
+    if not _goes_on(row):
         return Steered(status=status)
-    return _moved(connection, note, status, Status.PAUSED, WorkflowPaused(correlation_id=correlation_id, at=now, by=by))
+    family = [one for one in _family(connection, [correlation_id]).values() if _goes_on(one)]
+    events = [WorkflowPaused(correlation_id=one.correlation_id, at=now, by=by) for one in family]
+    return _moved(connection, note, status, Status.PAUSED, events)
+
+
+def _goes_on(row: Standing) -> bool:
+    """Whether the workflow can be paused."""
+    return rows.status_of(row.status) is Status.RUNNING and row.cancel is None
 
 
 def resume(connection: Connection, note: Note, correlation_id: str, by: str | None, now: float) -> Steered | None:
@@ -194,16 +216,20 @@ def resume(connection: Connection, note: Note, correlation_id: str, by: str | No
     status = rows.status_of(row.status)
     if status is not Status.PAUSED:
         return Steered(status=status)
-    connection.execute(_due([correlation_id], now).where(waits.c.key == PAUSE))
-    event = WorkflowResumed(correlation_id=correlation_id, at=now, by=by)
-    return _moved(connection, note, status, Status.RUNNING, event)
+    family = _family(connection, [correlation_id]).values()
+    paused = [one.correlation_id for one in family if rows.status_of(one.status) is Status.PAUSED]
+    for some in portions(paused):
+        connection.execute(_due(some, now).where(waits.c.key == PAUSE))
+    events = [WorkflowResumed(correlation_id=one, at=now, by=by) for one in paused]
+    return _moved(connection, note, status, Status.RUNNING, events)
 
 
-def _moved(connection: Connection, note: Note, before: Status, after: Status, event: Event) -> Steered:
-    change = update(workflows).where(workflows.c.correlation_id == event.correlation_id)
-    connection.execute(change.values(status=after.value, updated_at=event.at))
-    note(connection, [event])
-    return Steered(status=before, recorded=[event])
+def _moved(connection: Connection, note: Note, before: Status, after: Status, events: Sequence[Event]) -> Steered:
+    for some in portions(event.correlation_id for event in events):
+        change = update(workflows).where(workflows.c.correlation_id.in_(some))
+        connection.execute(change.values(status=after.value, updated_at=events[0].at))
+    note(connection, events)
+    return Steered(status=before, recorded=events)
 
 
 def cancellations(reader: Connection, ids: Collection[str]) -> dict[str, Cancellation]:

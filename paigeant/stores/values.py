@@ -6,15 +6,15 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, delete, select
 
-from paigeant.kept import Kept, Parcel
+from paigeant.claim_check import Kept, Parcel
+from paigeant.database.inserting import insert_new
 from paigeant.stores import rows
-from paigeant.stores.history import insert_new
 from paigeant.stores.tables import values
 
 
 def keep(connection: Connection, now: float, parcels: Sequence[Parcel]) -> None:
     """Write down these values; one that is there stays as it is."""
-    insert = insert_new(connection.dialect.name)(values)
+    insert = insert_new(connection.dialect.name, values)
     for parcel in parcels:  # one at a time: they are large
         about = {"correlation_id": parcel.kept.of, "digest": parcel.kept.digest}
         connection.execute(insert, about | {"data": parcel.data, "at": now})

@@ -11,8 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, select, update
 
+from paigeant.events import SignalReceived
 from paigeant.join import KEY
-from paigeant.store import Held
+from paigeant.records import Held
 from paigeant.stores import joins, rows
 from paigeant.stores.steering import Note
 from paigeant.stores.tables import signals, waits
@@ -44,6 +45,19 @@ def match(connection: Connection, now: float, correlation_id: str | None) -> lis
     if used:
         connection.execute(delete(signals).where(signals.c.id.in_(used)))
     return list(served.values())
+
+
+def answer(connection: Connection, note: Note, given: SignalReceived) -> bool:
+    """See :meth:`paigeant.store.Store.answer`. Two who answer the same take turns at the row that waits."""
+    of, key = given.correlation_id, given.key
+    waiting = select(waits.c.wait_id).where(waits.c.correlation_id == of, waits.c.key == key, _IS_WAITING)
+    if connection.execute(waiting.with_for_update()).first() is None:
+        return False
+    answered = select(signals.c.id).where(signals.c.correlation_id == of, signals.c.key == key).limit(1)
+    if connection.execute(answered).first() is not None:
+        return False
+    note(connection, [given])
+    return True
 
 
 def has_match(reader: Connection, correlation_id: str | None) -> bool:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from paigeant.database import Database
+from paigeant.database.listener import END, EVENT, LONGEST_SLEEP, Listener
 from paigeant.events import LAST, Event
 from paigeant.io_thread import answer
-from paigeant.listener import END, EVENT, LONGEST_SLEEP, Listener
-from paigeant.store import TERMINAL
+from paigeant.records import TERMINAL
 from paigeant.stores.tables import events, workflows
 
 _POLL, _POLL_SERVER = 0.005, 0.02

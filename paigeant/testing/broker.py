@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
 from paigeant import codec
+from paigeant.clock import Clock
 from paigeant.errors import MalformedMessage, Superseded, TransportError
 from paigeant.events import Event, StepCompleted
 from paigeant.message import PaigeantMessage
 from paigeant.testing.faults import Point
 from paigeant.testing.history import Claimed, Copied, Freed, History, Offered, Published, Settled
-from paigeant.testing.virtual import VirtualClock
 from paigeant.transport import BaseTransport, Delivery, Durability, Features, Lease, Ledger, Outgoing, Prefetch
 
 Tier = Literal["atomic", "fenced", "at_least_once"]
@@ -91,8 +92,11 @@ class Kept:
 class SimulatedBroker:
     """Queues, leases and the messages in them. Nothing here waits: an effect is done or not."""
 
-    def __init__(self, tier: Tier, clock: VirtualClock, history: History, dice: random.Random) -> None:
+    def __init__(
+        self, tier: Tier, clock: Clock, history: History, dice: random.Random, lease_seconds: float = LEASE
+    ) -> None:
         self.tier: Tier = tier
+        self.lease_seconds = lease_seconds
         self.features = TIERS[tier]
         self.clock = clock
         self.history = history
@@ -189,7 +193,11 @@ class SimulatedBroker:
 
     def holder_died(self, holder: str) -> None:
         """Its socket closes at once, its leases end by themselves."""
-        self._free(holder, "crash", 0.0 if self.tier == "at_least_once" else LEASE)
+        self._free(holder, "crash", 0.0 if self.tier == "at_least_once" else self.lease_seconds)
+
+    def holder_left(self, holder: str) -> None:
+        """It has said good-bye."""
+        self._free(holder, "given up", 0.0)
 
     def connection_lost(self, holder: str) -> None:
         """Where a lease is a connection's, all of them are gone."""
@@ -223,8 +231,9 @@ class SimulatedBroker:
         return [one for one in self._kept if one.holder is None and one.due_at <= now and one.outgoing.queue in queues]
 
     def depths(self) -> dict[str, int]:
-        queues = {one.outgoing.queue for one in self._kept}
-        return {name: sum(1 for one in self._kept if one.outgoing.queue == name) for name in sorted(queues)}
+        """How many messages wait in each queue; what is out does not."""
+        waiting = Counter(one.outgoing.queue for one in self._kept if one.holder is None)
+        return {name: waiting[name] for name in sorted({one.outgoing.queue for one in self._kept})}
 
     def purge(self, queue: str) -> int:
         gone = [one for one in self._kept if one.outgoing.queue == queue and one.holder is None]
@@ -277,7 +286,7 @@ class SimulatedTransport(BaseTransport):
         pass
 
     async def close(self) -> None:
-        pass
+        await self._doer.act(None, lambda: self._broker.holder_left(self._doer.name))
 
     async def declare(self, *queues: str) -> None:
         pass

@@ -22,8 +22,9 @@ from paigeant.events import (
     WorkflowDispatched,
     WorkflowEnded,
 )
+from paigeant.records import Held, ScheduleRecord, Standing
 from paigeant.slip import Heading
-from paigeant.store import Held, ScheduleRecord, Standing, Store
+from paigeant.store import Store
 from paigeant.stores.advance import _Deed, _Doubt, _Question, _Write
 from paigeant.stores.sql import SqlStore
 from paigeant.stores.tables import metadata

@@ -18,7 +18,7 @@ from paigeant.app import App
 from paigeant.context import ActivityContext
 from paigeant.errors import StoreError, TransportError, WorkflowError
 from paigeant.message import PaigeantMessage
-from paigeant.store import EventRecord, WorkflowRecord
+from paigeant.records import EventRecord, WorkflowRecord
 from paigeant.testing.broker import ConnectionLost, SimulatedBroker, SimulatedTransport, Tier
 from paigeant.testing.faults import FaultPlan, Faults, Point
 from paigeant.testing.history import Fact, History, Started, Stopped, Struck

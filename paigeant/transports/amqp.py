@@ -11,7 +11,6 @@ messages expire into the real one; RabbitMQ deletes it when it has not been used
 from __future__ import annotations
 
 import itertools
-import select
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from kombu import Connection
 from paigeant.errors import TransportError
 from paigeant.transport import Delivery, Ledger, Outgoing
 from paigeant.transports.amqp_frames import frame_handler
+from paigeant.transports.amqp_parts import Parts
 from paigeant.transports.amqp_prefetch import Prefetch
 from paigeant.transports.hearing import Hearing
 from paigeant.transports.received import bytes_of, deliveries_of, headers_of, id_of
@@ -80,6 +80,7 @@ class AmqpPump:
         self._connection.ensure_connection(max_retries=1, interval_start=0)
         self._amqp: amqp.Connection = self._connection.connection
         self._amqp.sock.settimeout(_FRAME_TIMEOUT)  # or a reply that never comes is waited for without end
+        self._parts = Parts(self._amqp.transport)
         self._out = self._amqp.channel()
         self._out.confirm_select()
         self._out.events["basic_ack"].add(self._on_confirm)
@@ -106,6 +107,8 @@ class AmqpPump:
     @property
     def patience(self) -> float | None:
         """Long enough to be idle, short enough for heartbeats."""
+        if self._parts.has_unread:
+            return 0.0
         beat = min(self._amqp.heartbeat / 3, _LONGEST_REST) if self._amqp.heartbeat else _LONGEST_REST
         return min(beat, rest) if (rest := self._prefetch.patience) is not None else beat
 
@@ -265,20 +268,21 @@ class AmqpPump:
         """Publish all of it and await the confirms; the queues that were not there."""
         self._unconfirmed.clear()
         self._returned.clear()
-        for one in outgoing:
-            self._published += 1
-            self._unconfirmed.add(self._published)
-            queue = self._delay_queue(one.queue, _rounded(one.delay)) if one.delay > 0 else one.queue
-            self._out.basic_publish(_amqp_message(one), exchange="", routing_key=queue, mandatory=True)
+        queues = [self._delay_queue(one.queue, _rounded(one.delay)) if one.delay > 0 else one.queue for one in outgoing]
+        with self._parts.gathered():
+            for one, queue in zip(outgoing, queues, strict=True):
+                self._published += 1
+                self._unconfirmed.add(self._published)
+                self._out.basic_publish(_amqp_message(one), exchange="", routing_key=queue, mandatory=True)
         self._await_confirms(time.monotonic() + CONFIRM_TIMEOUT)
         return set(self._returned)
 
     def _await_confirms(self, deadline: float) -> None:
         while self._unconfirmed and not self._is_refused:
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or not self._parts.has_come(left):
                 raise TransportError(f"RabbitMQ did not confirm {len(self._unconfirmed)} messages in time")
-            self._amqp.blocking_read(left)
+            self._read_frame()
         if self._is_refused:
             self._declared.clear()
             raise TransportError("RabbitMQ refused a message: is it out of memory or disk?")
@@ -291,20 +295,21 @@ class AmqpPump:
             del self._held[tag]
         lowest = min(self._held, default=max(tags) + 1)
         below = [tag for tag in tags if tag < lowest]
-        if below:
-            self._in.basic_ack(max(below), multiple=True)
-        for tag in tags:
-            if tag > lowest:
-                self._in.basic_ack(tag)
+        with self._parts.gathered():
+            if below:
+                self._in.basic_ack(max(below), multiple=True)
+            for tag in tags:
+                if tag > lowest:
+                    self._in.basic_ack(tag)
 
     def _read(self) -> None:
-        """Take every frame that is there, without waiting for more.
+        """Take every frame that is there, without waiting for more."""
+        while self._parts.has_come():
+            self._read_frame()
 
-        One at a time: ``drain_events`` reads on until a method has arrived, so a lone heartbeat would time it out.
-        """
-        transport = self._amqp.transport
-        while _is_readable(transport.sock):
-            self._amqp.blocking_read(_FRAME_TIMEOUT)
+    def _read_frame(self) -> None:
+        """One of them: ``drain_events`` reads on until a method has arrived, so a lone heartbeat would time it out."""
+        self._amqp.on_inbound_frame(self._amqp.transport.read_frame())
 
     def _beat(self, *, force: bool = False) -> None:
         heartbeat = self._amqp.heartbeat
@@ -395,11 +400,3 @@ def _deliveries(message: Any, headers: Mapping[str, Any]) -> int:
 def _is_consumer_timeout(error: BaseException) -> bool:
     """Whether RabbitMQ closed the channel of a holder that did not acknowledge in time (30 minutes by default)."""
     return isinstance(error, amqp.PreconditionFailed) and "delivery acknowledgement" in str(error)
-
-
-def _is_readable(sock: Any) -> bool:
-    pending = getattr(sock, "pending", None)
-    if pending is not None and pending():
-        return True
-    readable, _, _ = select.select([sock], [], [], 0)
-    return bool(readable)

@@ -2,7 +2,8 @@
 
 RabbitMQ limits each consumer of a channel on its own, and quorum queues know no limit for them together. The full
 number for each would let a worker hoard what others could run; equal parts would leave it idle when one queue is busy.
-So a queue that has used up its part is given what the others do not need. Nothing is taken away from a queue again
+So a queue that has used up its part is given what the others have not taken: with more queues than steps that may run
+at once, every part is one, and the one busy queue must be let have them all. Nothing is taken away from a queue again
 before the worker connects anew: where the load moves, more is held for a while than was asked for.
 """
 
@@ -20,10 +21,11 @@ _WORTH = 1.25
 
 def shares(prefetch: int, held: Mapping[str, int], hungry: Collection[str]) -> dict[str, int]:
     """The part of each queue, at least one; ``held`` is what each has out. Without any hungry one they are equal."""
-    parts = {name: count + 1 for name, count in held.items() if name not in hungry} if hungry else {}
-    rest = [name for name in held if name not in parts]
-    each, left = divmod(max(0, prefetch - sum(parts.values())), len(rest))
-    return parts | {name: max(1, each + (place < left)) for place, name in enumerate(rest)}
+    others = {name: count for name, count in held.items() if name not in hungry} if hungry else {}
+    rest = [name for name in held if name not in others]
+    each, left = divmod(max(0, prefetch - sum(others.values())), len(rest))
+    parts = {name: each + (place < left) for place, name in enumerate(rest)}
+    return {name: max(1, part) for name, part in (others | parts).items()}
 
 
 class Prefetch:
@@ -32,7 +34,7 @@ class Prefetch:
     def __init__(self, queues: Sequence[str] = (), prefetch: int = 0) -> None:
         self._prefetch = prefetch
         self.parts = shares(prefetch, dict.fromkeys(queues, 0), ()) if queues else {}
-        self._not_before = 0.0
+        self._not_before = time.monotonic() + _PAUSE  # until what waits in the others has come as well
         self._is_waiting = False
 
     @property

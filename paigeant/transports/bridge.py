@@ -5,7 +5,8 @@ and takes what has arrived. What an exchange is depends on the channel: ours mak
 channel publishes, acknowledges and drains.
 
 After any doubt about the broker the connection is dropped and the same settlements are made again with the same message
-ids. A settlement fails only when its lease is lost: trouble with the broker is never the step's failure (G4).
+ids. A settlement fails only when its lease is lost: trouble with the broker is never the step's failure (G4). Where a
+lease goes with the connection, what is handed out again while its step still runs here is settled by that run.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from kombu import Connection
 from paigeant.errors import PaigeantError, Superseded, TransportError
 from paigeant.io_thread import Alarm, AnyFuture, OncePerTurn, answer, call_in
 from paigeant.transport import Delivery, Features, Ledger, Prefetch
+from paigeant.transports.out import Out
 from paigeant.transports.settlement import Settlement
 from paigeant.urls import masked
 
@@ -35,6 +37,10 @@ log = structlog.stdlib.get_logger("paigeant.transport")
 
 LONGEST_HOLD = 5.0
 """Seconds a message may be held un-acknowledged by a broker that cannot delay (G6)."""
+
+_COMES_AGAIN_WITHIN = 1.0
+"""Seconds after a new connection in which a broker hands out again what went with the old one; RabbitMQ takes a few
+hundredths."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _PARTING_PATIENCE = 5.0
@@ -98,7 +104,7 @@ def pump_of(connection: Connection) -> Pump:
     return pump
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """A settlement with whoever waits for it. ``give_up_at`` is a monotonic time, None for never."""
 
@@ -143,10 +149,12 @@ class Bridge:
         self._resting: Pump | None = None
         self._consumers: list[Consumer] = []
         self._turn = count()
-        self._out: set[tuple[Any, int]] = set()
+        self._out = Out()
         self._requests: list[Request] = []
         self._calls: list[Call] = []
         self._later: list[tuple[float, int, Request]] = []
+        self._astray: list[Request] = []
+        self._astray_until = 0.0
         self._stopping_until: float | None = None
         self._pause = _SHORTEST_PAUSE
         self._pause_until = 0.0
@@ -202,8 +210,8 @@ class Bridge:
 
     def _run(self) -> None:
         while not self._is_over():
-            self._receive()
             try:
+                self._receive()
                 self._work()
             except Exception as error:  # noqa: BLE001 - the thread outlives everything a broker can do
                 self._recover(error)
@@ -229,6 +237,7 @@ class Bridge:
         now = time.monotonic()
         while self._later and self._later[0][0] <= now:
             self._requests.append(heapq.heappop(self._later)[2])
+        self._find_astray(now)
 
     def _wait(self) -> float | None:
         """How long the thread may sleep: for ever when it has nothing to do and nobody consumes."""
@@ -238,6 +247,8 @@ class Bridge:
         if self._requests or self._calls or self._stopping_until is not None:
             return 0.0
         waits = [self._later[0][0] - now] if self._later else []
+        if self._astray:
+            waits.append(self._astray_until - now)
         if self._pump is not None and (patience := self._pump.patience) is not None:
             waits.append(patience)
         return max(0.0, min(waits)) if waits else None
@@ -266,10 +277,11 @@ class Bridge:
         pump = self._open()
         for call in self._take_calls():
             _carry_out(call, pump, self._url)
+        self._let_wait(pump)
         requests = self._requests
-        out = len(self._out) - sum(1 for one in requests if one.settlement.delivery is not None)
-        limit = max(0, self._prefetch - out) if self._stopping_until is None else 0
-        accepted, deliveries = pump.exchange([one.settlement for one in requests], limit)
+        settlements = [self._out.settlement(one.settlement) for one in requests]
+        limit = max(0, self._prefetch - self._out.held(settlements)) if self._stopping_until is None else 0
+        accepted, deliveries = pump.exchange(settlements, limit)
         self._requests = []
         self._pause = _SHORTEST_PAUSE
         self._answer(requests, accepted)
@@ -287,6 +299,7 @@ class Bridge:
             if self._ledger is not None:
                 pump.enlist(self._ledger)
             self._pump, self._resting = pump, None
+            self._astray_until = time.monotonic() + _COMES_AGAIN_WITHIN
             self._subscribe()
         return self._pump
 
@@ -305,7 +318,7 @@ class Bridge:
     def _answer(self, requests: Sequence[Request], accepted: Sequence[bool]) -> None:
         for request in requests:
             if request.settlement.delivery is not None:
-                self._out.discard(_key(request.settlement.delivery))
+                self._out.discard(request.settlement.delivery)
         answer(
             (request.future, None, None if ok else Superseded()) for request, ok in zip(requests, accepted, strict=True)
         )
@@ -313,8 +326,9 @@ class Bridge:
     def _hand_out(self, deliveries: Sequence[Delivery]) -> None:
         batches: dict[Consumer, list[Delivery]] = {}
         for delivery in deliveries:
-            self._out.add(_key(delivery))
-            if (consumer := self._consumer_of(delivery.queue)) is not None:
+            if self._out.add(delivery):
+                log.info("a message came again while its step runs here", queue=delivery.queue, message_id=delivery.id)
+            elif (consumer := self._consumer_of(delivery.queue)) is not None:
                 batches.setdefault(consumer, []).append(delivery)
             else:  # it was on its way when its consumer went
                 self._requests.append(Request(Settlement(delivery=delivery, release_after=0.0), Future()))
@@ -325,6 +339,24 @@ class Bridge:
         """Consumers of the same queue take turns."""
         candidates = [one for one in self._consumers if queue in one.queues]
         return candidates[next(self._turn) % len(candidates)] if candidates else None
+
+    # --- when deliveries went with their connection ------------------------------------------------------------
+
+    def _let_wait(self, pump: Pump) -> None:
+        """Settlements whose deliveries went with the connection wait a moment: the broker may hand them to us again."""
+        is_of_use = self._consumers and self._stopping_until is None and not pump.keeps_leases
+        if is_of_use and time.monotonic() < self._astray_until:
+            astray = [one for one in self._requests if self._out.is_astray(one.settlement)]
+            self._requests = [one for one in self._requests if one not in astray]
+            self._astray += astray
+
+    def _find_astray(self, now: float) -> None:
+        """Those that have come again can be settled, and those that have not are somebody else's by now."""
+        if self._astray:
+            is_over = now >= self._astray_until or self._stopping_until is not None
+            found = [one for one in self._astray if is_over or not self._out.is_astray(one.settlement)]
+            self._astray = [one for one in self._astray if one not in found]
+            self._requests += found
 
     # --- when the broker is in trouble ------------------------------------------------------------------------
 
@@ -353,7 +385,7 @@ class Bridge:
         self._drop()
         for position, request in enumerate(requests):
             try:
-                accepted, _ = self._open().exchange([request.settlement], 0)
+                accepted, _ = self._open().exchange([self._out.settlement(request.settlement)], 0)
                 self._answer([request], accepted)
             except Exception as error:  # noqa: BLE001 - told to whoever asked
                 if self._pump is None or self._pump.is_recoverable(error):
@@ -390,13 +422,9 @@ class Bridge:
         except Exception as error:  # noqa: BLE001 - nobody is left to tell
             log.warning("could not part from the broker in good order", broker=self._url, error=str(error))
         gone = TransportError(f"the connection to {self._url} was closed")
-        waiting = [*self._requests, *(request for _, _, request in self._later)]
+        waiting = [*self._requests, *self._astray, *(request for _, _, request in self._later)]
         answer((request.future, None, gone) for request in waiting)
         answer((future, None, gone) for _, future in self._take_calls())
-
-
-def _key(delivery: Delivery) -> tuple[Any, int]:
-    return delivery.tag, delivery.token
 
 
 def _without_delay(settlement: Settlement) -> Settlement:

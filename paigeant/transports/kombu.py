@@ -6,15 +6,15 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kombu import Connection
 
 from paigeant.errors import Superseded
 from paigeant.events import Event
-from paigeant.io_thread import AnyFuture, new_future
+from paigeant.io_thread import AnyFuture, awaited, new_future
 from paigeant.transport import BaseTransport, Delivery, Features, Ledger, Outgoing, Prefetch
-from paigeant.transports.bridge import Bridge, Consumer, Interrupted, Pump, Request
+from paigeant.transports.bridge import Bridge, Call, Consumer, Interrupted, Pump, Request
 from paigeant.transports.settlement import Settlement
 
 T = TypeVar("T")
@@ -79,13 +79,13 @@ class KombuTransport(BaseTransport):
         return False
 
     async def send(self, outgoing: Sequence[Outgoing], record: Sequence[Event] = ()) -> None:
-        await _async(self.submit(Settlement(outgoing=outgoing, record=record), self._send_timeout))
+        await awaited(self.submit(Settlement(outgoing=outgoing, record=record), self._send_timeout))
 
     async def settle(self, delivery: Delivery, outgoing: Sequence[Outgoing] = (), record: Sequence[Event] = ()) -> None:
-        await _async(self.submit(Settlement(delivery=delivery, outgoing=outgoing, record=record)))
+        await awaited(self.submit(Settlement(delivery=delivery, outgoing=outgoing, record=record)))
 
     async def release(self, delivery: Delivery, delay: float = 0.0) -> None:
-        await _async(self.submit(Settlement(delivery=delivery, release_after=delay)))
+        await awaited(self.submit(Settlement(delivery=delivery, release_after=delay)))
 
     async def extend(self, delivery: Delivery) -> None:
         await self._call(lambda pump: pump.renew())
@@ -96,12 +96,13 @@ class KombuTransport(BaseTransport):
         """Hand a settlement to the thread; with ``patience``, give up on an unreachable broker after these seconds."""
         give_up_at = None if patience is None else time.monotonic() + patience
         request = Request(settlement, new_future(), give_up_at)
-        self._running().put(request)
+        self._hand_over(request)
         return request.future
 
     async def consume(self, queues: Sequence[str], prefetch: Prefetch) -> AsyncGenerator[Sequence[Delivery], None]:
         consumer = Consumer(tuple(queues), prefetch, asyncio.get_running_loop())
-        bridge = self._running()
+        with self._starting:
+            bridge = self._running()
         await self._call(lambda pump: bridge.add(consumer))
         try:
             while True:
@@ -124,22 +125,22 @@ class KombuTransport(BaseTransport):
         return await self._call_once(function)
 
     async def _call_once(self, function: Callable[[Pump], T]) -> T:
-        result: T = await _async(self.call_in_thread(function))
+        result: T = await awaited(self.call_in_thread(function))
         return result
 
     def call_in_thread(self, function: Callable[[Pump], T]) -> AnyFuture:
         """Have the I/O thread call this between two exchanges."""
         future = new_future()
-        self._running().put((function, future))
+        self._hand_over((function, future))
         return future
 
-    def _running(self) -> Bridge:
+    def _hand_over(self, item: Request | Call) -> None:
+        """Before whoever closes the transport can have the thread end: nothing is handed to one that has."""
         with self._starting:
-            if self._bridge is None:
-                self._bridge = Bridge(self.url, self.features, self._new_connection, self._ledger)
-                self._bridge.start()
-            return self._bridge
+            self._running().put(item)
 
-
-async def _async(future: AnyFuture) -> Any:
-    return await (future if isinstance(future, asyncio.Future) else asyncio.wrap_future(future))
+    def _running(self) -> Bridge:
+        if self._bridge is None:
+            self._bridge = Bridge(self.url, self.features, self._new_connection, self._ledger)
+            self._bridge.start()
+        return self._bridge

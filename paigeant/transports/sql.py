@@ -18,13 +18,16 @@ import sqlalchemy
 from kombu.transport import virtual
 from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError, SQLAlchemyError
 
-from paigeant.database import Database
+from paigeant.database import MOMENT, Database
 from paigeant.transports import channel, routes
 from paigeant.transports.sql_queue import SqlQueue
 from paigeant.transports.sql_routes import SqlRoutes
 
 LONGEST_STATEMENT = 15.0
 """Seconds. What a queue asks takes milliseconds; a server that is silent for longer is asked over a new connection."""
+
+_SHORTEST = 5.0
+"""Seconds that a busy server may need, however short the lease."""
 
 SCHEME = "paigeant"
 """What stands before the database's URL: ``paigeant+sqlite:///queue.db``."""
@@ -62,9 +65,9 @@ class Transport(virtual.Transport):
     implements = virtual.Transport.implements.extend(exchange_type=frozenset(routes.TYPES))
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
-        self.database = Database(
-            _url(client), client.transport_options.get("clock"), longest_statement=LONGEST_STATEMENT
-        )
+        lease = float(client.transport_options.get("lease_seconds", 30.0))
+        longest = longest_statement(lease)
+        self.database = Database(_url(client), client.transport_options.get("clock"), longest_statement=longest)
         self.polling_interval = 0.02 if self.database.is_sqlite else 0.05
         kombu: Any = super()
         kombu.__init__(client, **kwargs)
@@ -93,6 +96,14 @@ class Transport(virtual.Transport):
 
     def driver_version(self) -> str:
         return sqlalchemy.__version__
+
+
+def longest_statement(lease: float) -> float:
+    """How many seconds a statement may take: a connection that went silent is found out while its leases last.
+
+    They are renewed when a third is over; another third is for the silence, and the rest for a new connection.
+    """
+    return min(LONGEST_STATEMENT, max(_SHORTEST, lease / 3 - MOMENT))
 
 
 def _url(client: Any) -> str:

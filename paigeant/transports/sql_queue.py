@@ -17,8 +17,10 @@ import structlog
 from sqlalchemy import Connection, Row, delete, func, insert, select
 
 from paigeant.database import Database
+from paigeant.database.inserting import insert_new
+from paigeant.database.listener import LONGEST_SLEEP, QUEUE
 from paigeant.errors import TransportError
-from paigeant.listener import LONGEST_SLEEP, QUEUE
+from paigeant.events import StepEnded
 from paigeant.transport import Delivery, Ledger
 from paigeant.transports import routes, sql_routes
 from paigeant.transports import sql_statements as sql
@@ -288,12 +290,15 @@ class SqlQueue(SqlSession):
         if not holder.id:
             holder.id = uuid4().hex
             self._writer.execute(insert(sql.holders), {"id": holder.id, "expires_at": until})
-        elif holder.is_unsure:
+        else:
             self._give_back_unknown()
         holder.renewed_at = now
 
     def _give_back_unknown(self) -> None:
-        """A commit whose answer never came may have claimed messages; nobody here knows of them."""
+        """A commit whose answer never came may have claimed messages; nobody here knows of them.
+
+        Not only after trouble: a server may come to commit late what it was sent over a connection that is gone.
+        """
         mine = [(row, token) for row, token in self._writer.execute(sql.mine, {"me": self.holder.id})]
         self._give_back([(tag, None) for tag in mine if tag not in self.holder.held])
 
@@ -322,7 +327,7 @@ class SqlQueue(SqlSession):
             self._look_again()
         if now >= self._look_at:  # a process that always has something to settle never comes to look otherwise
             self._look_at = now + self.poll[1]
-            self._due_at = as_number(self._writer.execute(select(sql.next_due)).scalar())
+            self._due_at = as_number(self._writer.execute(sql.next_due).scalar())
         if self._is_due(now):
             self._writer.execute(sql.promote, {"now": now})
             self._look_again()
@@ -409,7 +414,7 @@ class SqlQueue(SqlSession):
             return self._was_sent([outgoing.id for outgoing in one.outgoing if outgoing.id])
         if one.delivery.tag in self.holder.held:
             return True  # nobody else deletes a row that we have the lease of
-        us = {getattr(event, "worker", None) for event in one.record}
+        us = [event.worker for event in one.record if isinstance(event, StepEnded)]
         return self._finished([one.delivery.id or ""]).get(one.delivery.id or "") in us
 
     def _was_sent(self, ids: Sequence[str]) -> bool:
@@ -449,7 +454,7 @@ class SqlQueue(SqlSession):
             for one, _ in letters:
                 self._news.came(one.queue, one.delay)
             self._note_queues(one.queue for one, _ in letters)
-            self._writer.execute(sql_routes.insert_new(self._writer, sql.messages), rows)
+            self._writer.execute(insert_new(self._writer.dialect.name, sql.messages), rows)
             self._look_again()
 
     def _claim(self, names: tuple[str, ...], wanted: int, now: float) -> list[Row[Any]]:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, Text, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from paigeant.database.inserting import insert_new
 from paigeant.transports import routes
 from paigeant.transports.sql_rows import json_object
 
@@ -44,16 +43,6 @@ bindings = Table(
 )
 
 
-def insert_new(connection: Connection, table: Table) -> Any:
-    """Insert the rows that are not there yet."""
-    return _insert_new(connection.dialect.name, table)
-
-
-@lru_cache
-def _insert_new(dialect: str, table: Table) -> Any:
-    return (sqlite if dialect == "sqlite" else postgresql).insert(table).on_conflict_do_nothing()
-
-
 # --- queues ------------------------------------------------------------------------------------------------------
 
 
@@ -64,7 +53,9 @@ def declare_queues(connection: Connection, names: Sequence[str], arguments: Mapp
         TransportError: one of them was declared with other arguments.
     """
     wanted = json.dumps(dict(arguments), sort_keys=True)
-    connection.execute(insert_new(connection, queues), [{"name": name, "arguments": wanted} for name in names])
+    connection.execute(
+        insert_new(connection.dialect.name, queues), [{"name": name, "arguments": wanted} for name in names]
+    )
     if arguments:
         for name, found in arguments_of(connection, names).items():
             if json.dumps(found, sort_keys=True) != wanted:
@@ -110,7 +101,7 @@ def declare_exchange(connection: Connection, name: str, kind: str, declared: Map
         "auto_delete": int(declared["auto_delete"]),
         "arguments": json.dumps(declared["arguments"], sort_keys=True),
     }
-    connection.execute(insert_new(connection, exchanges), [row])
+    connection.execute(insert_new(connection.dialect.name, exchanges), [row])
     found = connection.execute(select(exchanges).where(exchanges.c.name == name)).one()
     if dict(found._mapping) != row:
         raise routes.other_exchange(name, dict(found._mapping))
@@ -144,7 +135,7 @@ def bind(connection: Connection, queue: str, exchange: str, routing_key: str) ->
     """
     type_of(connection, exchange)
     row = {"exchange": exchange, "routing_key": routing_key, "queue": queue}
-    connection.execute(insert_new(connection, bindings), [row])
+    connection.execute(insert_new(connection.dialect.name, bindings), [row])
 
 
 def unbind(connection: Connection, queue: str, exchange: str, routing_key: str) -> None:

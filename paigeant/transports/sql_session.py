@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import InterfaceError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from paigeant.database import Database, retrying
+from paigeant.database.listener import END, EVENT, LONGEST_SLEEP, QUEUE, Listener
 from paigeant.events import LAST, Event
-from paigeant.listener import END, EVENT, LONGEST_SLEEP, QUEUE, Listener
 
 T = TypeVar("T")
 
@@ -79,6 +79,8 @@ class SqlSession:
 
     def is_recoverable(self, error: BaseException) -> bool:
         """Whether connecting again and trying again can help."""
+        if isinstance(error, DBAPIError) and (error.connection_invalidated or _is_demoted(error)):
+            return True
         return isinstance(error, OperationalError | InterfaceError | PendingRollbackError | TimeoutError)
 
     def write(self, call: Callable[[Connection], T]) -> T:
@@ -107,3 +109,8 @@ class SqlSession:
     def read(self, call: Callable[[Connection], T]) -> T:
         """Make the call; each of its statements sees the latest commit."""
         return call(self._reader)
+
+
+def _is_demoted(error: DBAPIError) -> bool:
+    """Whether the server has become a standby with our connections still open: the URL leads to another one now."""
+    return getattr(error.orig, "sqlstate", None) == "25006"

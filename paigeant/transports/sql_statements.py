@@ -95,7 +95,7 @@ _of_strays = select(messages.c.id).where(messages.c.owner.in_(bindparam("strays"
 free_strays = update(messages).where(messages.c.id.in_(_of_strays.with_for_update(skip_locked=True))).values(owner=None)
 _due = select(messages.c.id).where(messages.c.available_at <= bindparam("now"))
 promote = update(messages).where(messages.c.id.in_(_due.with_for_update(skip_locked=True))).values(available_at=None)
-next_due = select(func.min(messages.c.available_at)).where(messages.c.available_at.is_not(None)).scalar_subquery()
+next_due = select(func.min(messages.c.available_at)).where(messages.c.available_at.is_not(None))
 
 _DELIVERED = tuple(
     messages.c[name] for name in ("id", "queue", "message_id", "priority", "body", "headers", "token", "deliveries")
@@ -143,7 +143,7 @@ def _one_more(column: Column[int], end: int) -> Any:
 @lru_cache(maxsize=64)
 def look(names: tuple[str, ...]) -> Any:
     """When the next delayed message is due, and whether any waits in these queues."""
-    return select(next_due, _ready_in(names, literal(1)).exists())
+    return select(next_due.scalar_subquery(), _ready_in(names, literal(1)).exists())
 
 
 def _ready_in(names: Sequence[str], limit: Any, *, lock: bool = False) -> Any:

@@ -82,6 +82,29 @@ async def test_an_agent_sends_a_workflow_on_its_way(app, running):
     assert model.tools["dispatch_workflow"]["properties"]["activities"]["items"]["enum"] == ["ship", "bill"]
 
 
+async def test_an_agent_sends_something_to_another_activity(app, running):
+    """With arguments; what does not fit goes back to the model, and so does an activity that it may not use."""
+    calls = [
+        ToolCallPart("send_to_activity", {"activity": "destroy"}),
+        ToolCallPart("send_to_activity", {"activity": "ship", "arguments": {"crate": 3}}),
+        ToolCallPart("send_to_activity", {"activity": "ship", "arguments": {"box": 3}}),
+    ]
+    model = Caller(*calls)
+    clerk = Agent(FunctionModel(model), toolsets=[workflow_tools(may_dispatch=["ship"])], retries=2)
+    app.activity(clerk, name="clerk")
+
+    @app.activity
+    def ship(box: int) -> str:
+        return f"shipped {box}"
+
+    async with running(app):
+        workflow = await app.dispatch(app.activities["clerk"].step(prompt="x"))
+        refused, wrong, sent = (await workflow.result(SOON)).split(" | ")
+        assert await app.workflow(sent).result(SOON) == "shipped 3"
+    assert "'ship'" in refused
+    assert "This cannot be sent: activity 'ship' takes no argument 'crate'" in wrong
+
+
 async def test_only_names_may_be_dispatched():
     """Of activities, wherever they are served."""
     with pytest.raises(ConfigurationError, match="may_dispatch takes names"):

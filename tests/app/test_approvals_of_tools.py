@@ -12,6 +12,9 @@ from pydantic_ai.exceptions import ApprovalRequired, CallDeferred
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
+from paigeant import scatter
+from paigeant.errors import WorkflowFailed
+
 pytestmark = pytest.mark.anyio
 
 SOON = 20
@@ -103,6 +106,71 @@ async def test_a_call_that_is_denied_is_not_made(app, running):
         await workflow.decide(False, by="ann", reason="too much")
         assert await workflow.result(SOON) == "too much"
     assert clerk.done == Counter({"request": 2})
+
+
+async def test_an_approval_is_of_this_call_and_no_other(app, running):
+    """A model that is asked again and wants something else is not let through by what was approved before."""
+    clerk = Clerk(call("refund", {"cents": 900}, "a"))
+    activity = app.activity(clerk.agent, durable="step")
+    async with running(app):
+        workflow = await app.dispatch(activity.step(prompt="x"))
+        await asked(app, "900")
+        clerk.calls = (call("refund", {"cents": 90_000}, "a"),)
+        await workflow.decide(True)
+        await asked(app, "90000")
+        await workflow.decide(False, reason="too much")
+        assert await workflow.result(SOON) == "too much"
+    assert clerk.done == Counter({"request": 4})
+
+
+async def test_what_was_approved_is_not_asked_again_in_a_branch_that_is_begun_again(app, running):
+    """It is done already."""
+    clerk = Clerk(call("refund", {"cents": 900}, "a"))
+    respond, broken = clerk.respond, ["once"]
+
+    def breaks(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if "refunded" in str(messages) and broken:
+            raise ConnectionError(broken.pop())
+        return respond(messages, info)
+
+    activity = app.activity(Agent(FunctionModel(breaks), toolsets=clerk.agent.toolsets), name="clerk")
+    workflow = await app.dispatch(scatter(activity.step(prompt="x")))
+    async with running(app):
+        one = await asked(app, "refund")
+        await app.workflow(one.correlation_id).decide(True, arguments={"cents": 500})
+        with pytest.raises(WorkflowFailed):
+            await workflow.result(SOON)
+        await workflow.retry()
+        (result,) = await workflow.result(SOON)
+    assert result.output == "refunded 500"
+    assert clerk.done == Counter({"request": 2, "refund 500": 1})
+
+
+async def test_what_was_denied_stays_denied_when_an_operator_retries(app, running):
+    """What the model said next builds on it; an agent that begins anew asks anew."""
+    clerk = Clerk(call("refund", {"cents": 900}, "a"))
+    respond, broken = clerk.respond, ["once", "twice"]
+
+    def breaks(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if "too much" in str(messages) and "look" not in str(messages):
+            return ModelResponse([call("look", {}, "b")])
+        if "looked" in str(messages) and broken:
+            raise ConnectionError(broken.pop())
+        return respond(messages, info)
+
+    activity = app.activity(Agent(FunctionModel(breaks), toolsets=clerk.agent.toolsets), name="clerk")
+    workflow = await app.dispatch(activity.step(prompt="x"))
+    async with running(app):
+        await asked(app, "refund")
+        await workflow.decide(False, reason="too much")
+        for _ in range(2):
+            with pytest.raises(WorkflowFailed):
+                await workflow.result(SOON)
+            await workflow.retry(fresh=not broken)
+        await asked(app, "refund")
+        await workflow.decide(True)
+        assert await workflow.result(SOON) == "refunded 900"
+    assert (clerk.done["refund 900"], clerk.done["look"]) == (1, 1)
 
 
 async def test_several_calls_are_asked_about_one_after_the_other(app, running):

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from paigeant import ActivityContext, App, Depends, PaigeantMessage, RetryPolicy, codec
 from paigeant.errors import ConfigurationError, WorkflowFailed
-from paigeant.store import Status
+from paigeant.records import Status
 
 pytestmark = pytest.mark.anyio
 

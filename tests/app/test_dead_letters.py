@@ -20,7 +20,7 @@ from paigeant.errors import (
     WorkflowFailed,
 )
 from paigeant.message import PaigeantMessage
-from paigeant.store import Status
+from paigeant.records import Status
 from paigeant.transport import Outgoing
 
 pytestmark = pytest.mark.anyio

@@ -28,7 +28,7 @@ from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import RequestUsage
 
-from paigeant import ActivityContext, RetryPolicy
+from paigeant import ActivityContext, RetryPolicy, scatter
 from paigeant.errors import WorkflowFailed
 from paigeant.usage import total
 
@@ -322,9 +322,109 @@ async def test_a_journal_of_other_code_stops_the_step(app, running):
         FunctionModel(script.respond), toolsets=agent.toolsets, capabilities=[ProcessHistory(renamed)]
     )
     complaint = "JournalMismatch: the journal of step '1' does not match: unit 'model:2' was 'model', asked something"
+    workflow = await app.dispatch(weather.step(prompt="Weather?"))
     async with running(app):
         with pytest.raises(WorkflowFailed, match=complaint):
-            await (await app.dispatch(weather.step(prompt="Weather?"))).result(SOON)
+            await workflow.result(SOON)
+        await workflow.retry()  # loudly each time, until somebody says that it is to begin anew
+        with pytest.raises(WorkflowFailed, match=complaint):
+            await workflow.result(SOON)
+        await workflow.retry(fresh=True)
+        assert await workflow.result(SOON) == ANSWER
+
+
+class Retried:
+    """A workflow of the agent whose step fails once, and is tried again by an operator."""
+
+    def __init__(self, app: Any, running: Any, script: Script, **options: Any) -> None:
+        self.app, self.running, self.script = app, running, script
+        self.activity = app.activity(script.agent(), **options)
+
+    async def failed(self, **step: Any) -> Any:
+        workflow = await self.app.dispatch(self.activity.step(**{"prompt": "Weather?"} | step))
+        async with self.running(self.app):
+            with pytest.raises(WorkflowFailed):
+                await workflow.result(SOON)
+        return workflow
+
+    async def output(self, workflow: Any) -> str:
+        async with self.running(self.app):
+            return await workflow.result(SOON)
+
+
+async def test_what_an_operator_retries_goes_on_where_it_was(app, running):
+    """The finished requests and tool calls are not paid for again, by however many retries; usage is exact."""
+    retried = Retried(app, running, Script("request 3"))
+    workflow = await retried.failed()
+    await workflow.retry()
+    assert await retried.output(workflow) == ANSWER
+    assert retried.script.done == Counter({**dict.fromkeys(UNITS, 1), "request 3": 2})
+    used = total(unit.usage for unit in await app.store.units(str(workflow)))
+    assert (used.requests, used.tool_calls, used.input_tokens) == (3, 3, 600)
+
+
+@pytest.mark.parametrize("how", ["retry", "redrive", "parked"])
+async def test_what_an_operator_wants_fresh_begins_anew(app, running, how):
+    """A failed step, its dead letter, or a step that waits for the operator."""
+    parks = {"retry": RetryPolicy(attempts=1, exhausted="park")} if how == "parked" else {}
+    retried = Retried(app, running, Script("request 3"), **parks)
+    if how == "parked":
+        workflow = await app.dispatch(retried.activity.step(prompt="Weather?"))
+        async with running(app):
+            await until_async(lambda: app.store.held(str(workflow)), SOON)
+    else:
+        workflow = await retried.failed()
+    if how == "redrive":
+        (letter,) = await app.dead_letters.list()
+        await app.dead_letters.redrive(letter.id, fresh=True)
+    else:
+        await workflow.retry(fresh=True)
+    assert await retried.output(workflow) == ANSWER
+    assert set(retried.script.done.values()) == {2}
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_a_branch_that_is_begun_again_goes_on_where_its_agent_was(app, running, fresh):
+    """However often; unless it is to begin anew."""
+    script = Script("request 3")
+    weather = app.activity(script.agent())
+    workflow = await app.dispatch(scatter(weather.step(prompt="Weather?")))
+    async with running(app):
+        with pytest.raises(WorkflowFailed):
+            await workflow.result(SOON)
+        script.done["request 3"] = 0  # it fails once more
+        await workflow.retry()
+        with pytest.raises(WorkflowFailed):
+            await workflow.result(SOON)
+        assert {script.done[unit] for unit in UNITS} == {1}
+        await workflow.retry(fresh=fresh)
+        (result,) = await workflow.result(SOON)
+    assert result.output == ANSWER
+    assert {script.done[unit] for unit in UNITS[:-1]} == ({2} if fresh else {1})
+    assert (await workflow.record()).used.requests == (5 if fresh else 3)
+
+
+@pytest.mark.parametrize("change", [{"prompt": "Climate?"}, {"variables": {"season": "spring"}}])
+async def test_an_edited_letter_begins_anew(app, running, change):
+    """What the agent did, it did on other grounds."""
+    retried = Retried(app, running, Script("request 3"))
+    workflow = await retried.failed()
+    (letter,) = await app.dead_letters.list()
+    await app.dead_letters.edit(letter.id, **change)
+    await app.dead_letters.redrive(letter.id)
+    assert await retried.output(workflow) == ANSWER
+    assert set(retried.script.done.values()) == {2}
+
+
+async def test_another_deadline_changes_nothing_of_what_the_agent_did(app, running):
+    """It only has more time for the rest."""
+    retried = Retried(app, running, Script("request 3"))
+    workflow = await retried.failed()
+    (letter,) = await app.dead_letters.list()
+    await app.dead_letters.edit(letter.id, deadline=3600)
+    await app.dead_letters.redrive(letter.id)
+    assert await retried.output(workflow) == ANSWER
+    assert retried.script.done["request 1"] == 1
 
 
 async def test_a_test_model_takes_the_place_of_the_agents(app, running):

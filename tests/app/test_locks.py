@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, update
 
 from paigeant import ActivityContext, RetryPolicy
 from paigeant.errors import StoreRequired, WorkflowFailed
-from paigeant.limit import Lock
+from paigeant.limits.limit import Lock
 from paigeant.stores.tables import locks
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,8 @@ import pytest
 from helpers import until_async
 
 from paigeant import ActivityContext, App, RetryPolicy
-from paigeant.breaker import FAILURES
 from paigeant.errors import WorkflowFailed
+from paigeant.runner.breaker import FAILURES
 
 pytestmark = pytest.mark.anyio
 
@@ -41,8 +41,8 @@ class Bank:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paigeant.breaker.FIRST_PAUSE", FIRST)
-    monkeypatch.setattr("paigeant.breaker.LONGEST_PAUSE", LONGEST)
+    monkeypatch.setattr("paigeant.runner.breaker.FIRST_PAUSE", FIRST)
+    monkeypatch.setattr("paigeant.runner.breaker.LONGEST_PAUSE", LONGEST)
 
 
 async def outage(app: App, running, workflows: int) -> None:

@@ -10,6 +10,7 @@ from helpers import until_async
 from pydantic_ai.exceptions import UnexpectedModelBehavior
 from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from tokens import Issuer
 
 from paigeant import ActivityContext, PlannerAgentDeps, RetryPolicy, WorkflowDispatcher, create_planner_agent
 
@@ -73,9 +74,13 @@ def plan(dispatcher) -> Callable[..., Any]:
 async def test_a_plan_is_dispatched(dispatcher, plan, running):
     """The model sees what there is, with descriptions and arguments; the user's token travels with the workflow."""
     model = Plans(["greet", "shout"], variables={"name": "Ada"})
-    workflow = await plan(model, user_obo_token="token")
+    issuer, seen = Issuer(), []
+    dispatcher.app.settings = dispatcher.app.settings.model_copy(update=issuer.settings)
+    dispatcher.app.before(lambda ctx: seen.append(ctx.principal))
+    workflow = await plan(model, user_obo_token=issuer.token())
     async with running(dispatcher.app):
         assert await dispatcher.app.workflow(workflow).result(SOON) == "HELLO, ADA!"
+    assert seen == ["ann", "ann"]
     assert '- greet: Greets somebody.\n  arguments: {"name": {"type": "string"}}' in model.instructions
     assert model.told == []
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from paigeant.caveats import caveats
 from paigeant.errors import ConfigurationError
 from paigeant.transport import Durability, Features
+from paigeant.worker.caveats import caveats
 
 pytestmark = pytest.mark.anyio
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from helpers import until_async
 
-from paigeant import ActivityContext, App, BranchResult, RoutingSlip, quorum, scatter, scatter_map, sleep
+from paigeant import (
+    ActivityContext,
+    App,
+    BranchResult,
+    RetryPolicy,
+    RoutingSlip,
+    quorum,
+    scatter,
+    scatter_map,
+    sleep,
+)
 from paigeant.errors import InvalidArguments, StoreRequired, WorkflowError, WorkflowFailed
 
 pytestmark = pytest.mark.anyio
@@ -199,3 +210,113 @@ async def test_what_completed_branches_did_is_taken_back(steps, running, ending)
         await until_async(lambda: asyncio.sleep(0, {"-a", "-b", "-c"} <= set(did)))
         assert sorted(did) == sorted(["a", "b", "c", "-a", "-b", "-c"])
         assert did.index("-c") < did.index("-b")
+
+
+# --- tried again -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def parts(steps: App) -> Any:
+    """Branches of which some fail as long as they are told to; what ran."""
+    broken, ran = {"b"}, list[str]()
+
+    @steps.activity
+    def begin(value: Any, what: str) -> str:
+        ran.append(f"begin {what}")
+        return what
+
+    @steps.activity
+    def part(what: str, ctx: ActivityContext) -> str:
+        ran.append(f"part {what}")
+        if what in broken:
+            raise ConnectionError(f"no {what}")
+        return f"{what}{ctx.variables.get('mark', '')}"
+
+    return SimpleNamespace(app=steps, broken=broken, ran=ran, of=lambda what: [begin.step(what=what), part])
+
+
+async def test_retried_it_runs_what_has_not_completed(parts, running):
+    """A branch that failed goes on from its step that failed, with the workflow's variables as they are now."""
+    async with running(parts.app):
+        workflow = await parts.app.dispatch(
+            "start", scatter(parts.of("a"), parts.of("b"), policy=quorum(2)), "outputs", variables={"mark": "?"}
+        )
+        with pytest.raises(WorkflowFailed, match="branch 1: ConnectionError: no b"):
+            await workflow.result(20)
+        await workflow.retry()
+        with pytest.raises(WorkflowFailed, match="branch 1: ConnectionError: no b"):
+            await workflow.result(20)
+        parts.broken.clear()
+        letter = (await parts.app.dead_letters.list())[0]
+        await parts.app.dead_letters.edit(letter.id, variables={"mark": "!"})
+        await workflow.retry()
+        assert await workflow.result(20) == ["a?", "b!"]
+    assert sorted(parts.ran) == ["begin a", "begin b", "part a", *["part b"] * 3]
+
+
+async def test_its_retry_policy_is_for_the_branches_that_failed(parts, running):
+    """Each attempt of the scatter runs those."""
+    again = RetryPolicy(attempts=3, delay=0)
+    async with running(parts.app):
+        workflow = await parts.app.dispatch("start", scatter(parts.of("a"), parts.of("b")).options(retry=again))
+        with pytest.raises(WorkflowFailed, match="BranchesFailed"):
+            await workflow.result(20)
+        assert parts.ran.count("part b") == 3
+        assert [step.status for step in (await workflow.record()).steps][-5:].count("retried") == 2
+    assert parts.ran.count("begin b") == 1
+
+
+@pytest.mark.parametrize("by", ["its policy", "an operator", "a retry"])
+async def test_an_activity_that_fails_after_its_scatter_has_the_results(parts, running, by):
+    """Of all rounds, whoever has it tried again."""
+    failures = ["down"]
+
+    @parts.app.activity(
+        retry={"its policy": RetryPolicy(attempts=2), "an operator": RetryPolicy(attempts=1, exhausted="park")}.get(by)
+    )
+    def both(ctx: ActivityContext, value: int) -> list[str]:
+        outputs = [one.output for one in ctx.scatter(parts.of("a"), parts.of("c"))]
+        if failures:
+            raise OSError(failures.pop())
+        return outputs
+
+    async with running(parts.app):
+        workflow = await parts.app.dispatch("start", both)
+        if by == "an operator":
+            await until_async(lambda: parts.app.store.held(key="operator:"))
+            await workflow.retry()
+        if by == "a retry":
+            with pytest.raises(WorkflowFailed, match="OSError: down"):
+                await workflow.result(20)
+            await workflow.retry()
+        assert await workflow.result(20) == ["a", "c"]
+    assert sorted(parts.ran) == ["begin a", "begin c", "part a", "part c"]
+
+
+async def test_what_a_reused_branch_did_is_taken_back_once(parts, running):
+    """When the workflow fails for good after all."""
+    did = list[str]()
+
+    @parts.app.activity
+    def book(value: Any) -> str:
+        did.append("book")
+        return "a seat"
+
+    @book.compensate
+    def unbook(seat: str) -> None:
+        did.append("unbook")
+
+    @parts.app.activity(retry=RetryPolicy(attempts=1, exhausted="park"))
+    def both(ctx: ActivityContext, value: int) -> None:
+        ctx.scatter(book)
+        raise OSError("down")
+
+    async with running(parts.app):
+        workflow = await parts.app.dispatch("start", both)
+        await until_async(lambda: parts.app.store.held(key="operator:"))
+        await workflow.retry()
+        await until_async(lambda: parts.app.store.held(key="operator:"))
+        await workflow.cancel(compensate=True)
+        with pytest.raises(WorkflowError, match="compensated"):
+            await workflow.result(20)
+    assert did == ["book", "unbook"]

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from helpers import until_async
 
-from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_signal, sleep
+from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_signal, scatter, sleep
 from paigeant.errors import StoreRequired, WorkflowCancelled, WorkflowError, WorkflowFailed, WorkflowNotFound
 from paigeant.events import Cancellation
-from paigeant.store import STANDS_FOR, Status
+from paigeant.records import STANDS_FOR, Status
 
 pytestmark = pytest.mark.anyio
 
@@ -239,6 +239,34 @@ async def test_a_paused_workflow_goes_on_where_it_was(app, running, note, did):
         assert (types.count("workflow_paused"), types.count("workflow_resumed")) == (1, 1)
 
 
+async def test_what_it_dispatched_is_paused_with_it(app, running, note, did):
+    """Branches and other workflows, and what its running step dispatches after that."""
+    go = asyncio.Event()
+
+    @app.activity
+    async def long(ctx: ActivityContext) -> Any:
+        if not go.is_set():
+            did.append("begun")
+            await go.wait()
+        return ctx.wait_for(ctx.dispatch("note"))
+
+    async with running(app):
+        workflow = await app.dispatch(scatter([sleep(0.1), "note"], long))
+        await reached(did, "begun")
+        await workflow.pause()
+        go.set()
+
+        async def all_wait() -> bool:
+            return len(await app.store.held(key="pause")) == 2
+
+        await until_async(all_wait)
+        family = await app.store.workflows()
+        assert [(len(family), one.status) for one in family] == [(4, Status.PAUSED)] * 4
+        assert did == ["begun"]
+        await workflow.resume()
+        assert [one.output for one in await workflow.result(20)] == ["a", "a"]
+
+
 async def test_a_pause_that_is_over_holds_nothing_back(app, running, note, did):
     """Also a step that was told to wait just before."""
     async with running(app):
@@ -305,4 +333,29 @@ async def test_a_slow_answer_is_asked_for_again(app, running, note, did, monkeyp
         with pytest.raises(WorkflowCancelled):
             await workflow.result(20)
         await until_async(lambda: asyncio.sleep(0, len(asked) > 1))
+    assert did == []
+
+
+async def test_what_is_cancelled_while_it_waits_for_its_slot_never_starts(app, running, note, did, monkeypatch):
+    """While a step runs it is asked already how the next one's workflow stands; after a long wait it is asked again."""
+    standing, asked, go_on = app.store.standing, set(), asyncio.Event()
+
+    async def spied(message_id: str, correlation_id: str) -> Any:
+        answer = await standing(message_id, correlation_id)
+        asked.add(correlation_id)
+        return answer
+
+    @app.activity
+    async def hold() -> None:
+        await go_on.wait()
+
+    monkeypatch.setattr(app.store, "standing", spied)
+    async with running(app, concurrency=1, prefetch=2):
+        first, second = await app.dispatch("hold"), await app.dispatch("note")
+        await until_async(lambda: asyncio.sleep(0, {first.correlation_id, second.correlation_id} <= asked))
+        await second.cancel()
+        go_on.set()
+        await first.result(20)
+        with pytest.raises(WorkflowCancelled):
+            await second.result(20)
     assert did == []

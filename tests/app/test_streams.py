@@ -13,7 +13,7 @@ from helpers import until_async
 
 from paigeant import ActivityContext, RetryPolicy
 from paigeant.errors import StoreError
-from paigeant.progress import LARGEST
+from paigeant.runner.progress import LARGEST
 from paigeant.stores.sql import SqlStore
 
 pytestmark = pytest.mark.anyio
@@ -194,7 +194,7 @@ async def test_what_a_failed_attempt_showed_is_marked(app, running, quick):
 
 async def test_what_is_shown_is_forgotten_after_a_time(app, running, monkeypatch):
     """By workers, as they say that they are there; the history stays."""
-    monkeypatch.setattr("paigeant.worker.WORKER_ANNOUNCES_EVERY", 0.05)
+    monkeypatch.setattr("paigeant.worker.worker.WORKER_ANNOUNCES_EVERY", 0.05)
     app.settings = app.settings.model_copy(update={"stream_retention": 0.01})
 
     @app.activity

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from helpers import until_async
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from paigeant import ActivityContext, App, RetryPolicy, Terminate, Workflow, await_approval, await_signal, sleep
 from paigeant.errors import ChildFailed, InvalidArguments, StoreRequired, WorkflowError, WorkflowFailed
+from paigeant.json_schema import described, misfit
 
 pytestmark = pytest.mark.anyio
 
@@ -36,6 +38,42 @@ async def parked(workflow: Workflow) -> None:
         return any(step.status == "parked" for step in (await workflow.record()).steps)
 
     await until_async(waits)
+
+
+async def test_a_signal_that_does_not_fit_is_refused_where_it_is_sent(app, running):
+    """While the step waits, which goes on waiting; one that came before fails it."""
+
+    @app.activity
+    def decide(ctx: ActivityContext) -> int:
+        return int(ctx.await_signal("decision", schema=Literal[1, 2]))
+
+    expected = {"type": "object", "required": ["word"]}
+    steps = [decide, await_signal("any"), await_signal("other", schema=expected)]
+    async with running(app):
+        workflow = await app.dispatch(*steps, variables={"schema": {"type": "string"}})
+        await workflow.signal("any", {"word": 5})
+        await until_async(lambda: app.store.held(key="signal:decision"))
+        with pytest.raises(InvalidArguments, match=r"'decision' is not what step 'decide' waits for: \$: 3 is not"):
+            await workflow.signal("decision", 3)
+        await workflow.signal("decision", 2)
+        await until_async(lambda: app.store.held(key="signal:other"))
+        with pytest.raises(InvalidArguments, match="'word' is a required property"):
+            await workflow.signal("other", {})
+        await workflow.signal("other", {"word": "yes"})
+        assert await workflow.result(20) == {"word": "yes"}
+        early = await app.dispatch(sleep(0.2), await_signal("other", schema=expected))
+        await early.signal("other", [])
+        with pytest.raises(WorkflowFailed, match=r"InvalidInput: signal 'other' .*: \$: \[\] is not of type 'object'"):
+            await early.result(20)
+
+
+def test_a_schema_is_a_type_or_a_json_schema():
+    """What nobody can describe may be anything; nothing is fetched because a schema says so."""
+    assert described(Any) is described(None) is described(object()) is None
+    elsewhere = "http://127.0.0.1:1/x"
+    assert misfit("a", {"$ref": elsewhere}) == f"its schema refers to what is not in it: {elsewhere}"
+    with pytest.raises(InvalidArguments, match="no JSON Schema"):
+        await_signal("a", schema={"type": "nothing"})
 
 
 async def test_a_sleep_hands_on_what_came_before_and_is_never_early(app, running):
@@ -291,3 +329,50 @@ async def test_an_activity_asks_twice(app, running):
         await until_async(lambda: asks("Second?"))
         await workflow.decide(False)
         assert await workflow.result(20) == [True, {"amount": 3}, False]
+
+
+async def test_of_two_who_decide_one_is_told_that_it_is_too_late(app, running):
+    """What counts is what the first one said."""
+    app.activity(name="served")(lambda: None)
+    async with running(app):
+        workflow = await app.dispatch(await_approval("pay?"))
+        await until_async(lambda: app.store.held(key="approval:"))
+        tries = [app.workflow(str(workflow)).decide(True, by=who) for who in ("ada", "bob", "eve")]
+        said = await asyncio.gather(*tries, return_exceptions=True)
+        late = [one for one in said if one is not None]
+        assert len(late) == 2
+        for one in late:
+            assert isinstance(one, WorkflowError)
+        await workflow.result(20)
+        answers = [event async for event in workflow.events() if event.type == "signal_received"]
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("by", ["its policy", "an operator"])
+async def test_a_step_that_is_tried_again_dispatches_anew_what_had_failed(app, running, by):
+    """Only that."""
+    ran, broken = list[str](), [True]
+
+    @app.activity
+    def child(name: str) -> str:
+        ran.append(name)
+        if name == "b" and broken and broken.pop():
+            raise OSError("down")
+        return name
+
+    policy = {"its policy": RetryPolicy(attempts=2, delay=0), "an operator": RetryPolicy(exhausted="park", attempts=1)}
+
+    @app.activity(retry=policy[by])
+    def parent(ctx: ActivityContext) -> list[str]:
+        children = [ctx.dispatch(child.step(name=name)) for name in "ab"]
+        return [ctx.wait_for(one, type=str) for one in children]
+
+    async with running(app):
+        workflow = await app.dispatch(parent)
+        if by == "an operator":
+            await until_async(lambda: app.store.held(key="operator:"))
+            tries = [workflow.retry(), workflow.retry()]
+            said = await asyncio.gather(*tries, return_exceptions=True)
+            assert sum(isinstance(one, WorkflowError) for one in said) == 1
+        assert await workflow.result(20) == ["a", "b"]
+    assert sorted(ran) == ["a", "b", "b"]

@@ -103,7 +103,7 @@ async def test_when_one_app_has_ended_the_others_on_its_broker_go_on(make_app, b
 
 async def test_a_step_that_is_not_served_goes_back_unharmed(make_app, broker, running, monkeypatch):
     """Another worker on the queue takes it."""
-    monkeypatch.setattr("paigeant.runner.RETURN_DELAY", 0.05)
+    monkeypatch.setattr("paigeant.runner.runner.RETURN_DELAY", 0.05)
     app = make_app(broker)
 
     @app.activity(queue="shared")
@@ -357,7 +357,7 @@ async def test_without_a_store_what_cannot_be_read_waits_in_a_queue_of_its_own(m
 
 async def test_a_message_that_names_something_to_import_imports_nothing(app, running, monkeypatch):
     """It is a name like any other, and goes back."""
-    monkeypatch.setattr("paigeant.runner.RETURN_DELAY", 0.05)
+    monkeypatch.setattr("paigeant.runner.runner.RETURN_DELAY", 0.05)
     app.activity(name="work")(lambda: None)
     name = "antigravity.geohash"
     async with running(app):

@@ -20,8 +20,8 @@ from paigeant.errors import (
     WorkflowNotFound,
     WorkflowTimeout,
 )
+from paigeant.records import Status
 from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.store import Status
 from paigeant.stores.tables import outbox
 
 pytestmark = pytest.mark.anyio

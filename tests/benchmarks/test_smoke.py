@@ -61,3 +61,23 @@ def test_the_delay_of_tokens_is_reported_beside_that_of_a_bare_pipe() -> None:
     assert (pipe["setup"], ours["setup"]) == ("pipe", "sqlite")
     assert pipe["tokens"] == ours["tokens"] == 40
     assert ours["p50"] <= ours["p95"] <= ours["p99"]
+
+
+@pytest.mark.endurance
+@pytest.mark.skipif(sys.platform != "linux", reason="CPU and memory are read from /proc")
+def test_agents_at_once_are_reported_beside_the_bare_agents(tmp_path: Path) -> None:
+    """With a journal, and without any framework."""
+    pytest.importorskip("openai")
+    output = tmp_path / "found"
+    few = ["--agents", "4", "--seconds", "0.05", "--waves", "1", "--rounds", "1", "--requests", "3"]
+    command = [sys.executable, "-m", "benchmarks.agents", "--here", "--setups", "gather,paigeant-sqlite,celery-threads"]
+    done = subprocess.run(
+        [*command, *few, "--redis", "", "--output", str(output)],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    bare, ours, peer = json.loads(output.with_suffix(".json").read_text())["systems"]
+    assert bare["times_the_gather"] == 1.0
+    assert ours["times_the_gather"] == pytest.approx(ours["seconds"] / bare["seconds"])
+    assert peer["reason"] == "no redis server"
+    assert "| paigeant-sqlite | 3 |" in output.with_suffix(".md").read_text()

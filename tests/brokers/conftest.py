@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from brokers.proxy import Proxy
 from brokers.servers import RabbitServer, RedisServer, Server
 from conftest import CI
 from crash import service
-from crash.fleet import Fleet
+from crash.fleet import Fleet, fleets
 
 LONGEST = 400.0
 """Seconds of one test. Each waits for progress, not for a time; this ends what hangs elsewhere."""
@@ -26,16 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def make_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Fleet]]:
-    fleets: list[Fleet] = []
     monkeypatch.setenv(service.LOG, str(tmp_path / "starts.jsonl"))
-
-    def make(broker: str, store: str | None = None, **options: Any) -> Fleet:
-        fleets.append(Fleet(tmp_path, broker, store, **options))
-        return fleets[-1]
-
-    yield make
-    for fleet in fleets:
-        fleet.close()
+    with fleets(tmp_path) as make:
+        yield make
 
 
 def started(kind: type[Server], folder: Path) -> Server:

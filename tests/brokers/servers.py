@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from helpers import until
@@ -17,10 +19,21 @@ RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Not the wrapper in ``/usr/sbin``: it changes the user and the folder."""
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def free_port(count: int = 1) -> int:
+    """The first of so many in a row.
+
+    Below those that the system gives to whoever connects: the other tests do that all the time.
+    """
+
+    def found() -> int:
+        first = random.randrange(20_000, 32_000)
+        with suppress(OSError), ExitStack() as stack:
+            for port in range(first, first + count):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+        return 0
+
+    return until(found)
 
 
 def answers(port: int) -> Callable[[], bool]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -15,13 +12,14 @@ from brokers.progress import assert_complete, chain, until_finished
 from brokers.servers import RedisServer
 from crash.fleet import Fleet
 from crash.service import CHAIN
+from examples_run import paigeant
 from helpers import until
 
 from paigeant.app import App
 from paigeant.dispatch import queue_name
-from paigeant.recovery import refill
 from paigeant.stores import open_store
 from paigeant.transports import get_transport
+from paigeant.worker.recovery import refill
 
 GRACE = {"PAIGEANT_RECOVERY_GRACE": "2"}
 
@@ -122,11 +120,7 @@ def test_the_command_recovers_what_a_purge_has_deleted(
     lose_everything(fleet, request, broker)
 
     def recover() -> object:
-        command = [sys.executable, "-m", "paigeant", "recover", "--grace", "1", "--json", "-b", broker_url]
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("PAIGEANT_")}
-        done = subprocess.run(
-            [*command, "--store", store_url], capture_output=True, text=True, cwd=fleet.folder, env=clean, timeout=60
-        )
+        done = paigeant("recover", "--grace", "1", "--json", "-b", broker_url, "--store", store_url, cwd=fleet.folder)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -8,16 +8,18 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from click.testing import CliRunner, Result
 from helpers import until
+from processes import Process, run, start
 
 from paigeant import ActivitySpec, App
+from paigeant.cli import cli
 
 T = TypeVar("T")
 
@@ -83,7 +85,7 @@ async def blocking(seconds: float) -> str:
 class Background:
     """A command that goes on while the test does."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: Process, log: Path) -> None:
         self.process, self._log = process, log
 
     @property
@@ -137,16 +139,7 @@ class Terminal:
         self, *arguments: str, code: int | None = 0, patience: float = PATIENCE, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; ``code`` is what it must exit with."""
-        done = subprocess.run(
-            [sys.executable, "-m", "paigeant", *arguments],
-            cwd=self.folder,
-            env=self.environment | environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=patience,
-            check=False,
-        )
+        done = run("-m", "paigeant", *arguments, cwd=self.folder, env=self.environment | environment, timeout=patience)
         told = f"$ paigeant {' '.join(arguments)}\n{done.stdout}{done.stderr}"
         assert code is None or done.returncode == code, f"{told}exit code {done.returncode}"
         return done
@@ -159,15 +152,7 @@ class Terminal:
         log = self.folder / f"log-{len(self.started)}"
         script = ["-c", f"{before}\nfrom paigeant.cli import main\nmain()"] if before else ["-m", "paigeant"]
         with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, *script, *arguments],
-                cwd=self.folder,
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+            process = start(*script, *arguments, cwd=self.folder, env=self.environment, stdout=out)
         self.started.append(Background(process, log))
         return self.started[-1]
 
@@ -220,3 +205,25 @@ def is_alive() -> Callable[[int], bool]:
             return False
 
     return alive
+
+
+Paigeant = Callable[..., Result]
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Paigeant]:
+    """Makes what runs commands in this process, on this broker; they must exit with ``code``, and use no colours."""
+
+    def run(*arguments: str, code: int = 0) -> Result:
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == code, done.output
+        assert "\x1b" not in done.stdout
+        return done
+
+    def on(url: str) -> Paigeant:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("paigeant.logs.configure", lambda *_: None)
+        monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
+        return run
+
+    return on

@@ -15,7 +15,7 @@ from paigeant.activity import Activity
 from paigeant.doctor import Verdict, broker, checks
 from paigeant.doctor.tier import Measured, Tier, compared, declared_tier, measured_tier
 from paigeant.errors import TransportError
-from paigeant.store import WorkerRecord
+from paigeant.records import WorkerRecord
 from paigeant.transport import Durability, Features
 
 ROOT = Path(__file__).parents[2]

@@ -89,19 +89,10 @@ def test_a_worker_that_finishes_is_not_ready(terminal):
 
 def test_processes_answer_on_ports_that_count_up(terminal):
     """Each for itself."""
-    port = _two_free_ports()
+    port = free_port(2)
     terminal.start("worker", "-A", "work", "-w", "2", "--health-port", str(port))
 
     assert [wait_for(one, "/ready", 200)["status"] for one in (port, port + 1)] == ["ok", "ok"]
-
-
-def _two_free_ports() -> int:
-    def both() -> int:
-        port = free_port()
-        with socket.socket() as second:
-            return port if port < 65535 and second.connect_ex(("127.0.0.1", port + 1)) else 0
-
-    return until(both)
 
 
 def test_a_taken_port_ends_the_worker_with_an_error(terminal):

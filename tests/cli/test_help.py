@@ -47,6 +47,7 @@ def test_every_command_has_help(name: str) -> None:
     assert shown.exit_code == 0
     assert shown.stdout.startswith(f"Usage: cli {name}")
     assert "-A, --app" in shown.stdout
+    assert "\\b" not in shown.stdout
 
 
 def test_lists_every_command() -> None:

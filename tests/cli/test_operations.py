@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from paigeant import (
     ActivityContext,
@@ -23,8 +23,7 @@ from paigeant import (
     scatter,
     sleep,
 )
-from paigeant.cli import cli
-from paigeant.store import WorkerRecord
+from paigeant.records import WorkerRecord
 
 RUNNING, PAUSED, OVER, DONE = "running-1", "paused-1", "over-1", "done-1"
 ASKING, FAILING, SLEEPING, LISTENING, GATHERING = "asking-1", "failing-1", "sleeping-1", "listening-1", "gathering-1"
@@ -77,20 +76,14 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def paigeant(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paigeant:
+def paigeant(
+    shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: Callable[[str], Paigeant]
+) -> Paigeant:
     """Runs a command in this process on a copy of the database; it must exit with ``code``."""
     shutil.copy(shelf, tmp_path / "shop.db")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("paigeant.logs.configure", lambda *_: None)
-    monkeypatch.setenv("PAIGEANT_BROKER_URL", f"sqlite:///{tmp_path / 'shop.db'}")
-    monkeypatch.setattr("paigeant.cli.loading.load", lambda _: app_with(f"sqlite:///{tmp_path / 'shop.db'}"))
-
-    def run(*arguments: str, code: int = 0) -> Result:
-        done = CliRunner().invoke(cli, arguments)
-        assert done.exit_code == code, done.output
-        return done
-
-    return run
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    monkeypatch.setattr("paigeant.cli.loading.load", lambda _: app_with(url))
+    return in_process(url)
 
 
 def read(done: Result) -> Any:
@@ -196,11 +189,11 @@ def test_a_schedule_is_deleted_when_the_code_has_it_no_more(paigeant: Paigeant) 
     assert paigeant("schedule", "delete", "kept").stdout == "kept  deleted\n"
 
 
-# --- large values ----------------------------------------------------------------------------------------------------
+# --- what is over ----------------------------------------------------------------------------------------------------
 
 
-def test_large_values_of_workflows_that_have_ended_are_deleted(paigeant: Paigeant, tmp_path: Path) -> None:
-    """Of those only, and as old as is said."""
+def test_workflows_that_have_ended_are_forgotten(paigeant: Paigeant, tmp_path: Path) -> None:
+    """Those only, as old as is said; or only their large values."""
 
     async def dispatch() -> None:
         app = app_with("sqlite:///shop.db")
@@ -210,12 +203,23 @@ def test_large_values_of_workflows_that_have_ended_are_deleted(paigeant: Paigean
         await app.close()
 
     asyncio.run(dispatch())
-    assert read(paigeant("tidy", "--older-than", "1", "--json"))["deleted"] == 0
-    assert paigeant("tidy", "--older-than", "0").stdout == "1 value deleted\n"
-    assert paigeant("tidy", "--older-than", "0").stdout == "0 values deleted\n"
-    without = paigeant("tidy", "--older-than", "1", "-b", "amqp://127.0.0.1:1", code=78)
+    now = ("prune", "--older-than", "0")
+    assert read(paigeant("prune", "--older-than", "1d", "--values", "--json"))["values"] == 0
+    assert paigeant(*now, "--values").stdout == "1 value deleted\n"
+    assert paigeant(*now, "--values").stdout == "0 values deleted\n"
+    (found,) = [one for one in read(paigeant(*now, "--dry-run", "--json")) if one["correlation_id"] == "ended-1"]
+    assert found["workflows"] == 1
+    assert "ended-1" in paigeant(*now, "--dry-run").stdout
+    assert "ended-1" not in paigeant(*now, "--status", "completed", "--dry-run").stdout
+    assert "add: --yes" in paigeant(*now, code=2).stderr
+    assert read(paigeant(*now, "--yes", "--json"))["workflows"] >= 1
+    there = [one["correlation_id"] for one in read(paigeant("workflows", "--json"))]
+    assert "runs-1" in there
+    assert "ended-1" not in there
+    without = paigeant("prune", "--older-than", "1", "-y", "-b", "amqp://127.0.0.1:1", code=78)
     assert "--store sqlite:///paigeant.db" in without.stderr
-    assert "--older-than" in paigeant("tidy", code=2).stderr
+    assert "--older-than" in paigeant("prune", code=2).stderr
+    assert "'soon' is no age" in paigeant("prune", "--older-than", "soon", code=2).stderr
 
 
 # --- what waits ------------------------------------------------------------------------------------------------------

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from paigeant import ActivityContext, App, RetryPolicy, Worker, await_approval, await_signal
-from paigeant.cli import cli
 from paigeant.offer import Offer
-from paigeant.store import WorkerRecord
+from paigeant.records import WorkerRecord
 
 COMPLETED, FAILED, WAITING = "0199-completed", "0199-failed", "0200-waiting"
 SECRET = "\x1b[31mred\x1b[0m\nsecond line"
@@ -75,19 +74,9 @@ Paigeant = Callable[..., Result]
 
 
 @pytest.fixture
-def paigeant(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Paigeant:
+def paigeant(url: str, in_process: Callable[[str], Paigeant]) -> Paigeant:
     """Runs a command in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("paigeant.logs.configure", lambda *_: None)
-    monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
-
-    def run(*arguments: str, code: int = 0) -> Result:
-        done = CliRunner().invoke(cli, arguments)
-        assert done.exit_code == code, done.output
-        assert "\x1b" not in done.stdout
-        return done
-
-    return run
+    return in_process(url)
 
 
 @pytest.fixture

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from paigeant import App
-from paigeant.cli import cli
 
 Paigeant = Callable[..., Result]
 
@@ -48,18 +47,9 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def paigeant(url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Paigeant:
+def paigeant(url: str, in_process: Callable[[str], Paigeant]) -> Paigeant:
     """Runs a command in this process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("paigeant.logs.configure", lambda *_: None)
-    monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
-
-    def run(*arguments: str, code: int = 0) -> Result:
-        done = CliRunner().invoke(cli, arguments)
-        assert done.exit_code == code, done.output
-        return done
-
-    return run
+    return in_process(url)
 
 
 def read(done: Result) -> Any:

@@ -1,4 +1,7 @@
-"""The agent of the crash tests: three requests and three tool calls, two of them at once. It notes what it does."""
+"""The agents of the crash tests, which note what they do.
+
+One makes three requests and three tool calls, two of them at once; the other asks before it acts.
+"""
 
 from __future__ import annotations
 
@@ -57,3 +60,26 @@ async def sun(town: str) -> str:
 def snow() -> str:
     did("tool:2:c")
     return "30 cm of snow"
+
+
+async def ask(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+    heard = [part.content for one in messages for part in one.parts if isinstance(part, ToolReturnPart)]
+    did("answer" if heard else "request")
+    if heard:
+        return ModelResponse([TextPart(" and ".join(sorted(map(str, heard))))])
+    return ModelResponse([ToolCallPart("refund", {"cents": 900}, "a"), ToolCallPart("look", {}, "b")])
+
+
+clerk: Agent[None, str] = Agent(FunctionModel(ask), name="clerk")
+
+
+@clerk.tool_plain(requires_approval=True)
+async def refund(cents: int) -> str:
+    did(f"refund {cents}")
+    return f"refunded {cents}"
+
+
+@clerk.tool_plain
+async def look() -> str:
+    did("look")
+    return "looked"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from crash import service
-from crash.fleet import Fleet
+from crash.fleet import Fleet, fleets
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.endurance)])
@@ -22,16 +21,9 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def make_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Fleet]]:
-    fleets: list[Fleet] = []
     monkeypatch.setenv(service.LOG, str(tmp_path / "starts.jsonl"))
-
-    def make(broker: str, store: str | None = None, **options: Any) -> Fleet:
-        fleets.append(Fleet(tmp_path, broker, store, **options))
-        return fleets[-1]
-
-    yield make
-    for fleet in fleets:
-        fleet.close()
+    with fleets(tmp_path) as make:
+        yield make
 
 
 @pytest.fixture

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from typing import Any
 from crash import service
 from crash.service import LOG, make_app
 from helpers import until
+from processes import Process as Started
+from processes import start
 from sqlalchemy import text
 
 from paigeant.database import Database
-from paigeant.store import TERMINAL
+from paigeant.records import TERMINAL
 
 RUNNER = Path(__file__).with_name("run_worker.py")
 
@@ -28,7 +29,7 @@ RUNNER = Path(__file__).with_name("run_worker.py")
 class Process:
     """A worker process and what it has printed."""
 
-    popen: subprocess.Popen[bytes]
+    popen: Started
     output: Path
 
     @property
@@ -101,14 +102,7 @@ class Fleet:
             **{name if name.startswith("PAIGEANT") else f"CRASH_{name}": value for name, value in settings.items()},
         }
         with output.open("wb") as file:
-            popen = subprocess.Popen(
-                [sys.executable, str(RUNNER)],
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
+            popen = start(str(RUNNER), cwd=self.folder, env=environment, stdout=file)
         process = Process(popen, output)
         self.processes.append(process)
         return process
@@ -229,3 +223,17 @@ class Facts:
         """Nothing is left to deliver. A workflow is seen to end before its last message is acknowledged."""
         until(lambda: self.one("SELECT count(*) FROM paigeant_message", broker=True) == 0)
         assert self.one("SELECT count(*) FROM paigeant_outbox") == 0
+
+
+@contextmanager
+def fleets(folder: Path) -> Iterator[Callable[..., Fleet]]:
+    """Makes fleets in this folder, as :class:`Fleet` does; their workers end with the context."""
+    made: list[Fleet] = []
+
+    def make(broker: str, store: str | None = None, **options: Any) -> Fleet:
+        made.append(Fleet(folder, broker, store, **options))
+        return made[-1]
+
+    yield make
+    for fleet in made:
+        fleet.close()

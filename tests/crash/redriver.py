@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from paigeant import ActivityContext, App
-from paigeant.stored_letters import StoredLetters
+from paigeant.dead_letters.stored import StoredLetters
 from paigeant.stores import letters
 from paigeant.timers import Timers
 from paigeant.transports.kombu import KombuTransport

@@ -108,7 +108,7 @@ def arm_inside() -> None:
 
 
 POINTS: dict[str, Callable[[], None]] = {
-    "claimed": lambda: before(Runner, "run", lambda _, delivery, *rest: carries(delivery)),
+    "claimed": lambda: before(Runner, "admit", lambda _, delivery, *rest: carries(delivery)),
     "inside": arm_inside,
     "unit": arm_unit,
     "before settling": lambda: before(Dispatcher, "carry_out", lambda _, plan, delivery, *a, **k: carries(delivery)),

@@ -1,14 +1,17 @@
-"""An agent step whose worker is killed after each model request and tool call: none of them is done again."""
+"""Agent steps whose workers are killed after each model request and tool call: none of them is done again."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from crash.fleet import Fleet
+from helpers import until
 
 from paigeant import ActivitySpec
 from paigeant.usage import total
@@ -50,3 +53,30 @@ def test_an_agent_killed_after_each_unit_in_turn_does_none_again(fleet: Fleet) -
     assert output == ANSWER
     assert Counter(keys) == Counter(UNITS)
     assert used == (3, 3, 600, 30)
+
+
+def test_an_approval_comes_from_another_process_three_restarts_later(
+    make_fleet: Callable[..., Fleet], tmp_path: Path
+) -> None:
+    """With other arguments: the tool runs once with them, although its worker is killed after it, too."""
+    fleet = make_fleet(f"sqlite:///{tmp_path}/paigeant.db", lease=0.6)
+    (workflow,) = fleet.dispatch(ActivitySpec(name="clerk", prompt="Refund Ann."))
+    killed = {"AT": "unit", "AGENT": "1", "AGAIN": "1"}
+    first = fleet.start(**killed)
+    until(lambda: fleet.facts.one("SELECT count(*) FROM paigeant_wait"), 60)
+    first.stop()
+    assert first.log.count("KILLING MYSELF unit") == 2  # after the request, and after the other tool
+    second = fleet.start(AGENT="1").ready()
+    second.kill()
+
+    command = ["approve", workflow, "--arguments", '{"cents": 500}', "--by", "ann", "--store", fleet.broker]
+    done = subprocess.run(
+        [sys.executable, "-m", "paigeant", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    last = fleet.start(**killed)
+    fleet.ended(workflow, deadline=60)
+    assert last.log.count("KILLING MYSELF unit") == 3  # with what was said, after the refund, and after the answer
+    did = Counter(fact["what"] for fact in fleet.facts.notes())
+    assert did == dict.fromkeys(("request", "look", "refund 500", "answer"), 1)
+    assert asyncio.run(fleet.app.workflow(workflow).result()) == "looked and refunded 500"

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crash.fleet import Fleet
 from crash.service import CHAIN
-from helpers import until, until_async
+from helpers import served, until, until_async
 
-from paigeant import App, Worker, get_transport
+from paigeant import App, get_transport
 from paigeant.transport import Outgoing
 
 pytestmark = pytest.mark.anyio
@@ -23,19 +22,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/paigeant.db"
-
-
-@asynccontextmanager
-async def served(app: App, **options: Any) -> AsyncIterator[Worker]:
-    worker = Worker(app, shutdown_timeout=1, **options)
-    ready = asyncio.Event()
-    running = asyncio.create_task(worker.run(started=ready.set))
-    try:
-        await asyncio.wait({running, asyncio.create_task(ready.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        yield worker
-    finally:
-        worker.stop()
-        await running
 
 
 async def test_a_transport_that_was_in_use_before_its_app_still_records_history(url: str) -> None:
@@ -129,17 +115,17 @@ async def test_functions_that_hang_take_no_threads_from_others(url: str) -> None
 
 
 async def test_a_hundred_plain_functions_run_at_once_if_that_is_the_concurrency(url: str) -> None:
-    """The default concurrency holds for threads too: nobody's timeout runs while he waits for one."""
-    app = App("threads", url)
+    """The default concurrency holds for threads too: each waits until all are there."""
+    app, everyone = App("threads", url), threading.Barrier(90)
 
-    @app.activity(timeout=1.5)
-    def wait() -> None:
-        time.sleep(0.8)
+    @app.activity
+    def meet() -> None:
+        everyone.wait(timeout=30)
 
     async with served(app, concurrency=100):
-        workflows = [app.dispatch(wait) for _ in range(90)]
+        workflows = [app.dispatch(meet) for _ in range(90)]
         for workflow in workflows:
-            await workflow.result(timeout=20)
+            await workflow.result(timeout=40)
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,8 @@ def test_arguments_that_do_not_fit_fail_the_workflow_and_import_nothing(fleet: F
     """The sender is told by the workflow's end; no class comes into being because a message names one."""
     evil = fleet.folder / "evil.py"
     evil.write_text(f"open({str(fleet.folder / 'imported')!r}, 'w')\nclass Class: ...\n")
-    fleet.settings = {"PYTHONPATH": str(fleet.folder)}
+    paths = [str(fleet.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    fleet.settings = {"PYTHONPATH": os.pathsep.join(paths)}
     worker = fleet.start().ready()
     slips = {
         name: RoutingSlip(itinerary=(ActivitySpec(name="first", queue=QUEUE, arguments=arguments),))

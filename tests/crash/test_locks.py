@@ -85,7 +85,7 @@ def assert_so_many_at_a_time(fleet: Fleet, ids: list[str], deaths: int) -> None:
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_a_thousand_contended_steps(fleet: Fleet) -> None:
     """Four processes, of which three are killed while they hold the lock."""
@@ -94,7 +94,7 @@ def test_a_thousand_contended_steps(fleet: Fleet) -> None:
 
 
 @pytest.mark.endurance
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(700)
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
 def test_a_thousand_steps_in_three_places(fleet: Fleet) -> None:
     """Four processes, of which three are killed while they hold one."""

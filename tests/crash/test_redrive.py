@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 from crash.redriver import make_app
 from helpers import until_async
+from processes import run
 
 from paigeant import App, Worker
 
@@ -62,9 +60,7 @@ async def fail(app: App) -> str:
 
 
 async def redrive_and_die(*arguments: str) -> None:
-    died = await asyncio.to_thread(
-        subprocess.run, [sys.executable, str(REDRIVER), *arguments], env=os.environ, timeout=PATIENCE, check=False
-    )
+    died = await asyncio.to_thread(run, str(REDRIVER), *arguments, cwd=Path.cwd())
     assert died.returncode == -signal.SIGKILL
 
 

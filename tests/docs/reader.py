@@ -21,6 +21,7 @@ from types import ModuleType
 
 from docs.markdown import Block, Command, blocks, commands
 from helpers import until
+from processes import put_program
 
 SERVERS = {"postgresql://paigeant@localhost/paigeant": "postgres_url"}
 """URLs as the pages have them, and the fixture that stands in for each."""
@@ -37,8 +38,11 @@ class Shell:
 
     def __init__(self, work: Path, state: Path) -> None:
         self.work, self.state = work, state
+        self.programs = state.with_name("programs")
         self.status = 0
         state.touch()
+        self.programs.mkdir()
+        put_program(self.programs)
 
     def run(self, text: str) -> subprocess.CompletedProcess[str]:
         keep = f"status=$?\nexport -p > {shlex.quote(str(self.state))}\nexit $status"
@@ -73,8 +77,8 @@ class Shell:
 
     def environment(self) -> dict[str, str]:
         """This process's own, with the programs installed beside its Python first."""
-        beside = Path(sys.executable).parent
-        return {**os.environ, "PATH": f"{beside}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100", "NO_COLOR": "1"}
+        path = os.pathsep.join([str(self.programs), str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {**os.environ, "PATH": path, "COLUMNS": "100", "NO_COLOR": "1"}
 
 
 class Background:

@@ -16,6 +16,7 @@ from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
+from tokens import Issuer
 
 from paigeant import (
     ActivityContext,
@@ -87,6 +88,13 @@ def activities(app: App, *names: str) -> list[str]:
 
         app.activity(name=name)(run)
     return ran
+
+
+def believing(dispatcher: WorkflowDispatcher) -> Issuer:
+    """The issuer of the tokens that are believed behind this dispatcher."""
+    issuer = Issuer()
+    dispatcher.app.settings = dispatcher.app.settings.model_copy(update=issuer.settings)
+    return issuer
 
 
 async def worked_off(app: App, workflow: str) -> Any:
@@ -181,20 +189,21 @@ async def test_an_executor_listens(page: ModuleType, module: Any, dispatcher: Wo
 
 @shows(GUIDES, "On-Behalf-Of (OBO) Tokens and Delegated Identity")
 async def test_a_token_travels_with_the_workflow(page: ModuleType, dispatcher: WorkflowDispatcher) -> None:
-    """To every step of it."""
-    tokens: list[str | None] = []
+    """To every step of it, which is told what it says."""
+    claims: list[Any] = []
+    issuer = believing(dispatcher)
 
     @dispatcher.app.activity
     def look(ctx: ActivityContext) -> None:
-        tokens.append(ctx.message.obo_token)
+        claims.append((ctx.user_claims or {})["sub"])
 
-    vars(page).update(dispatcher=dispatcher, user_token="a token", activities=[look, look])
+    vars(page).update(dispatcher=dispatcher, user_token=issuer.token(), activities=[look, look])
     obo = block(GUIDES, "On-Behalf-Of (OBO) Tokens and Delegated Identity")
     await obo.with_(
         ("...", "activities"), ("dispatcher.dispatch_workflow(", "id = await dispatcher.dispatch_workflow(")
     ).run(page)
     await worked_off(dispatcher.app, page.id)
-    assert tokens == ["a token", "a token"]
+    assert claims == ["ann", "ann"]
 
 
 # --- the long conceptual guide ---------------------------------------------------------------------------------------
@@ -298,8 +307,10 @@ async def test_a_planner(page: ModuleType, dispatcher: WorkflowDispatcher) -> No
         given = {"activity_names": onboarding, "variables": {"customer_email": "john@example.com"}}
         return ModelResponse(parts=[ToolCallPart("dispatch_workflow", given)])
 
+    token = believing(dispatcher).token()
     vars(page).update(dispatcher=dispatcher, model=FunctionModel(plan))
-    await block(LONG, "Using Paigeant with pydantic-ai").with_(('"openai:gpt-4"', "model")).run(page)
+    planning = block(LONG, "Using Paigeant with pydantic-ai").with_(('"openai:gpt-4"', "model"))
+    await planning.with_(('"user-session-token"', repr(token))).run(page)
     await worked_off(dispatcher.app, page.result.output)
     assert ran == onboarding
 

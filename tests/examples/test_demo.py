@@ -6,17 +6,24 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from examples_run import environment, paigeant
 from helpers import until
+from processes import Process, start
 
 
 def pids(output: str) -> list[int]:
     return [int(pid) for pid in re.findall(r"\(pid (\d+)\)", output)]
+
+
+def begin(folder: Path) -> Process:
+    """The demo, on its way; what it shows goes to a file."""
+    with (folder / "shown").open("wb") as shown:
+        return start(
+            "-m", "paigeant", "demo", "--into", str(folder / "out"), cwd=folder, env=environment(), stdout=shown
+        )
 
 
 def is_alive(pid: int) -> bool:
@@ -65,11 +72,9 @@ def test_the_workflow_completes_although_its_worker_was_killed(tmp_path: Path, g
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_no_process_behind(tmp_path: Path, how: signal.Signals) -> None:
     """Ctrl-C in the middle ends the worker as well, without a traceback."""
-    command = [sys.executable, "-m", "paigeant", "demo", "--into", str(tmp_path / "out")]
-    with (tmp_path / "shown").open("wb") as shown:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=shown, stderr=subprocess.STDOUT)
+    process = begin(tmp_path)
     try:
-        (worker,) = until(lambda: pids((tmp_path / "shown").read_text()), 20)
+        (worker,) = until(lambda: pids((tmp_path / "shown").read_text()), 60)
         process.send_signal(how)
         assert process.wait(10) == 130
     finally:
@@ -81,10 +86,8 @@ def test_interrupted_it_leaves_no_process_behind(tmp_path: Path, how: signal.Sig
 
 def test_killed_itself_its_worker_ends_too(tmp_path: Path) -> None:
     """Not even SIGKILL of the demo leaves a worker running for long."""
-    command = [sys.executable, "-m", "paigeant", "demo", "--into", str(tmp_path / "out")]
-    with (tmp_path / "shown").open("wb") as shown:
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=shown, stderr=subprocess.STDOUT)
-    (worker,) = until(lambda: pids((tmp_path / "shown").read_text()), 20)
+    process = begin(tmp_path)
+    (worker,) = until(lambda: pids((tmp_path / "shown").read_text()), 60)
     process.kill()
     process.wait()
 

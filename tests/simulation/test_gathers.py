@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paigeant import App, quorum, scatter, sleep
+from paigeant import ActivityContext, App, RetryPolicy, quorum, scatter, sleep
 from paigeant.join import Join, Policy
-from paigeant.testing import Fault, FaultPlan
+from paigeant.testing import Fault, FaultPlan, simulate
 from paigeant.testing.broker import TIERS
 from paigeant.testing.checker import broken_promises
 from paigeant.testing.faults import KINDS
@@ -155,3 +155,29 @@ def test_it_fires_once_when_workers_die_around_the_last_branch(tier: Any, policy
         for nth in range(max(1, reached.get(point, 0) - 2), reached.get(point, 0) + 1):
             for after in (False, True):
                 gather(Case(branches, policy, FaultPlan(0, (Fault("crash", point, nth, after),))), tier)
+
+
+def test_tried_again_a_branch_goes_on_whoever_dies() -> None:
+    """From the step that failed: the one before it does not run again, which would give something else."""
+    app = App("again", broker="memory://")
+
+    def is_first_try(ctx: ActivityContext) -> bool:
+        assert ctx.message.branch is not None
+        return ctx.message.branch.join == "join:1:0:0"
+
+    @app.activity
+    def first(ctx: ActivityContext) -> int:
+        return 1 if is_first_try(ctx) else 100
+
+    @app.activity
+    def second(value: int, ctx: ActivityContext) -> int:
+        if is_first_try(ctx):
+            raise ConnectionError("no")
+        return value + 1
+
+    steps = scatter([first, second]).options(retry=RetryPolicy(attempts=2, delay=0))
+    plans = [
+        FaultPlan(0, (Fault("crash", point, nth, after=True),)) for point in ("record", "settle") for nth in (4, 6)
+    ]
+    report = simulate(app, steps, plans=plans)
+    assert {tuple(one.output for one in output) for output in report.outputs} == {(2,)}

@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
-from paigeant import sleep, worker
-from paigeant.attempt import Attempts
+from paigeant import sleep
 from paigeant.dispatch import Dispatcher
 from paigeant.errors import StoreError
 from paigeant.events import ErrorInfo
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Faulted
+from paigeant.records import Standing
 from paigeant.runner import Runner
-from paigeant.store import Standing
+from paigeant.runner.attempt import Attempts
 from paigeant.testing import Fault, FaultPlan, SimulationFailed, simulate
 from paigeant.testing.broker import SimulatedBroker
 from paigeant.timers import Timers, _resumed
+from paigeant.worker import worker
 
 APART = ("fenced", "at_least_once")
 
@@ -72,7 +73,7 @@ def test_nobody_asks_what_is_done(broken, monkeypatch, tier):
         return Standing()
 
     monkeypatch.setattr(Dispatcher, "standing", standing)
-    assert "G5" in broken(tiers=[tier], duplicate="every_delivery")
+    assert "G5" in broken(tiers=[tier], duplicate="every_delivery", plans=[FaultPlan(seed) for seed in range(5)])
 
 
 @pytest.mark.parametrize("tier", APART)

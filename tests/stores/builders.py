@@ -16,7 +16,7 @@ from paigeant.events import (
     WorkflowDispatched,
     WorkflowFailed,
 )
-from paigeant.store import WorkerRecord
+from paigeant.records import WorkerRecord
 from paigeant.transport import Outgoing
 
 BROKEN = ErrorInfo(type="ValueError", message="no", traceback="Traceback ...")

@@ -11,7 +11,7 @@ from sqlalchemy import types as sql_types
 from sqlalchemy.exc import IntegrityError
 from stores.builders import completed, dispatched, outgoing
 
-from paigeant.store import Status
+from paigeant.records import Status
 from paigeant.stores.sql import SqlStore
 from paigeant.stores.tables import JsonText, metadata
 

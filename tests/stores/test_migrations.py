@@ -10,7 +10,8 @@ from threading import Barrier
 import pytest
 from sqlalchemy import inspect, text
 
-from paigeant.database import Database, migrations_of
+from paigeant.database import Database
+from paigeant.database.migrations import migrations_of
 from paigeant.errors import SchemaTooNew
 from paigeant.stores import tables
 from paigeant.stores.sql import SqlStore

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from paigeant.claim_check import Parcel
 from paigeant.errors import ConfigurationError, StoreError
-from paigeant.kept import Parcel
 from paigeant.stores import open_keeper
 
 pytestmark = pytest.mark.anyio

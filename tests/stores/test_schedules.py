@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from paigeant.records import ScheduleRecord
 from paigeant.schedules import Timetable
-from paigeant.store import ScheduleRecord
 from paigeant.stores.scheduled import LEFT_AFTER
 from paigeant.stores.sql import SqlStore
 

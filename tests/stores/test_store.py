@@ -22,7 +22,7 @@ from stores.builders import (
     workflow_failed,
 )
 
-from paigeant.store import Status, StepRecord
+from paigeant.records import Status, StepRecord
 from paigeant.stores.tables import outbox
 
 pytestmark = pytest.mark.anyio

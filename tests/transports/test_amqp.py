@@ -140,17 +140,57 @@ async def test_a_queue_that_is_deleted_is_declared_again(rabbitmq_url: str, pref
         assert not any(delivery.lease.lost for delivery in held)
 
 
+async def cut(transport: KombuTransport) -> None:
+    """Break the connection; return when there is a new one."""
+    before = await pump_of(transport)
+    await looked_at(transport, lambda pump: pump._amqp.sock.shutdown(socket.SHUT_RDWR))
+
+    async def is_replaced() -> bool:
+        return await pump_of(transport) is not before
+
+    await until_async(is_replaced)
+
+
 @in_loop
 async def test_settling_after_the_connection_broke_is_superseded(rabbitmq_url: str, prefix: str) -> None:
     """The message is another's by then; nothing of the stale holder's is published."""
     queue, following = f"{prefix}.q", f"{prefix}.next"
-    async with transport_at(rabbitmq_url) as transport, Inbox(transport, [queue]) as inbox:
+    async with transport_at(rabbitmq_url) as transport, transport_at(rabbitmq_url) as other:
+        batches = transport.consume([queue], 1)
         await transport.send(outgoing(queue, "m"))
-        [stale] = await inbox.has(1)
-        await looked_at(transport, lambda pump: pump._amqp.sock.shutdown(socket.SHUT_RDWR))
-        with pytest.raises(Superseded):
-            await transport.settle(stale, outgoing(following, "stale"))
-        assert stale.lease.lost
-        _, again = await inbox.has(2)
-        await transport.settle(again, outgoing(following, "good"))
+        [stale] = await anext(batches)
+        await batches.aclose()
+        async with Inbox(other, [queue]) as inbox:
+            await cut(transport)
+            [again] = await inbox.has(1)
+            with pytest.raises(Superseded):
+                await transport.settle(stale, outgoing(following, "stale"))
+            assert stale.lease.lost
+            await other.settle(again, outgoing(following, "good"))
         assert (again.deliveries, await transport.depth(following)) == (2, 1)
+
+
+@pytest.mark.parametrize("settled", ["at once", "later"])
+@in_loop
+async def test_what_comes_again_while_its_step_runs_is_settled_by_it(
+    rabbitmq_url: str, prefix: str, settled: str
+) -> None:
+    """However often the connection breaks: nobody died, so the step is not run twice."""
+    queue, following = f"{prefix}.q", f"{prefix}.next"
+    async with transport_at(rabbitmq_url) as transport, Inbox(transport, [queue], 2) as inbox:
+        await transport.send(outgoing(queue, "m"))
+        [delivery] = await inbox.has(1)
+
+        async def is_ours() -> bool:
+            return not delivery.lease.lost
+
+        for _ in range(3):
+            await cut(transport)
+        if settled == "later":
+            await until_async(is_ours)
+            await transport.extend(delivery)
+        await transport.settle(delivery, outgoing(following, "n"))
+        await transport.send(outgoing(queue, "last"))
+        await transport.settle((await inbox.has(2))[1])
+        assert inbox.names == ["m", "last"]
+        assert (await transport.depth(queue), await transport.depth(following)) == (0, 1)

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import until_async
+from helpers import until, until_async
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from paigeant.errors import PaigeantError, Superseded, TransportError
 from paigeant.events import Event, WorkflowDispatched
-from paigeant.transport import BaseTransport, Delivery, Outgoing
+from paigeant.testing.conformance.transports import Inbox, has_depth, in_loop, outgoing
+from paigeant.transport import Delivery, Outgoing
 from paigeant.transports import forget, get_transport
 from paigeant.transports.kombu import KombuTransport
-
-Test = Callable[..., Coroutine[Any, Any, None]]
-
-
-def in_loop(test: Test) -> Callable[..., None]:
-    """Run an async test in a loop of its own."""
-
-    @functools.wraps(test)
-    def run(*arguments: Any, **fixtures: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*arguments, **fixtures), 60))
-
-    return run
 
 
 @pytest.fixture
@@ -55,47 +43,8 @@ async def transport_at(url: str, lease: float = 30.0) -> AsyncGenerator[Any]:
         await transport.close()
 
 
-def out(queue: str, *names: str, **options: Any) -> list[Outgoing]:
-    return [Outgoing(queue=queue, body=name.encode(), id=name, **options) for name in names]
-
-
 def names(deliveries: Sequence[Delivery]) -> list[str]:
     return [delivery.body.decode() for delivery in deliveries]
-
-
-class Inbox:
-    """Collects what a consumer gets, in the background."""
-
-    def __init__(self, transport: BaseTransport, *queues: str, prefetch: int = 100) -> None:
-        self.got: list[Delivery] = []
-        self._batches = transport.consume(queues, prefetch)
-
-    async def __aenter__(self) -> Inbox:
-        self._task = asyncio.create_task(self._collect())
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _collect(self) -> None:
-        async with aclosing(self._batches) as batches:
-            async for batch in batches:
-                self.got += batch
-
-    async def has(self, count: int) -> list[Delivery]:
-        async def enough() -> bool:
-            return len(self.got) >= count
-
-        await until_async(enough)
-        return self.got
-
-
-async def depth_is(transport: BaseTransport, queue: str, depth: int) -> None:
-    async def reached() -> bool:
-        return await transport.depth(queue) == depth
-
-    await until_async(reached)
 
 
 async def pump_of(transport: Any) -> Any:
@@ -136,10 +85,10 @@ async def bury(transport: Any) -> None:
 async def test_consumers_of_one_transport_get_their_own_queues(url: str, prefix: str) -> None:
     """And take turns where they share one."""
     async with transport_at(url) as transport, AsyncExitStack() as stack:
-        first = await stack.enter_async_context(Inbox(transport, f"{prefix}.a", f"{prefix}.shared"))
-        second = await stack.enter_async_context(Inbox(transport, f"{prefix}.b", f"{prefix}.shared"))
-        await transport.send(out(f"{prefix}.a", "a") + out(f"{prefix}.b", "b"))
-        await transport.send(out(f"{prefix}.shared", *"1234"))
+        first = await stack.enter_async_context(Inbox(transport, [f"{prefix}.a", f"{prefix}.shared"]))
+        second = await stack.enter_async_context(Inbox(transport, [f"{prefix}.b", f"{prefix}.shared"]))
+        await transport.send(outgoing(f"{prefix}.a", "a") + outgoing(f"{prefix}.b", "b"))
+        await transport.send(outgoing(f"{prefix}.shared", *"1234"))
         await until_async(_together(first, second, 6))
         assert "a" in names(first.got)
         assert "b" in names(second.got)
@@ -160,17 +109,17 @@ def _together(first: Inbox, second: Inbox, count: int) -> Callable[[], Coroutine
 async def test_a_consumer_that_is_closed_gives_back_what_it_did_not_take(sqlite_url: str) -> None:
     """What it has yielded can still be settled; nothing more comes."""
     async with transport_at(sqlite_url) as transport:
-        await transport.send(out("q", "first"))
+        await transport.send(outgoing("q", "first"))
         batches = transport.consume(["q"], 10)
         [first] = await anext(batches)
-        await transport.send(out("q", "a", "b"))
-        await depth_is(transport, "q", 0)
+        await transport.send(outgoing("q", "a", "b"))
+        await has_depth(transport, "q", 0)
         await batches.aclose()
         assert await transport.depth("q") == 2
-        await transport.send(out("q", "c"))
-        await transport.settle(first, out("next", "n"))
+        await transport.send(outgoing("q", "c"))
+        await transport.settle(first, outgoing("next", "n"))
         assert await transport.queues() == {"q": 3, "next": 1}
-        async with Inbox(transport, "q") as inbox:
+        async with Inbox(transport, ["q"]) as inbox:
             assert [delivery.deliveries for delivery in await inbox.has(3)] == [1, 1, 1]
 
 
@@ -179,11 +128,11 @@ async def test_closing_gives_back_at_once(sqlite_url: str) -> None:
     """Nobody has to wait for the lease."""
     async with transport_at(sqlite_url, lease=600) as staying:
         async with transport_at(sqlite_url, lease=600) as leaving:
-            await leaving.send(out("q", "m"))
+            await leaving.send(outgoing("q", "m"))
             batches = leaving.consume(["q"], 10)
             [delivery] = await anext(batches)
             await leaving.close()
-        async with Inbox(staying, "q") as inbox:
+        async with Inbox(staying, ["q"]) as inbox:
             [again] = await inbox.has(1)
             await staying.settle(again)
         assert (again.body, again.deliveries) == (b"m", 1)
@@ -197,8 +146,8 @@ async def test_closing_gives_back_at_once(sqlite_url: str) -> None:
 @in_loop
 async def test_extending_tells_when_the_lease_is_lost(sqlite_url: str) -> None:
     """A live worker's leases renew themselves; this asks the database."""
-    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
-        await transport.send(out("q", "m"))
+    async with transport_at(sqlite_url) as transport, Inbox(transport, ["q"]) as inbox:
+        await transport.send(outgoing("q", "m"))
         [delivery] = await inbox.has(1)
         await transport.extend(delivery)
         assert not delivery.lease.lost
@@ -215,13 +164,13 @@ async def test_extending_tells_when_the_lease_is_lost(sqlite_url: str) -> None:
 @in_loop
 async def test_trouble_with_the_broker_is_never_the_steps_failure(sqlite_url: str, after: bool) -> None:
     """The same settlement with the same ids until it is made, and it is made once."""
-    async with transport_at(sqlite_url) as transport, Inbox(transport, "q", "next") as inbox:
-        await transport.send(out("q", "m"))
+    async with transport_at(sqlite_url) as transport, Inbox(transport, ["q", "next"]) as inbox:
+        await transport.send(outgoing("q", "m"))
         [delivery] = await inbox.has(1)
         tried = break_commits(await pump_of(transport), times=4, after=after)
-        await transport.settle(delivery, out("next", "n"))
+        await transport.settle(delivery, outgoing("next", "n"))
         assert len(tried) > 1
-        assert all(ids == ["n"] for ids in tried)
+        assert all(ids == ["next/n"] for ids in tried)
         assert not delivery.lease.lost
         follower = (await inbox.has(2))[1]
         await transport.settle(follower)
@@ -233,8 +182,8 @@ async def test_trouble_with_the_broker_is_never_the_steps_failure(sqlite_url: st
 async def test_what_is_out_stays_ours_over_trouble(sqlite_url: str) -> None:
     """Steps that run meanwhile are neither lost nor given to others."""
     async with transport_at(sqlite_url) as ours, transport_at(sqlite_url) as theirs:
-        async with Inbox(ours, "q") as inbox, Inbox(theirs, "q", prefetch=1) as others:
-            await theirs.send(out("q", *"abc"))
+        async with Inbox(ours, ["q"]) as inbox, Inbox(theirs, ["q"], prefetch=1) as others:
+            await theirs.send(outgoing("q", *"abc"))
             await until_async(_together(inbox, others, 3))
             break_commits(await pump_of(ours), times=2)
             for delivery in inbox.got:
@@ -246,6 +195,25 @@ async def test_what_is_out_stays_ours_over_trouble(sqlite_url: str) -> None:
 
 
 @in_loop
+async def test_the_thread_outlives_a_socket_that_is_gone(sqlite_url: str) -> None:
+    """Without it nothing would be settled any more, and no lease renewed."""
+    async with transport_at(sqlite_url) as transport, Inbox(transport, ["q"]) as inbox:
+        await transport.send(outgoing("q", "m"))
+        [delivery] = await inbox.has(1)
+        pump, asked = await pump_of(transport), list[str]()
+
+        def fileno() -> None:
+            asked.append("fileno")
+            if len(asked) == 1:
+                raise OSError("the connection is lost")
+
+        pump.fileno = fileno
+        await transport.settle(delivery, outgoing("next", "n"))
+        await asyncio.to_thread(until, lambda: asked)
+        assert await transport.queues() == {"q": 0, "next": 1}
+
+
+@in_loop
 async def test_sending_gives_up_on_a_broker_that_stays_away(sqlite_url: str) -> None:
     """Whoever dispatches gets an error in time; nothing hangs."""
     known = get_transport(sqlite_url)
@@ -254,11 +222,11 @@ async def test_sending_gives_up_on_a_broker_that_stays_away(sqlite_url: str) -> 
     await transport.connect()
     break_commits(await pump_of(transport), times=1000)
     with pytest.raises(TransportError, match="server closed"):
-        await transport.send(out("q", "m"))
+        await transport.send(outgoing("q", "m"))
     await transport.close()
 
 
-@pytest.mark.parametrize("call", [lambda t: t.connect(), lambda t: t.send(out("q", "m")), lambda t: t.depth("q")])
+@pytest.mark.parametrize("call", [lambda t: t.connect(), lambda t: t.send(outgoing("q", "m")), lambda t: t.depth("q")])
 @in_loop
 async def test_a_broker_that_cannot_be_reached_is_named(tmp_path: Path, call: Any) -> None:
     """With the reason, and soon."""
@@ -273,26 +241,26 @@ async def test_a_broker_that_cannot_be_reached_is_named(tmp_path: Path, call: An
 @in_loop
 async def test_a_settlement_that_can_never_be_made_fails_alone(sqlite_url: str) -> None:
     """The others of its group are made; its delivery is still held."""
-    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
-        await transport.send(out("q", *"abc"))
+    async with transport_at(sqlite_url) as transport, Inbox(transport, ["q"]) as inbox:
+        await transport.send(outgoing("q", *"abc"))
         deliveries = await inbox.has(3)
         impossible = [Outgoing(queue="\ud800", body=b"no database takes this name")]
         results = await asyncio.gather(
-            transport.settle(deliveries[0], out("next", "1")),
+            transport.settle(deliveries[0], outgoing("next", "1")),
             transport.settle(deliveries[1], impossible),
-            transport.settle(deliveries[2], out("next", "2")),
+            transport.settle(deliveries[2], outgoing("next", "2")),
             return_exceptions=True,
         )
         assert [type(result) for result in results] == [type(None), TransportError, type(None)]
-        await transport.settle(deliveries[1], out("next", "3"))
+        await transport.settle(deliveries[1], outgoing("next", "3"))
         assert await transport.queues() == {"q": 0, "next": 3}
 
 
 @in_loop
 async def test_trouble_while_a_culprit_is_looked_for_is_nobodys_failure(sqlite_url: str) -> None:
     """The innocent settlements of the group are tried again; only the culprit fails."""
-    async with transport_at(sqlite_url) as transport, Inbox(transport, "q") as inbox:
-        await transport.send(out("q", *"ab"))
+    async with transport_at(sqlite_url) as transport, Inbox(transport, ["q"]) as inbox:
+        await transport.send(outgoing("q", *"ab"))
         first, second = await inbox.has(2)
         pump = await pump_of(transport)
         exchange, broken = pump.exchange, iter([True])
@@ -304,7 +272,7 @@ async def test_trouble_while_a_culprit_is_looked_for_is_nobodys_failure(sqlite_u
 
         pump.exchange = break_once
         results = await asyncio.gather(
-            transport.settle(first, out("next", "n")),
+            transport.settle(first, outgoing("next", "n")),
             transport.settle(second, [Outgoing(queue="\ud800", body=b"")]),
             return_exceptions=True,
         )
@@ -339,7 +307,8 @@ async def test_history_is_written_with_the_settlement_or_not_at_all(sqlite_url: 
     assert transport.enlist(ledger)
     event = {"at": 0.0, "name": "w", "app": "a", "message_id": "m"}
     sends = [
-        transport.send(out("q", name), [WorkflowDispatched(correlation_id=name, **event)]) for name in ("x", "bad", "y")
+        transport.send(outgoing("q", name), [WorkflowDispatched(correlation_id=name, **event)])
+        for name in ("x", "bad", "y")
     ]
     results = await asyncio.gather(*sends, return_exceptions=True)
     assert [isinstance(result, PaigeantError) for result in results] == [False, True, False]
@@ -352,7 +321,7 @@ async def test_history_is_written_with_the_settlement_or_not_at_all(sqlite_url: 
 async def test_calls_work_again_after_trouble(sqlite_url: str) -> None:
     """The call during which the connection broke fails, the next one is answered."""
     async with transport_at(sqlite_url) as transport:
-        await transport.send(out("q", "m"))
+        await transport.send(outgoing("q", "m"))
 
         def fail(pump: Any) -> None:
             raise OperationalError("SELECT", {}, Exception("server closed the connection"))

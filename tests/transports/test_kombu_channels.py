@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,7 @@ from kombu import Connection, Consumer, Exchange, Queue
 from kombu.exceptions import ChannelError, MessageStateError
 from kombu.mixins import ConsumerMixin
 from kombu.pools import producers
+from processes import run
 from transports.kombu_programs import (
     Backend,
     crash,
@@ -654,8 +656,7 @@ def test_a_program_that_ends_gives_back(connect: Callable[..., Connection], back
     """Without closing anything. A forked child that ends gives nothing back: it is its parent's."""
     connection = connect(clock=None)
     put(connection, "m")
-    command = [sys.executable, "-c", FORGET, *program(backend)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    ended = run("-c", FORGET, *program(backend), cwd=Path.cwd())
     assert ended.stdout.splitlines() == ["m", "None"]
     message = get(connection)
     assert message.payload == "m"
@@ -761,9 +762,10 @@ with Connection(sys.argv[1], transport_options=json.loads(sys.argv[2])) as conne
 def test_many_processes_share_one_database(connect: Callable[..., Connection], backend: Backend) -> None:
     """Four publish, receive and acknowledge at once: no lock errors, nothing lost, nothing twice."""
     count = 60
-    command = [sys.executable, "-c", WORKER, *program(backend), str(count)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    results = [process.communicate(timeout=100) for process in processes]
-    assert [error for _, error in results if error] == []
-    assert sum(int(output) for output, _ in results) == 4 * count
+    with ThreadPoolExecutor(4) as threads:
+        command = ("-c", WORKER, *program(backend), str(count))
+        running = [threads.submit(run, *command, cwd=Path.cwd(), timeout=100.0) for _ in range(4)]
+    results = [one.result() for one in running]
+    assert [one.stderr for one in results if one.stderr] == []
+    assert sum(int(one.stdout) for one in results) == 4 * count
     assert sorted(everything(connect(), "out")) == sorted(list(range(count)) * 4)

@@ -11,6 +11,8 @@ from kombu import Connection
 from sqlalchemy import text
 from transports.kombu_programs import everything, get, put, sql
 
+from paigeant.transports.sql import LONGEST_STATEMENT, longest_statement
+
 
 @pytest.fixture
 def connect(database_url: str, clock: Any) -> Iterator[Callable[..., Connection]]:
@@ -127,3 +129,9 @@ def _lease_ends(reader: Any) -> float:
 
 def _later(found: float, before: float) -> float:
     return found if found > before else 0.0
+
+
+@pytest.mark.parametrize(("lease", "seconds"), [(30.0, 8.0), (24.0, 6.0), (300.0, LONGEST_STATEMENT), (2.0, 5.0)])
+def test_a_silent_server_is_found_out_while_leases_last(lease: float, seconds: float) -> None:
+    """A third of the lease before the renewal, a third for the silence, a third to connect; never too short to work."""
+    assert longest_statement(lease) == seconds

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from paigeant.database import Database
-from paigeant.events import Event, StepCompleted
+from paigeant.events import Event, StepCompleted, WorkflowCompleted
 from paigeant.transport import Delivery, Outgoing
 from paigeant.transports.settlement import Settlement
 from paigeant.transports.sql_queue import SqlQueue
@@ -469,6 +469,20 @@ def test_a_claim_whose_commit_broke_is_not_lost(queue: SqlQueue, when: str) -> N
     assert settle(queue, delivery) == [True]
 
 
+def test_a_claim_that_is_committed_late_is_not_lost(queue: SqlQueue, clock: Any) -> None:
+    """A server may carry out what it was sent over a connection that was given up, after all that came over others."""
+    send(queue, b"first", b"second")
+    [first] = claim(queue, 1)
+    assert claim(queue, 0) == []
+    late = text("UPDATE paigeant_message SET owner = :me, token = 1, deliveries = 1 WHERE message_id = 'second'")
+    queue.write(lambda writer: writer.execute(late, {"me": queue.holder.id}))
+    assert claim(queue) == []
+    clock.advance(LEASE / 3)
+    [second] = claim(queue)
+    assert (second.body, second.deliveries) == (b"second", 1)
+    assert settle(queue, first, second) == [True, True]
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("claims", [0, 10], ids=["settling only", "claiming too"])
 def test_a_settlement_whose_commit_broke_happens_once(queue: SqlQueue, when: str, claims: int) -> None:
@@ -509,6 +523,19 @@ def test_a_broken_settlement_is_known_by_the_ledger_after_the_lease_was_lost(
         Settlement(delivery=second, record=[completed("theirs")], tried=True),
     ]
     assert queue.exchange(settlements, 0)[0] == [True, False]
+
+
+def test_a_settlement_that_broke_is_refused_when_nobody_has_recorded_it(
+    make_queue: Callable[..., SqlQueue], clock: Any
+) -> None:
+    """Its lease was lost meanwhile: somebody else runs the step. That the workflow ends with it proves nothing."""
+    queue, other = make_queue(ledger=RememberingLedger()), make_queue()
+    send(queue, b"m")
+    [delivery] = claim(queue)
+    clock.advance(LEASE + 1)
+    assert bodies(claim(other)) == [b"m"]
+    record = [completed("m"), WorkflowCompleted(correlation_id="c", at=0.0, output=None)]
+    assert queue.exchange([Settlement(delivery=delivery, record=record, tried=True)], 0)[0] == [False]
 
 
 def test_a_send_whose_commit_broke_is_not_sent_twice(make_queue: Callable[..., SqlQueue]) -> None:
@@ -554,6 +581,23 @@ def test_leases_outlive_a_lost_connection(make_queue: Callable[..., SqlQueue], c
     clock.advance(LEASE / 2)
     assert claim(other) == []
     assert settle(queue, delivery) == [True]
+
+
+def test_a_server_that_became_a_standby_is_left(postgres_url: str, clock: Any) -> None:
+    """After a failover old connections may lead to a server that only reads; the settlement is made over a new one."""
+    queue = SqlQueue(Database(postgres_url, clock), LEASE)
+    queue.open()
+    queue.subscribe(["q"])
+    send(queue, b"m")
+    [delivery] = claim(queue)
+    with queue._writer.begin():
+        queue._writer.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
+    with pytest.raises(DBAPIError, match="read-only") as raised:
+        settle(queue, delivery)
+    assert queue.is_recoverable(raised.value)
+    queue.disconnect()
+    assert settle(queue, delivery) == [True]
+    queue.close()
 
 
 # --- against a model ----------------------------------------------------------------------------------------------

@@ -13,10 +13,10 @@ from helpers import until, until_async
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
-from paigeant import listener as listening
 from paigeant.database import Database
+from paigeant.database import listener as listening
+from paigeant.database.listener import END, EVENT, QUEUE, Listener
 from paigeant.events import StepCompleted, WorkflowCompleted, WorkflowDispatched
-from paigeant.listener import END, EVENT, QUEUE, Listener
 from paigeant.stores.history import SqlLedger
 from paigeant.stores.sql import SqlStore
 from paigeant.transport import Delivery, Outgoing
@@ -32,7 +32,7 @@ PATIENCE = 30.0
 @pytest.fixture(autouse=True)
 def _nobody_looks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than any test: only a wake-up, or a time that is known, brings anything."""
-    for module in ("listener", "transports.sql_session", "transports.sql_queue", "stores.watch"):
+    for module in ("database.listener", "transports.sql_session", "transports.sql_queue", "stores.watch"):
         monkeypatch.setattr(f"paigeant.{module}.LONGEST_SLEEP", NEVER)
     monkeypatch.setattr(listening, "_PROBE_PATIENCE", PATIENCE)
 
@@ -202,6 +202,31 @@ def test_a_lost_connection_is_noticed_and_replaced(make: Callable[..., SqlQueue]
     asleep(worker)
     send(make(), "q")
     assert [one.body for one in woken(worker)] == [b"x"]
+
+
+def test_a_connection_that_breaks_while_it_wakes_others_is_replaced(
+    make: Callable[..., SqlQueue], postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was settled is settled. There is no socket to sleep on, and the next exchange says so at once."""
+    worker = asleep(make("q"))
+    publish = worker._publish
+
+    def cut(*arguments: Any) -> None:
+        publish(*arguments)
+        with psycopg.connect(postgres_url, autocommit=True) as server:
+            server.execute("SELECT pg_terminate_backend(%s)", [worker._listener._connection.info.backend_pid])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_publish", cut)
+        send(worker, "other")
+    assert (worker.fileno(), worker.patience) == (None, 0.0)
+    with pytest.raises(OperationalError) as raised:
+        worker.exchange([], 1)
+    assert worker.is_recoverable(raised.value)
+    worker.disconnect()
+    assert worker.depth("other") == 1
+    asleep(worker)
+    assert worker.fileno() is not None
 
 
 def test_without_wake_ups_the_database_is_polled(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import assert_type
+from typing import Any, assert_type
 
 from paigeant import (
     ActivityContext,
@@ -37,6 +37,8 @@ def twice(number: int, ctx: ActivityContext) -> int:
     assert_type(ctx.deliveries, int)
     assert_type(ctx.correlation_id, str)
     assert_type(ctx.idempotency_key, str)
+    assert_type(ctx.principal, str | None)
+    assert_type(ctx.user_claims, Mapping[str, Any] | None)
     return number * 2
 
 
@@ -76,7 +78,7 @@ async def an_async_program() -> None:
     workflow = await app.dispatch(measure.step(text="abc"), count)
     await workflow.result(timeout=60)
     await workflow.status()
-    assert_type(await workflow.retry(by="ada"), list[str])
+    assert_type(await workflow.retry(by="ada", fresh=True), list[str])
     patient = measure.step(text="abc").options(timeout=5, retry=RetryPolicy(attempts=2))
     await app.dispatch(patient, delay=timedelta(minutes=1), expires=60, deadline=datetime.now(UTC) + timedelta(hours=1))
     async for _event in workflow.events():

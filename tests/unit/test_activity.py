@@ -58,7 +58,7 @@ def nothing(): ...
 def prompted(prompt, deps=None): ...
 
 
-# function, arguments, variables, outputs of earlier steps -> what it is called with (DESIGN section 5)
+# function, arguments, variables, outputs of earlier steps -> what it is called with
 ORDER = {
     "an argument": (one, {"a": 1}, {}, [], {"a": 1}),
     "an argument wins over a variable": (one, {"a": 1}, {"a": 2}, [], {"a": 1}),

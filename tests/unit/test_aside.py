@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from unit.builders import entry, json_values, messages, slip
 
 from paigeant.aside import needed, put_aside, stripped, whole
+from paigeant.claim_check import Kept, Parcel
 from paigeant.errors import MalformedMessage, MessageTooLarge, ValueMissing
-from paigeant.kept import Kept, Parcel
 from paigeant.message import PaigeantMessage
 from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip, Undo
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from paigeant.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Breaker
+from paigeant.runner.breaker import FAILURES, FIRST_PAUSE, LONGEST_PAUSE, Breaker
 
 
 def opened(at: float = 0.0) -> Breaker:

@@ -15,8 +15,8 @@ from paigeant.events import Cancellation, ErrorInfo
 from paigeant.forward import admit, decide, give_up
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Cancelled, Completed, Dropped, Faulted, Parked, Poisoned, Retrying
+from paigeant.records import Standing, Status
 from paigeant.slip import Fault, Heading, RoutingSlip, Undo
-from paigeant.store import Standing, Status
 
 BROKEN = ErrorInfo(type="ValueError", message="no", traceback="Traceback ...")
 FAULT = Fault(step="3", type="ValueError", message="no")

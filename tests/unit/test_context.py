@@ -7,11 +7,11 @@ import pytest
 from unit.builders import entry, slip
 
 from paigeant.context import ActivityContext
+from paigeant.context.variables import Variables
 from paigeant.errors import NotSerializable, Superseded
 from paigeant.message import PaigeantMessage
 from paigeant.slip import RoutingSlip
 from paigeant.transport import Delivery
-from paigeant.variables import Variables
 
 
 def context(one: RoutingSlip | None = None, *, display=None, **fields) -> ActivityContext:

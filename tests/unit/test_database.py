@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from paigeant import database as databases
-from paigeant.database import Database, is_transient
+from paigeant.database import Database, is_transient, sqlite
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_a_turn_that_never_comes_is_a_clear_error(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the deadline it says what to do, and may be tried again."""
-    monkeypatch.setattr(databases, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT", 0.05)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(OperationalError, match="another program has been writing") as raised, database.writer() as one:
@@ -60,7 +59,7 @@ def test_other_waits_are_as_they_were(database: Database) -> None:
     """Only the begin asks again and again; SQLite's own patience is back when it has begun."""
     with database.writer() as connection, connection.begin():
         timeout = connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
-    assert timeout == databases.BUSY_TIMEOUT * 1000
+    assert timeout == sqlite.BUSY_TIMEOUT * 1000
 
 
 def test_what_is_no_lock_is_not_waited_for(tmp_path: Path) -> None:

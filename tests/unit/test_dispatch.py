@@ -13,7 +13,7 @@ from paigeant.events import ErrorInfo, LetterKind
 from paigeant.forward import decide
 from paigeant.outcome import Completed, Parked, Poisoned, Returned
 from paigeant.plan import Send, SetAside, Settle
-from paigeant.store import Standing
+from paigeant.records import Standing
 from paigeant.transport import Delivery, Durability, Features, Outgoing
 
 pytestmark = pytest.mark.anyio

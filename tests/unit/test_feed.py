@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from paigeant import feed as module
 from paigeant.errors import StoreError
 from paigeant.events import Event
-from paigeant.feed import Feed
+from paigeant.runner import feed as module
+from paigeant.runner.feed import Feed
 
 pytestmark = pytest.mark.anyio
 

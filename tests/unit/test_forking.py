@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from unit.builders import EXECUTION, json_objects, json_values
 
 from paigeant.condition import Condition
+from paigeant.course import rest, slip_at, slips
 from paigeant.errors import InvalidArguments, WorkflowError
-from paigeant.forking import slip_at, slips
+from paigeant.events import Cancellation
 from paigeant.forward import decide
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Completed, Edits
+from paigeant.records import Course, DoneStep, Status, WorkflowRecord
 from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.store import Course, DoneStep
 
 
 def first(*names: str) -> PaigeantMessage:
@@ -134,3 +135,43 @@ def test_of_a_workflow_whose_slip_was_not_kept_there_is_no_fork():
     """An older release dispatched it."""
     with pytest.raises(WorkflowError, match="is not kept"):
         slip_at("c1", Course(slip=None, done=()), (), "a")
+
+
+# --- what is left of a branch that stopped ---------------------------------------------------------------------------
+
+
+def ended(status: Status, **fields) -> WorkflowRecord:
+    return WorkflowRecord(correlation_id="c1", name="", app="", status=status, created_at=0, updated_at=0, **fields)
+
+
+def wish(*, compensate: bool) -> Cancellation:
+    return Cancellation(at=0.0, reason="", by=None, compensate=compensate)
+
+
+@pytest.mark.parametrize(
+    ("record", "goes_on"),
+    [
+        (ended(Status.FAILED), True),
+        (ended(Status.CANCELLED, cancellation=wish(compensate=True)), True),
+        (ended(Status.CANCELLED, cancellation=wish(compensate=False)), False),
+        (ended(Status.RUNNING, cancellation=wish(compensate=True)), False),
+        (ended(Status.COMPENSATED), False),
+        (ended(Status.COMPENSATION_INCOMPLETE), False),
+        (None, False),
+    ],
+)
+def test_what_stopped_halfway_goes_on_unless_it_was_taken_back(record, goes_on):
+    """With the variables that it has set itself: the others may be different now."""
+    course, seen = run(first("a", "b"), [Completed(EXECUTION, 1, {"v": 0, "w": 1})])
+    left = rest(record, course)
+    assert (left is not None) is goes_on
+    if left is not None:
+        assert (left.itinerary, left.log[0].output, left.variables) == (seen[1].itinerary, 1, {"w": 1})
+
+
+@pytest.mark.parametrize("outcomes", [[], [Completed(EXECUTION), Completed(EXECUTION)]], ids=["nothing", "everything"])
+def test_of_what_did_nothing_or_everything_nothing_is_left(outcomes):
+    """It begins as it did."""
+    course, _ = run(first("a", "b"), outcomes)
+    assert rest(ended(Status.FAILED), course) is None
+    assert rest(ended(Status.FAILED), Course(slip=None, done=())) is None

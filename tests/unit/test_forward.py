@@ -21,8 +21,8 @@ from paigeant.forward import admit, decide
 from paigeant.message import PaigeantMessage
 from paigeant.outcome import Completed, Dropped, Exhausted, Faulted, Parked, Poisoned, Retrying, Returned
 from paigeant.plan import Release, Settle
+from paigeant.records import Standing, Status
 from paigeant.slip import ActivitySpec, RoutingSlip
-from paigeant.store import Standing, Status
 
 BROKEN = ErrorInfo(type="ValueError", message="no")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from paigeant.activity.hooks import Hooks
 from paigeant.errors import ConfigurationError
-from paigeant.hooks import Hooks
 from paigeant.interrupts import Retry
 
 pytestmark = pytest.mark.anyio

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
 
-from paigeant.io_thread import IOThread, OncePerTurn
+import pytest
+from helpers import until
+
+from paigeant.io_thread import IOThread, OncePerTurn, readable
 
 
 def test_what_is_asked_often_in_one_turn_is_called_once():
@@ -61,3 +69,47 @@ def test_what_is_posted_runs_in_order_with_what_is_submitted():
     assert future.result(10) is None
     thread.stop()
     assert calls == ["posted", "submitted"]
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """So many that the next one has a number that ``select`` does not know."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as files:
+        while (number := os.open(os.devnull, os.O_RDONLY)) < 1024:
+            files.callback(os.close, number)
+        files.callback(os.close, number)
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_process_with_many_files_hears_its_server():
+    """What has come, and nothing else."""
+    hears, speaks = socket.socketpair()
+    with hears, speaks:
+        both = [hears.fileno(), speaks.fileno()]
+        assert readable(both, 0) == []
+        speaks.send(b"!")
+        assert readable(both, 10) == [hears.fileno()]
+
+
+def test_a_call_made_while_the_thread_is_told_to_end_is_answered():
+    """Nothing that is handed over is lost, and whoever ends the thread does not wait for ever."""
+    thread, gate = IOThread("test"), threading.Event()
+    thread.post(gate.wait)
+    stopping = threading.Thread(target=thread.stop, daemon=True)
+    stopping.start()
+    until(lambda: thread._calls.qsize() == 1)
+    late = threading.Thread(target=lambda: answers.append(thread.wait_for(lambda: "late", 10)), daemon=True)
+    answers = list[str]()
+    late.start()
+    until(lambda: thread._calls.qsize() == 2)
+    gate.set()
+    stopping.join(10)
+    late.join(10)
+    assert (stopping.is_alive(), answers) == (False, ["late"])
+    assert thread.wait_for(lambda: "again", 10) == "again"
+    thread.stop()

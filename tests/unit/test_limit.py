@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paigeant.limit import TIME, Limit, Lock, Place, Taking, take, wanted_data, wanted_of
+from paigeant.limits.limit import TIME, Limit, Lock, Place, Taking, take, wanted_data, wanted_of
 
 NOW = 1000.0
 LATER, PAST = NOW + 10, NOW - 10

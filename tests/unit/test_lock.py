@@ -6,8 +6,8 @@ import pytest
 
 from paigeant.activity import Activity
 from paigeant.errors import ConfigurationError, InvalidInput
-from paigeant.limit import Limit
-from paigeant.lock import limits_of
+from paigeant.limits.limit import Limit
+from paigeant.limits.names import limits_of
 from paigeant.slip import RoutingSlip
 
 

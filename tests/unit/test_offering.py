@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 from paigeant import ActivityContext, App
-from paigeant.offering import offer_of
+from paigeant.activity.offering import offer_of
 
 
 class Customer(BaseModel):

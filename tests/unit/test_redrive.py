@@ -12,9 +12,9 @@ from paigeant.events import ErrorInfo, LetterKind
 from paigeant.forward import decide
 from paigeant.message import DEADLINE, SLEEP, PaigeantMessage
 from paigeant.outcome import Completed, Faulted
-from paigeant.redrive import Again, Refused, awaits, has_failed, judge, standing
+from paigeant.records import Status, StepRecord, WorkflowRecord, child_key
+from paigeant.redrive import Again, Refused, awaits, judge, standing
 from paigeant.slip import Undo
-from paigeant.store import Status, StepRecord, WorkflowRecord, child_key
 
 EXHAUSTED, POISON, REFUSED = LetterKind.EXHAUSTED, LetterKind.POISON, LetterKind.REFUSED
 NOW = 1000.0
@@ -186,26 +186,16 @@ GIVEN, LATE = {"value": 1}, {"timeout": True}
         ("redrive", [LATE], None),
         ("approval:1:0", [{"value": {"approved": True}}], [{"value": {"approved": True}}]),
         ("approval:1:0", [{"value": {"approved": False}}], None),
-        (child_key("c"), [{"value": {"status": "failed"}}], [{"value": {"status": "failed"}}]),
+        (child_key("c"), [{"value": {"status": "failed"}}], [{"value": {"status": "failed"}, "tried": True}]),
+        (child_key("c"), [{"value": {"status": "completed"}}], [{"value": {"status": "completed"}}]),
         (child_key("c"), [LATE], None),
-        ("join:1:0:0", [{"value": [{"output": 1}]}], None),
-        ("join:1:0:0", [{"value": [{"output": 1, "standing": []}]}], [{"value": [{"output": 1, "standing": []}]}]),
+        ("join:1:0:0", [{"value": [{"output": 1}]}], [{"value": [{"output": 1}]}]),
+        ("join:1:0:0", [{"error": "too large"}], None),
     ],
 )
 def test_what_a_step_still_has_of_what_came_for_it(key, came, kept):
     """What it was given; not what came too late, was denied, or was for one attempt alone."""
     assert standing({key: came}) == ({key: kept} if kept else {})
-
-
-def test_which_of_its_workflows_have_failed():
-    """Those have to be dispatched anew; of the others nothing is known, or they completed."""
-    received = {child_key(one): [{"value": {"status": one}}] for one in ("completed", "failed", "cancelled")}
-    assert [has_failed(received, one) for one in ("completed", "failed", "cancelled", "unknown")] == [
-        False,
-        True,
-        True,
-        False,
-    ]
 
 
 @given(

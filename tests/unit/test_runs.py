@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from paigeant.records import EventRecord, StepRecord
 from paigeant.runs import Runs
-from paigeant.store import EventRecord, StepRecord
 
 
 def shown(message: str = "m1", deliveries: int = 1, worker: str = "a", step: str = "1", **more: Any) -> EventRecord:

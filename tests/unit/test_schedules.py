@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paigeant.errors import ConfigurationError
-from paigeant.schedules import BATCH, MISSED_AFTER, Backfill, Timetable
+from paigeant.schedules.timetable import BATCH, MISSED_AFTER, Backfill, Timetable
 
 BERLIN = "Europe/Berlin"
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC).timestamp()  # a Monday

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from paigeant import slots
-from paigeant.slots import Slots
+from paigeant.worker import slots
+from paigeant.worker.slots import Slots
 
 pytestmark = pytest.mark.anyio
 

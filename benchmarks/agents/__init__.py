@@ -1,0 +1,1 @@
+"""Agents at once in one worker process, against a local model server: ``python -m benchmarks.agents``."""

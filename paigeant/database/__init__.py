@@ -1,0 +1,7 @@
+"""One SQL database, SQLite or PostgreSQL, as transport and store both use it."""
+
+from __future__ import annotations
+
+from paigeant.database.database import MOMENT, Database, is_transient, retrying, unreachable_as
+
+__all__ = ["MOMENT", "Database", "is_transient", "retrying", "unreachable_as"]

@@ -1,0 +1,85 @@
+"""The contract between dead letters and where they are kept: a store, or a queue."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager
+
+from paigeant import codec
+from paigeant.errors import DeadLetterError, MessageError
+from paigeant.message import PaigeantMessage
+from paigeant.records import DeadLetter, Letters
+from paigeant.redrive import Refused
+
+
+class Opened(ABC):
+    """A dead letter in the hands of whoever wants to do something about it.
+
+    Raises everywhere:
+        DeadLetterNotFound: somebody else was quicker.
+        TransportError, StoreError: it is unknown what was done; the same again does no harm.
+    """
+
+    letter: DeadLetter
+
+    @abstractmethod
+    async def redrive(self, by: str | None, *, fresh: bool) -> PaigeantMessage:
+        """Send it again under the next epoch; as this message. ``fresh``: what its agent did is done anew.
+
+        Raises:
+            DeadLetterError: it cannot be sent again.
+            MessageTooLarge: it has grown.
+        """
+
+    @abstractmethod
+    async def discard(self, by: str | None, note: str) -> None:
+        """Throw it away. If its workflow waits for it, its step has failed with that."""
+
+    @abstractmethod
+    async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:
+        """Give it another body; ``changed`` names what is different."""
+
+
+class LetterBox(ABC):
+    """Where dead letters are kept."""
+
+    @property
+    @abstractmethod
+    def limit(self) -> int:
+        """Bytes that a message may have."""
+
+    @abstractmethod
+    def opened(
+        self, which: Letters, ids: Collection[str] | None = None, most: int | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[Opened]]:
+        """Those that are meant, and of these only those with the given ids; at most so many, the latest first.
+
+        Only what is there at the beginning: what is set aside meanwhile is not among them.
+        """
+
+    @abstractmethod
+    async def count(self, which: Letters) -> int:
+        """How many are meant."""
+
+    def message(self, letter: DeadLetter) -> PaigeantMessage:
+        """What it carries.
+
+        Raises:
+            DeadLetterError: its bytes are no message that this release accepts.
+        """
+        try:
+            return codec.decode(letter.body, self.limit)
+        except MessageError as error:
+            raise DeadLetterError(
+                f"dead letter {letter.id} cannot be read: {error}",
+                hint=f"keep a copy with: paigeant dlq export {letter.id}, then paigeant dlq discard {letter.id}",
+            ) from error
+
+
+def refused(letter: DeadLetter, verdict: Refused) -> DeadLetterError:
+    """The error for a letter that cannot be sent again."""
+    return DeadLetterError(
+        f"dead letter {letter.id} cannot be sent again: {verdict.why}",
+        hint=verdict.hint.replace("LETTER", str(letter.id)),
+    )

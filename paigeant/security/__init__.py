@@ -1,0 +1,1 @@
+"""On whose behalf workflows run."""

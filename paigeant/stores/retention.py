@@ -1,0 +1,91 @@
+"""Workflows that are over, and their rows. Everything here runs on somebody's connection."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, or_, select, tuple_
+
+from paigeant.records import Family
+from paigeant.stores.portions import portions
+from paigeant.stores.steering import lock
+from paigeant.stores.tables import (
+    branches,
+    dead_letters,
+    events,
+    joins,
+    journals,
+    keys,
+    signals,
+    steps,
+    units,
+    values,
+    waits,
+    workflows,
+)
+
+_EVERYTHING = (events, steps, signals, joins, branches, values, keys, journals, units, workflows)
+
+
+def ended(
+    reader: Connection, before: float, statuses: Collection[str], after: Family | None, limit: int
+) -> list[Family]:
+    """See :meth:`paigeant.store.Store.ended`."""
+    when, ids = workflows.c.finished_at, workflows.c.correlation_id
+    query = select(ids, when).where(when < before, workflows.c.parent.is_(None), workflows.c.forked_from.is_(None))
+    if statuses:
+        query = query.where(workflows.c.status.in_(statuses))
+    if after is not None:
+        query = query.where(tuple_(when, ids) > tuple_(after.ended_at, after.root))
+    roots = {row.correlation_id: row.finished_at for row in reader.execute(query.order_by(when, ids).limit(limit))}
+    families = _families(reader, roots, before)
+    return [Family(root=root, ended_at=at, members=families.get(root, ())) for root, at in roots.items()]
+
+
+def _families(reader: Connection, roots: Collection[str], before: float) -> dict[str, tuple[str, ...]]:
+    """The families of these roots of which nothing has to stay."""
+    root_of = {root: root for root in roots}
+    stay, newest = set[str](), [*roots]
+    while newest:
+        found = [row for some in portions(newest) for row in reader.execute(_begun_by(some)) if row[0] not in root_of]
+        for row in found:
+            root_of[row.correlation_id] = root = root_of.get(row.parent) or root_of[row.forked_from]
+            if row.finished_at is None or row.finished_at >= before:
+                stay.add(root)
+        newest = [row.correlation_id for row in found]
+    for some in portions(root_of):
+        for table in (dead_letters, waits):
+            needed = select(table.c.correlation_id).where(table.c.correlation_id.in_(some))
+            stay |= {root_of[one] for one in reader.execute(needed).scalars()}
+    members = defaultdict[str, list[str]](list)
+    for one, root in root_of.items():
+        members[root].append(one)
+    return {root: tuple(ids) for root, ids in members.items() if root not in stay}
+
+
+def _begun_by(ids: Collection[str]) -> Any:
+    columns = (workflows.c.correlation_id, workflows.c.parent, workflows.c.forked_from, workflows.c.finished_at)
+    return select(*columns).where(or_(workflows.c.parent.in_(ids), workflows.c.forked_from.in_(ids)))
+
+
+def forget(connection: Connection, families: Sequence[Family], before: float) -> int:
+    """See :meth:`paigeant.store.Store.forget`."""
+    for some in portions(one for family in families for one in family.members):
+        lock(connection, some)
+    over = {
+        row[0] for some in portions(one.root for one in families) for row in connection.execute(_over(some, before))
+    }
+    gone = [one for members in _families(connection, over, before).values() for one in members]
+    for some in portions(gone):
+        for table in _EVERYTHING:
+            connection.execute(delete(table).where(table.c.correlation_id.in_(some)))
+    return len(gone)
+
+
+def _over(roots: Collection[str], before: float) -> Any:
+    """Those of these workflows that have ended before."""
+    return select(workflows.c.correlation_id).where(
+        workflows.c.correlation_id.in_(roots), workflows.c.finished_at < before
+    )

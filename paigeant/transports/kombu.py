@@ -45,7 +45,7 @@ class KombuTransport(BaseTransport):
     # --- what callers see, on any loop ------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        await self._call(lambda pump: None)
+        await self._call(_nothing)
 
     async def close(self) -> None:
         with self._starting:
@@ -108,12 +108,16 @@ class KombuTransport(BaseTransport):
             while True:
                 yield await consumer.arrivals.get()
         finally:
-            await self._call(lambda pump: bridge.remove(consumer))
-            for _ in range(2):  # the thread has made one exchange since: what was on its way has gone back
-                await self._call(lambda pump: None)
-            while not consumer.arrivals.empty():
-                for delivery in consumer.arrivals.get_nowait():
-                    await self.release(delivery)
+            await self._leave(bridge, consumer)
+
+    async def _leave(self, bridge: Bridge, consumer: Consumer) -> None:
+        """Give back what came and was not taken. A transport that was closed has done so, and stays closed."""
+        for call in (lambda _: bridge.remove(consumer), _nothing, _nothing):  # an exchange follows: stray ones go back
+            if self._bridge is bridge:
+                await self._call(call)
+        while self._bridge is bridge and not consumer.arrivals.empty():
+            for delivery in consumer.arrivals.get_nowait():
+                await self.release(delivery)
 
     async def _call(self, function: Callable[[Pump], T]) -> T:
         """Have the I/O thread call this; again when the connection breaks meanwhile, so it must bear repetition."""
@@ -144,3 +148,7 @@ class KombuTransport(BaseTransport):
             self._bridge = Bridge(self.url, self.features, self._new_connection, self._ledger)
             self._bridge.start()
         return self._bridge
+
+
+def _nothing(_: Pump) -> None:
+    """Called for what the thread does before it."""

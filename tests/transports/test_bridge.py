@@ -339,3 +339,16 @@ async def test_another_database_cannot_be_joined(sqlite_url: str, tmp_path: Path
         transport = get_transport(url)
         forget(transport)
         assert not transport.enlist(elsewhere)
+
+
+@in_loop
+async def test_a_consumer_that_leaves_does_not_open_a_closed_transport_again(sqlite_url: str) -> None:
+    """Nobody would close it a second time: its thread would try for ever to reach a broker that has gone."""
+    async with transport_at(sqlite_url) as transport:
+        await transport.send(outgoing("q", *"abc"))
+        flow = transport.consume(["q"], 1)
+        await anext(flow)
+    await flow.aclose()
+    assert transport._bridge is None
+    async with transport_at(sqlite_url) as another, Inbox(another, ["q"]) as inbox:
+        assert sorted(names(await inbox.has(3))) == ["a", "b", "c"]

@@ -422,7 +422,7 @@ class App:
         if transport is not None and not _is_used(transport):
             forget(transport)
             await transport.close()
-        if store := made.pop("store", None):
+        if store := made.get("store"):
             await store.close()
 
     # --- workflows -------------------------------------------------------------------------------------------

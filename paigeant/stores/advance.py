@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, delete, or_, select
+from sqlalchemy import Connection, delete, or_, select
 
 from paigeant.clock import Clock
 from paigeant.database import retrying
+from paigeant.database.prepared import among, execute
 from paigeant.errors import StoreRefused
 from paigeant.events import Event, StepEnded
 from paigeant.io_thread import OncePerTurn, answer
@@ -26,10 +27,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 # Built once, so that SQLAlchemy compiles them once and need not even look whether it has.
-_DONE_WITH = delete(outbox).where(outbox.c.message_id.in_(bindparam("ids", expanding=True)))
-_FOLLOWING = select(outbox).where(outbox.c.cause_id.in_(bindparam("ids", expanding=True)))
+_DONE_WITH = delete(outbox).where(among(outbox.c.message_id, "ids"))
+_FOLLOWING = select(outbox).where(among(outbox.c.cause_id, "ids"))
 _STEERED = select(workflows.c.correlation_id, workflows.c.status, workflows.c.cancel).where(
-    workflows.c.correlation_id.in_(bindparam("workflows", expanding=True)),
+    among(workflows.c.correlation_id, "workflows"),
     or_(workflows.c.status != Status.RUNNING.value, workflows.c.cancel.is_not(None)),
 )
 _REMARKABLE = select(or_(FINISHED.exists(), _STEERED.exists()))
@@ -104,7 +105,7 @@ class Advance(Access):
             now = self._database.now()
             posted.post(self._writer, now, [(one, write.cause) for write in standing for one in write.outbox])
             if finished := [write.cause for write in standing if write.cause]:
-                self._writer.execute(_DONE_WITH, {"ids": finished})
+                execute(self._writer, _DONE_WITH, {"ids": finished})
             return accepted
 
     async def _in_group(self, do: Callable[[Connection, Sequence[R], float], Sequence[T]], request: R) -> T:
@@ -132,7 +133,7 @@ class Advance(Access):
     def _standings(self, doubts: Sequence[_Doubt]) -> list[Standing]:
         """Of most there is nothing to say, which is one question."""
         named = {"workflows": [doubt.correlation_id for doubt in doubts]}
-        if not self._reader.execute(_REMARKABLE, {"ids": [doubt.message_id for doubt in doubts], **named}).scalar():
+        if not execute(self._reader, _REMARKABLE, {"ids": [doubt.message_id for doubt in doubts], **named}).scalar():
             return [Standing()] * len(doubts)
         done = self._successors([_Question(doubt.message_id) for doubt in doubts])
         found = self._reader.execute(_STEERED, named)

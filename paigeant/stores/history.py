@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
 
 from paigeant.database.inserting import insert_into, insert_new
+from paigeant.database.prepared import among, execute
 from paigeant.events import (
     CompensationStarted,
     ErrorInfo,
@@ -51,8 +52,8 @@ _ASIDE = {
 }
 """Fields an event's row leaves out: they have columns of their own, here or in the workflow or step they change."""
 
-ENDED = ("completed", "compensated", "retried", "failed", "parked", "dropped", "cancelled")
-"""The statuses of a step that is done with its message."""
+STARTED = "started"
+"""The status of a step that is not done with its message."""
 
 
 class SqlLedger:
@@ -64,7 +65,7 @@ class SqlLedger:
     def write(self, connection: Connection, batch: Sequence[Event]) -> None:
         """Record the events."""
         if ended := [_step_row(event) for event in batch if isinstance(event, StepEnded)]:
-            connection.execute(_replace_started(connection.dialect.name), ended)
+            execute(connection, _replace_started(connection.dialect.name), ended)
         self.note(connection, batch)
 
     def end(self, connection: Connection, batch: Sequence[StepEnded]) -> set[str]:
@@ -73,39 +74,33 @@ class SqlLedger:
         Two who end the same message at the same time wait for each other here, and the later one is told.
         """
         rows = {event.message_id: _step_row(event) for event in reversed(batch)}
-        if not rows:
-            return set()
-        insert = _replace_started(connection.dialect.name).returning(steps.c.message_id)
-        return set(connection.execute(insert, list(rows.values())).scalars())
+        return _changed(connection, _end_started(connection.dialect.name), list(rows.values()))
 
     def note(self, connection: Connection, batch: Sequence[Event]) -> None:
         """Record everything but the ends of attempts."""
         insert = partial(insert_new, connection.dialect.name)
         if begun := [_workflow_row(event) for event in batch if isinstance(event, WorkflowDispatched)]:
-            new = connection.execute(insert(workflows).returning(workflows.c.correlation_id), begun).scalars()
-            batch = _without_repetitions(batch, set(new))
+            batch = _without_repetitions(batch, _changed(connection, _begin(connection.dialect.name), begun))
         # Who decides a join locks it first, and then the workflows of its branches.
         join_rows.lock(connection, [event for event in batch if isinstance(event, WorkflowEnded)])
         batch = reconcile(connection, batch)
         if not batch:
             return
         for table, rows in _inserts(batch).items():
-            connection.execute(insert(table), rows)
+            execute(connection, insert(table), rows)
         if started := [_step_row(event) for event in batch if isinstance(event, StepStarted | StepRestarted)]:
-            connection.execute(_replace_earlier_start(connection.dialect.name), started)
+            execute(connection, _replace_earlier_start(connection.dialect.name), started)
         join_rows.count(connection, self.note, [event for event in batch if isinstance(event, WorkflowEnded)])
         for statement, rows in _updates(batch):
-            connection.execute(statement, rows)
+            execute(connection, statement, rows)
 
     def finished(self, connection: Connection, message_ids: Sequence[str]) -> Mapping[str, str]:
         """Which of these messages are done with, and by which worker."""
-        rows = connection.execute(FINISHED, {"ids": list(message_ids)})
+        rows = execute(connection, FINISHED, {"ids": message_ids})
         return {row.message_id: row.worker for row in rows}
 
 
-FINISHED = select(steps.c.message_id, steps.c.worker).where(
-    steps.c.message_id.in_(bindparam("ids", expanding=True)), steps.c.status.in_(ENDED)
-)
+FINISHED = select(steps.c.message_id, steps.c.worker).where(among(steps.c.message_id, "ids"), steps.c.status != STARTED)
 
 _change = update(workflows).where(workflows.c.correlation_id == bindparam("id"))
 _OPEN = _change.where(*[workflows.c.status != one.value for one in sorted(TERMINAL)])
@@ -125,8 +120,28 @@ def _replace_started(dialect: str) -> Any:
     insert = insert_into(dialect, steps)
     changed = {column.name: insert.excluded[column.name] for column in steps.columns if column.name != "message_id"}
     return insert.on_conflict_do_update(
-        index_elements=[steps.c.message_id], set_=changed, where=steps.c.status == "started"
+        index_elements=[steps.c.message_id], set_=changed, where=steps.c.status == STARTED
     )
+
+
+@lru_cache
+def _end_started(dialect: str) -> Any:
+    """The same, and which messages had not been ended before."""
+    return _replace_started(dialect).returning(steps.c.message_id)
+
+
+@lru_cache
+def _begin(dialect: str) -> Any:
+    """Insert workflows, and which of them are new."""
+    return insert_new(dialect, workflows).returning(workflows.c.correlation_id)
+
+
+def _changed(connection: Connection, insert: Any, rows: Sequence[Row]) -> set[str]:
+    """What the insert returns; of several rows only SQLAlchemy makes one statement."""
+    if not rows:
+        return set()
+    done = execute(connection, insert, rows[0]) if len(rows) == 1 else connection.execute(insert, list(rows))
+    return set(done.scalars())
 
 
 @lru_cache
@@ -134,7 +149,7 @@ def _replace_earlier_start(dialect: str) -> Any:
     """Insert a started attempt, or put it in the place of the start by a worker that died of it or lost it."""
     insert = insert_into(dialect, steps)
     changed = {name: insert.excluded[name] for name in ("worker", "deliveries", "started_at")}
-    is_later = and_(steps.c.status == "started", steps.c.deliveries < insert.excluded.deliveries)
+    is_later = and_(steps.c.status == STARTED, steps.c.deliveries < insert.excluded.deliveries)
     return insert.on_conflict_do_update(index_elements=[steps.c.message_id], set_=changed, where=is_later)
 
 
@@ -282,7 +297,7 @@ def _step_row(event: StepStarted | StepRestarted | StepEnded) -> Row:
         "activity": event.activity,
         "attempt": event.attempt,
         "deliveries": event.deliveries,
-        "status": event.status if isinstance(event, StepEnded) else "started",
+        "status": event.status if isinstance(event, StepEnded) else STARTED,
         "worker": event.worker,
         "started_at": event.started_at if isinstance(event, StepEnded) else event.at,
         "finished_at": event.at if isinstance(event, StepEnded) else None,

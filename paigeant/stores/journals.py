@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, and_, bindparam, or_, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, Table, and_, or_, select, tuple_, update
 
 from paigeant.database.inserting import insert_into, insert_new
+from paigeant.database.prepared import among
 from paigeant.journal import Turn, Unit
 from paigeant.records import TERMINAL
 from paigeant.stores import rows
@@ -23,8 +24,7 @@ from paigeant.stores.tables import journals, units, workflows
 
 _WRITABLE = (
     select(*journals.primary_key, journals.c.holder, journals.c.edition)
-    .where(journals.c.correlation_id.in_(bindparam("workflows", expanding=True)))
-    .where(journals.c.holder.in_(bindparam("holders", expanding=True)))
+    .where(among(journals.c.correlation_id, "workflows"), among(journals.c.holder, "holders"))
     .order_by(*journals.primary_key)
     .with_for_update()
 )

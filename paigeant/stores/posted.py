@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, exists, select, update
 
 from paigeant.database.inserting import insert_new
+from paigeant.database.prepared import execute
 from paigeant.stores import rows
 from paigeant.stores.present import SILENCE
 from paigeant.stores.tables import outbox, steps, workers
@@ -28,7 +29,7 @@ def post(connection: Connection, now: float, outgoing: Sequence[tuple[Outgoing, 
         for one, cause in outgoing
     ]
     if posted:
-        connection.execute(insert_new(connection.dialect.name, outbox), posted)
+        execute(connection, insert_new(connection.dialect.name, outbox), posted)
 
 
 def queues(connection: Connection) -> Sequence[str]:

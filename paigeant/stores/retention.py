@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, or_, select, tuple_
 
+from paigeant.database.prepared import one_of
 from paigeant.records import Family
-from paigeant.stores.portions import portions
 from paigeant.stores.steering import lock
 from paigeant.stores.tables import (
     branches,
@@ -49,16 +49,15 @@ def _families(reader: Connection, roots: Collection[str], before: float) -> dict
     root_of = {root: root for root in roots}
     stay, newest = set[str](), [*roots]
     while newest:
-        found = [row for some in portions(newest) for row in reader.execute(_begun_by(some)) if row[0] not in root_of]
+        found = [row for row in reader.execute(_begun_by(newest)) if row.correlation_id not in root_of]
         for row in found:
             root_of[row.correlation_id] = root = root_of.get(row.parent) or root_of[row.forked_from]
             if row.finished_at is None or row.finished_at >= before:
                 stay.add(root)
         newest = [row.correlation_id for row in found]
-    for some in portions(root_of):
-        for table in (dead_letters, waits):
-            needed = select(table.c.correlation_id).where(table.c.correlation_id.in_(some))
-            stay |= {root_of[one] for one in reader.execute(needed).scalars()}
+    for table in (dead_letters, waits):
+        needed = select(table.c.correlation_id).where(one_of(table.c.correlation_id, root_of))
+        stay |= {root_of[one] for one in reader.execute(needed).scalars()}
     members = defaultdict[str, list[str]](list)
     for one, root in root_of.items():
         members[root].append(one)
@@ -67,25 +66,16 @@ def _families(reader: Connection, roots: Collection[str], before: float) -> dict
 
 def _begun_by(ids: Collection[str]) -> Any:
     columns = (workflows.c.correlation_id, workflows.c.parent, workflows.c.forked_from, workflows.c.finished_at)
-    return select(*columns).where(or_(workflows.c.parent.in_(ids), workflows.c.forked_from.in_(ids)))
+    return select(*columns).where(or_(one_of(workflows.c.parent, ids), one_of(workflows.c.forked_from, ids)))
 
 
 def forget(connection: Connection, families: Sequence[Family], before: float) -> int:
     """See :meth:`paigeant.store.Store.forget`."""
-    for some in portions(one for family in families for one in family.members):
-        lock(connection, some)
-    over = {
-        row[0] for some in portions(one.root for one in families) for row in connection.execute(_over(some, before))
-    }
-    gone = [one for members in _families(connection, over, before).values() for one in members]
-    for some in portions(gone):
-        for table in _EVERYTHING:
-            connection.execute(delete(table).where(table.c.correlation_id.in_(some)))
+    lock(connection, [one for family in families for one in family.members])
+    roots = one_of(workflows.c.correlation_id, [one.root for one in families])
+    over = select(workflows.c.correlation_id).where(roots, workflows.c.finished_at < before)
+    found = _families(connection, connection.execute(over).scalars().all(), before)
+    gone = [one for members in found.values() for one in members]
+    for table in _EVERYTHING:
+        connection.execute(delete(table).where(one_of(table.c.correlation_id, gone)))
     return len(gone)
-
-
-def _over(roots: Collection[str], before: float) -> Any:
-    """Those of these workflows that have ended before."""
-    return select(workflows.c.correlation_id).where(
-        workflows.c.correlation_id.in_(roots), workflows.c.finished_at < before
-    )

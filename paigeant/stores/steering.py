@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
+from paigeant.database.prepared import among, one_of
 from paigeant.events import (
     Cancellation,
     CancelRequested,
@@ -28,7 +29,6 @@ from paigeant.forward import PAUSE
 from paigeant.join import Branch
 from paigeant.records import Status, Steered
 from paigeant.stores import rows
-from paigeant.stores.portions import portions
 from paigeant.stores.tables import branches, joins, signals, waits, workflows
 
 Note = Callable[[Connection, Sequence[Event]], None]
@@ -45,7 +45,7 @@ _AT_ONCE = 0.0
 
 _STANDINGS = (
     select(*(workflows.c[name] for name in ("correlation_id", "status", "cancel", "parent", "variables")))
-    .where(workflows.c.correlation_id.in_(bindparam("ids", expanding=True)))
+    .where(among(workflows.c.correlation_id, "ids"))
     .order_by(workflows.c.correlation_id)
     .with_for_update()
 )
@@ -58,8 +58,7 @@ _INHERIT = (
 
 def lock(connection: Connection, ids: Collection[str]) -> dict[str, Standing]:
     """How these workflows stand, by id; nobody else changes that until the transaction ends."""
-    found = (row for some in portions(ids) for row in connection.execute(_STANDINGS, {"ids": some}))
-    return {row.correlation_id: row for row in found}
+    return {row.correlation_id: row for row in connection.execute(_STANDINGS, {"ids": ids})}
 
 
 # --- what steps record ------------------------------------------------------------------------------------------------
@@ -141,17 +140,15 @@ def stop(connection: Connection, note: Note, ids: Collection[str], cancellation:
     family = _family(connection, ids)
     still_open = [row for row in family.values() if rows.status_of(row.status) in _OPEN]
     ids = [row.correlation_id for row in still_open]
-    for some in portions(ids):
-        marked = update(workflows).where(workflows.c.correlation_id.in_(some))
-        connection.execute(marked.values(cancel=asdict(cancellation)))
+    marked = update(workflows).where(one_of(workflows.c.correlation_id, ids))
+    connection.execute(marked.values(cancel=asdict(cancellation)))
     events = [_cancelled(connection, row, cancellation) for row in still_open]
     note(connection, events)
-    for some in portions(ids):
-        if cancellation.compensate:
-            connection.execute(_due(some, cancellation.at))
-        else:
-            for table in (waits, signals, joins, branches):
-                connection.execute(delete(table).where(table.c.correlation_id.in_(some)))
+    if cancellation.compensate:
+        connection.execute(_due(ids, cancellation.at))
+    else:
+        for table in (waits, signals, joins, branches):
+            connection.execute(delete(table).where(one_of(table.c.correlation_id, ids)))
     return events
 
 
@@ -160,12 +157,9 @@ def _family(connection: Connection, ids: Collection[str]) -> dict[str, Standing]
     family: dict[str, Standing] = {}
     while found := lock(connection, ids):
         family |= found
-        ids = {one for some in portions(found) for one in connection.execute(_children(some)).scalars()} - family.keys()
+        children = select(workflows.c.correlation_id).where(one_of(workflows.c.parent, found))
+        ids = set(connection.execute(children).scalars()) - family.keys()
     return family
-
-
-def _children(ids: Collection[str]) -> Any:
-    return select(workflows.c.correlation_id).where(workflows.c.parent.in_(ids))
 
 
 def _cancelled(connection: Connection, row: Standing, cancellation: Cancellation) -> Event:
@@ -186,7 +180,7 @@ def _branch(connection: Connection, row: Standing) -> Branch | None:
 
 def _due(ids: Collection[str], now: float) -> Any:
     """What waits in these workflows goes on."""
-    waiting = update(waits).where(waits.c.correlation_id.in_(ids), waits.c.fired_at.is_(None))
+    waiting = update(waits).where(one_of(waits.c.correlation_id, ids), waits.c.fired_at.is_(None))
     return waiting.values(due_at=now)
 
 
@@ -218,23 +212,21 @@ def resume(connection: Connection, note: Note, correlation_id: str, by: str | No
         return Steered(status=status)
     family = _family(connection, [correlation_id]).values()
     paused = [one.correlation_id for one in family if rows.status_of(one.status) is Status.PAUSED]
-    for some in portions(paused):
-        connection.execute(_due(some, now).where(waits.c.key == PAUSE))
+    connection.execute(_due(paused, now).where(waits.c.key == PAUSE))
     events = [WorkflowResumed(correlation_id=one, at=now, by=by) for one in paused]
     return _moved(connection, note, status, Status.RUNNING, events)
 
 
 def _moved(connection: Connection, note: Note, before: Status, after: Status, events: Sequence[Event]) -> Steered:
-    for some in portions(event.correlation_id for event in events):
-        change = update(workflows).where(workflows.c.correlation_id.in_(some))
-        connection.execute(change.values(status=after.value, updated_at=events[0].at))
+    change = update(workflows).where(one_of(workflows.c.correlation_id, [event.correlation_id for event in events]))
+    connection.execute(change.values(status=after.value, updated_at=events[0].at))
     note(connection, events)
     return Steered(status=before, recorded=events)
 
 
 def cancellations(reader: Connection, ids: Collection[str]) -> dict[str, Cancellation]:
     """Which of these workflows somebody cancelled."""
-    marked = workflows.c.cancel.is_not(None)
-    query = select(workflows.c.correlation_id, workflows.c.cancel).where(workflows.c.correlation_id.in_(ids), marked)
+    marked = one_of(workflows.c.correlation_id, ids), workflows.c.cancel.is_not(None)
+    query = select(workflows.c.correlation_id, workflows.c.cancel).where(*marked)
     found = {row.correlation_id: rows.cancellation(row.cancel) for row in reader.execute(query)}
     return {correlation_id: one for correlation_id, one in found.items() if one is not None}

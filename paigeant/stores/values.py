@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, select
 
 from paigeant.claim_check import Kept, Parcel
 from paigeant.database.inserting import insert_new
+from paigeant.database.prepared import one_of
 from paigeant.stores import rows
 from paigeant.stores.tables import values
 
@@ -32,4 +33,4 @@ def fetch(reader: Connection, kept: Collection[Kept]) -> dict[Kept, bytes]:
 
 def drop(connection: Connection, workflows: Collection[str]) -> int:
     """Delete what is kept for these workflows; how much that was."""
-    return connection.execute(delete(values).where(values.c.correlation_id.in_(workflows))).rowcount
+    return connection.execute(delete(values).where(one_of(values.c.correlation_id, workflows))).rowcount

@@ -7,16 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, or_, select
 
 from paigeant.database import Database
 from paigeant.database.listener import END, EVENT, LONGEST_SLEEP, Listener
+from paigeant.database.prepared import among, execute
 from paigeant.events import LAST, Event
 from paigeant.io_thread import answer
 from paigeant.records import TERMINAL
 from paigeant.stores.tables import events, workflows
 
 _POLL, _POLL_SERVER = 0.005, 0.02
+
+_ENDED = select(workflows.c.correlation_id).where(
+    among(workflows.c.correlation_id, "ids"), or_(*(workflows.c.status == one.value for one in sorted(TERMINAL)))
+)
+_NEWEST = (
+    select(events.c.correlation_id, func.max(events.c.id))
+    .where(among(events.c.correlation_id, "ids"))
+    .group_by(events.c.correlation_id)
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -118,12 +128,8 @@ def _over(reader: Connection, waits: Sequence[Wait]) -> list[Wait]:
 
 
 def _ended(reader: Connection, ids: set[str]) -> set[str]:
-    query = select(workflows.c.correlation_id).where(
-        workflows.c.correlation_id.in_(ids), workflows.c.status.in_(sorted(TERMINAL))
-    )
-    return set(reader.execute(query).scalars())
+    return set(execute(reader, _ENDED, {"ids": ids}).scalars())
 
 
 def _newest(reader: Connection, ids: set[str]) -> dict[str, int]:
-    query = select(events.c.correlation_id, func.max(events.c.id)).where(events.c.correlation_id.in_(ids))
-    return {row[0]: row[1] for row in reader.execute(query.group_by(events.c.correlation_id))}
+    return {row[0]: row[1] for row in execute(reader, _NEWEST, {"ids": ids})}

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 from paigeant.database import Database
 from paigeant.database.inserting import insert_new
 from paigeant.database.listener import LONGEST_SLEEP, QUEUE
+from paigeant.database.prepared import execute
 from paigeant.errors import TransportError
 from paigeant.events import StepEnded
 from paigeant.transport import Delivery, Ledger
@@ -269,7 +270,7 @@ class SqlQueue(SqlSession):
         if seen == self._seen and not self._may_have_more:
             return False
         self._seen, self._may_have_more = seen, False
-        due_at, waits = self._reader.execute(sql.look(self._subscription), {"now": now}).one()
+        due_at, waits = execute(self._reader, sql.look(self._subscription), {"now": now}).one()
         self._due_at = as_number(due_at)
         return bool(waits) or self._is_due(now)
 
@@ -327,7 +328,7 @@ class SqlQueue(SqlSession):
             self._look_again()
         if now >= self._look_at:  # a process that always has something to settle never comes to look otherwise
             self._look_at = now + self.poll[1]
-            self._due_at = as_number(self._writer.execute(sql.next_due).scalar())
+            self._due_at = as_number(execute(self._writer, sql.next_due, {}).scalar())
         if self._is_due(now):
             self._writer.execute(sql.promote, {"now": now})
             self._look_again()
@@ -338,7 +339,7 @@ class SqlQueue(SqlSession):
         passing_on = [name for name, arguments in found.items() if routes.has_dead_letters(arguments)]
         self._writer.execute(sql.drop_overdue, {"now": now, "passing_on": passing_on})
         for name in passing_on:
-            for row in self._writer.execute(sql.overdue_in, {"now": now, "name": name}).all():
+            for row in execute(self._writer, sql.overdue_in, {"now": now, "name": name}).all():
                 self._is_dropped(row, "expired", now)
 
     def _drop(self, row: Row[Any], reason: str, now: float) -> None:
@@ -401,9 +402,8 @@ class SqlQueue(SqlSession):
             claimed.setdefault(token, []).append(row)
         gone: set[Tag | None] = set()
         for token, rows in claimed.items():
-            for start in range(0, len(rows), sql.PART):
-                arguments = {"me": self.holder.id, "claim": token, "rows": rows[start : start + sql.PART]}
-                gone.update((row, token) for row in self._writer.execute(sql.still_mine, arguments).scalars())
+            found = execute(self._writer, sql.still_mine, {"me": self.holder.id, "claim": token, "rows": rows})
+            gone.update((row, token) for row in found.scalars())
         return gone
 
     def _was_made(self, one: Settlement) -> bool:
@@ -436,7 +436,7 @@ class SqlQueue(SqlSession):
         def transact(writer: Connection) -> bool:
             now = self._begin(0)
             row, token = delivery.tag
-            found = writer.execute(sql.one_of_mine, {"me": self.holder.id, "row": row, "claim": token}).first()
+            found = execute(writer, sql.one_of_mine, {"me": self.holder.id, "row": row, "claim": token}).first()
             if found is not None:
                 self._drop(found, "rejected", now)
             return found is not None
@@ -454,7 +454,7 @@ class SqlQueue(SqlSession):
             for one, _ in letters:
                 self._news.came(one.queue, one.delay)
             self._note_queues(one.queue for one, _ in letters)
-            self._writer.execute(insert_new(self._writer.dialect.name, sql.messages), rows)
+            execute(self._writer, insert_new(self._writer.dialect.name, sql.messages), rows)
             self._look_again()
 
     def _claim(self, names: tuple[str, ...], wanted: int, now: float) -> list[Row[Any]]:
@@ -463,7 +463,7 @@ class SqlQueue(SqlSession):
         claimed: list[Row[Any]] = []
         while len(claimed) < wanted:
             arguments = {"me": self.holder.id, "wanted": wanted - len(claimed), "now": now}
-            rows = self._writer.execute(sql.claim_from(names), arguments).all()
+            rows = execute(self._writer, sql.claim_from(names), arguments).all()
             limits = self._delivery_limits()
             kept = [row for row in rows if not self._is_worn_out(row, limits, now)] if limits else rows
             claimed += kept

@@ -4,35 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import LargeBinary, Row
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import Row
 
 from paigeant.transport import Delivery, Outgoing
-
-
-class Bytes(TypeDecorator[bytes]):
-    """Bytes, whatever stands there: a SQLite column holds values of any type."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def result_processor(self, dialect: object, coltype: object) -> Callable[[Any], bytes]:
-        return _bytes
-
-
-def _bytes(value: Any) -> bytes:
-    match value:
-        case bytes():
-            return value
-        case memoryview():
-            return value.tobytes()
-        case None:
-            return b""
-        case _:
-            return str(value).encode(errors="replace")
 
 
 def row_of(one: Outgoing, expires: float | None, now: float) -> dict[str, Any]:
@@ -56,7 +32,7 @@ def delivery_of(row: Row[Any]) -> Delivery:
     """A row that was claimed."""
     return Delivery(
         queue=row.queue,
-        body=row.body,
+        body=_bytes(row.body),
         tag=(row.id, row.token),
         token=row.token,
         id=row.message_id if isinstance(row.message_id, str) else None,
@@ -64,6 +40,19 @@ def delivery_of(row: Row[Any]) -> Delivery:
         deliveries=row.deliveries,
         redelivered=row.token > 1,
     )
+
+
+def _bytes(value: Any) -> bytes:
+    """A SQLite column holds values of any type."""
+    match value:
+        case bytes():
+            return value
+        case memoryview():
+            return value.tobytes()
+        case None:
+            return b""
+        case _:
+            return str(value).encode(errors="replace")
 
 
 def json_object(text: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -31,7 +32,7 @@ from sqlalchemy import (
     update,
 )
 
-from paigeant.transports.sql_rows import Bytes
+from paigeant.database.prepared import among
 
 metadata = MetaData()
 
@@ -49,7 +50,7 @@ messages = Table(
     Column("token", BigInteger),
     Column("deliveries", Integer),
     Column("headers", Text),
-    Column("body", Bytes),
+    Column("body", LargeBinary),
 )
 holders = Table(
     "paigeant_holder",
@@ -59,8 +60,8 @@ holders = Table(
 )
 
 _MOST_HEADS = 100
-PART = 500
-"""Rows named in one statement: SQLite takes 32,766 values, PostgreSQL 65,535."""
+_PART = 500
+"""Overdue messages passed on at a time."""
 
 # SKIP LOCKED, which SQLite neither has nor needs, keeps workers that tidy up at the same time from waiting for each
 # other crosswise.
@@ -73,7 +74,7 @@ _ready = and_(
 still_mine = (
     delete(messages)
     .where(messages.c.owner == bindparam("me"), messages.c.token == bindparam("claim"))
-    .where(messages.c.id.in_(bindparam("rows", expanding=True)))
+    .where(among(messages.c.id, "rows"))
     .returning(messages.c.id)
 )
 mine = select(messages.c.id, messages.c.token).where(messages.c.owner == bindparam("me"))
@@ -111,7 +112,7 @@ drop_overdue = delete(messages).where(messages.c.id.in_(_overdue.with_for_update
 overdue_in = (
     select(*_DELIVERED)
     .where(_is_overdue, messages.c.queue == bindparam("name"))
-    .limit(PART)
+    .limit(_PART)
     .with_for_update(skip_locked=True)
 )
 untidy = select(or_(exists(_dead), exists(stray), select(messages.c.id).where(_is_overdue).exists()))
@@ -165,4 +166,4 @@ def _one_by_one(names: Sequence[str]) -> Iterator[ColumnElement[bool]]:
     size = -(-len(names) // _MOST_HEADS)
     for start in range(0, len(names), size):
         part = names[start : start + size]
-        yield messages.c.queue == part[0] if len(part) == 1 else messages.c.queue.in_(part)
+        yield messages.c.queue == part[0] if len(part) == 1 else messages.c.queue.in_(map(literal, part))

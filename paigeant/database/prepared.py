@@ -1,0 +1,111 @@
+"""Statements that every step executes: SQLAlchemy writes their text once, and then only hands it to the driver.
+
+It would look up what it has compiled, and lay out the parameters, anew at each execution, which takes a multiple of the
+time that SQLite takes for the statement itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic_core import to_json
+from sqlalchemy import ARRAY, Boolean, Column, Connection, CursorResult, Dialect, Text, bindparam
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+Row = Mapping[str, Any]
+
+
+def execute(connection: Connection, statement: Any, rows: Row | Sequence[Row]) -> CursorResult[*tuple[Any, ...]]:
+    """Execute a statement of which there is one object, for as long as the process lives, with one row or for several.
+
+    All rows have the names of the first. What is selected comes as the driver has it: JSON is a text.
+    """
+    first = rows if isinstance(rows, Mapping) else rows[0]
+    prepared = _prepared(statement, connection.dialect, tuple(first))
+    if isinstance(rows, Mapping):
+        return connection.exec_driver_sql(prepared.text, prepared.parameters(rows))
+    return connection.exec_driver_sql(prepared.text, [prepared.parameters(row) for row in rows])
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """The text, and of each parameter its name, what it is when no row says so, and how the driver gets it."""
+
+    text: str
+    binds: Sequence[tuple[str, Any, Callable[[Any], Any] | None]]
+    is_positional: bool
+
+    def parameters(self, row: Row) -> Any:
+        values = (
+            (name, row.get(name, constant) if process is None else process(row.get(name, constant)))
+            for name, constant, process in self.binds
+        )
+        return tuple(value for _, value in values) if self.is_positional else dict(values)
+
+
+@lru_cache(maxsize=256)
+def _prepared(statement: Any, dialect: Dialect, names: tuple[str, ...]) -> _Prepared:
+    compiled = statement.compile(dialect=dialect, column_keys=names)
+    constants, positions = compiled.params, compiled.positiontup
+    binds = [
+        (name, constants.get(name), compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect))
+        for name in (constants if positions is None else positions)
+    ]
+    return _Prepared(str(compiled), binds, positions is not None)
+
+
+# --- one of many -----------------------------------------------------------------------------------------------------
+
+
+class _Many(TypeDecorator[Sequence[Any]]):
+    """A list as one parameter."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, one: TypeEngine[Any]) -> None:
+        super().__init__()
+        self.one = one
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return ARRAY(self.one) if dialect.name == "postgresql" else Text()
+
+    def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> Any:
+        values = list(value or ())
+        return values if dialect.name == "postgresql" else to_json(values).decode()
+
+
+class _Among(FunctionElement[bool]):
+    name = "among"
+    type = Boolean()
+    inherit_cache = True
+
+    def self_group(self, against: Any = None) -> Any:
+        return self  # or SQLAlchemy compares it with 1, for databases without truth values
+
+
+def among(column: Column[Any], name: str) -> _Among:
+    """Whether the column has one of the values in the parameter of this name: one, however many they are."""
+    return _Among(column, bindparam(name, type_=_Many(column.type)))
+
+
+def one_of(column: Column[Any], values: Collection[Any]) -> _Among:
+    """The same for values that are known: databases allow a statement some ten thousand parameters."""
+    return _Among(column, bindparam(None, list(values), type_=_Many(column.type), unique=True))
+
+
+@compiles(_Among)
+def _in_json(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(one, **options) for one in element.clauses)
+    return f"{column} IN (SELECT value FROM json_each({values}))"
+
+
+@compiles(_Among, "postgresql")
+def _in_array(element: _Among, compiler: Any, **options: Any) -> str:
+    column, values = (compiler.process(one, **options) for one in element.clauses)
+    return f"{column} = ANY ({values})"

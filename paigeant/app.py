@@ -5,37 +5,38 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import copy
 from datetime import datetime, timedelta
-from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from weakref import WeakSet
 
 from fast_depends import Provider
 from pydantic import ValidationError
 from typing_extensions import Unpack
 
-from paigeant.activity import Activity, ActivityOptions, AgentOptions, Kind, caller_namespace, kind_of, problem
+from paigeant.activity import Activity, ActivityOptions, AgentOptions, caller_namespace, problem
 from paigeant.activity.depends import overridden
-from paigeant.activity.hooks import Hooks
+from paigeant.activity.hooks import Hooked, Hooks
 from paigeant.budget import Budget
-from paigeant.catalog import BUILT_IN, Catalog, Step
+from paigeant.catalog import Catalog, Step, refuse_priority
 from paigeant.clock import Clock, SystemClock
 from paigeant.code_version import files_of
 from paigeant.config import CHECKS_TOKENS, load_settings
 from paigeant.dead_letters import DeadLetters
 from paigeant.dead_letters.queued import QueuedLetters
 from paigeant.dead_letters.stored import StoredLetters
-from paigeant.dispatch import Dispatcher, Observer
-from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments, StoreRequired
+from paigeant.dispatch import Dispatcher
+from paigeant.errors import ConfigurationError, DuplicateActivity, InvalidArguments
 from paigeant.events import Event
 from paigeant.grant import Grant
 from paigeant.idempotency import use_of
 from paigeant.ids import derive_keyed_id, new_correlation_id
 from paigeant.logs import hand_over
 from paigeant.message import PaigeantMessage
+from paigeant.observers import Observer, kinds_of, observer_of
 from paigeant.plan import Send
 from paigeant.retention import Retention
 from paigeant.schedules import Timetable
@@ -67,7 +68,7 @@ _apps: WeakSet[App] = WeakSet()
 """The Apps of this process: those with one broker URL share its connection."""
 
 
-class App:
+class App(Hooked):
     """A set of activities, a broker and a store.
 
     ``broker`` and ``store`` are URLs and default to one SQLite file; ``store="none"`` remembers nothing.
@@ -187,24 +188,7 @@ class App:
             self.activities[made.name] = made
         return made
 
-    # --- hooks and observers ---------------------------------------------------------------------------------
-
-    def before(self, hook: F) -> F:
-        """Decorates what is called before each run of an activity, as ``hook(ctx)``: see
-        :class:`paigeant.activity.hooks.Hooks`.
-
-        Raises:
-            ConfigurationError: it cannot be called like that.
-        """
-        return self.hooks.before(hook)
-
-    def after(self, hook: F) -> F:
-        """Decorates what is called after each run of an activity, as ``hook(ctx, output)``."""
-        return self.hooks.after(hook)
-
-    def on_failure(self, hook: F) -> F:
-        """Decorates what is called after each failed attempt of an activity, as ``hook(ctx, error)``."""
-        return self.hooks.on_failure(hook)
+    # --- observers ---------------------------------------------------------------------------------
 
     @overload
     def observe(self, observer: F, /) -> F: ...
@@ -220,13 +204,12 @@ class App:
             ConfigurationError: it is async, or something that is no type of event.
         """
         if len(wanted) == 1 and not isinstance(wanted[0], type):
-            self.observers.append(_observer(wanted[0], ()))
+            self.observers.append(observer_of(wanted[0]))
             return wanted[0]
-        if not all(isinstance(one, type) and issubclass(one, Event) for one in wanted):
-            raise ConfigurationError("observe takes types of events", hint="@app.observe(WorkflowFailed)")
+        kinds = kinds_of(wanted)
 
         def register(observer: F) -> F:
-            self.observers.append(_observer(observer, wanted))
+            self.observers.append(observer_of(observer, kinds))
             return observer
 
         return register
@@ -481,11 +464,12 @@ class App:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error
         if obo_token is not None and self.tokens is None:
             raise ConfigurationError("nothing here says how to check the token of a user", hint=f"set {CHECKS_TOKENS}")
-        self._refuse_without_store(slip, idempotency_key)
+        if self.store is None:
+            self.catalog.refuse_what_is_stored(slip, idempotency_key)
         last = slip.itinerary[-1]
         with self._lock:
             dispatcher = self.dispatcher
-        _refuse_priority(slip, dispatcher.transport)
+        refuse_priority(slip, dispatcher.transport.features)
         if times.start_by is not None:
             message = message.model_copy(update={"start_by": times.start_by})
         send = Send(message, times.due_at - now)
@@ -510,26 +494,6 @@ class App:
                 hint="the key gives the workflow its id",
             )
         return derive_keyed_id(self.name, idempotency_key)
-
-    def _refuse_without_store(self, slip: RoutingSlip, idempotency_key: str | None) -> None:
-        if self.store is not None:
-            return
-        for what in self._kept_in_store(slip, idempotency_key):
-            raise StoreRequired(
-                f"{what}, and this App has none",
-                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
-            )
-
-    def _kept_in_store(self, slip: RoutingSlip, idempotency_key: str | None) -> Iterator[str]:
-        if idempotency_key is not None:
-            yield f"what idempotency key {idempotency_key!r} stands for is kept in a store"
-        for step in slip.itinerary:
-            if step.name in BUILT_IN:
-                yield f"a step {step.name!r} waits in a store"
-            elif (known := self.catalog.find(step.name)) is not None and known.limits:
-                yield f"the {known.limits[0].what} of step {step.name!r} is kept in a store"
-            elif self.catalog.policy_of(step).exhausted == "park":
-                yield f"step {step.name!r} waits in a store when its attempts are used up"
 
     def workflow(self, correlation_id: str) -> Workflow:
         """The handle of a workflow that was dispatched before."""
@@ -562,32 +526,6 @@ class App:
     def close_sync(self) -> None:
         """:meth:`close` for plain code."""
         run_sync(self.close(), "await app.close()")
-
-
-def _refuse_priority(slip: RoutingSlip, transport: BaseTransport) -> None:
-    """A step that is to go first must not silently wait its turn."""
-    urgent = next((step for step in slip.itinerary if step.priority), None)
-    if urgent is not None and transport.features.disregards_priority:
-        raise ConfigurationError(
-            f"step {urgent.name!r} has priority {urgent.priority}, and this broker hands out what came first",
-            hint="leave the priority out, or use a database or Redis as the broker",
-        )
-
-
-def _observer(observer: Any, wanted: tuple[type[Event], ...]) -> Observer:
-    if not callable(observer) or kind_of(observer) is not Kind.SYNC:
-        raise ConfigurationError(
-            f"{observer!r} cannot be an observer", hint="it is a plain function of one event; for async ones see hooks"
-        )
-    if not wanted:
-        return cast(Observer, observer)
-
-    @wraps(observer)
-    def told(event: Event) -> None:
-        if isinstance(event, wanted):
-            observer(event)
-
-    return told
 
 
 def _check_broker(url: str) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from paigeant.activity import Activity
 from paigeant.dispatch import queue_name
-from paigeant.errors import InvalidArguments
+from paigeant.errors import ConfigurationError, InvalidArguments, StoreRequired
 from paigeant.retry import RetryPolicy
 from paigeant.scattering import map_step, scatter_step
 from paigeant.slip import ActivitySpec, RoutingSlip
 from paigeant.steps import approval_step, flat, signal_step, sleep_step
+from paigeant.transport import Features
 
 BUILT_IN: Mapping[str, Activity[..., Any]] = {
     one.name: one for one in (sleep_step, signal_step, approval_step, scatter_step, map_step)
@@ -65,6 +66,29 @@ class Catalog:
             self._check_first(slip.itinerary[0], slip.variables)
         return slip
 
+    def refuse_what_is_stored(self, slip: RoutingSlip, idempotency_key: str | None) -> None:
+        """For who has no store.
+
+        Raises:
+            StoreRequired: the workflow needs one.
+        """
+        for what in self._stored(slip, idempotency_key):
+            raise StoreRequired(
+                f"{what}, and this App has none",
+                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
+            )
+
+    def _stored(self, slip: RoutingSlip, idempotency_key: str | None) -> Iterator[str]:
+        if idempotency_key is not None:
+            yield f"what idempotency key {idempotency_key!r} stands for is kept in a store"
+        for step in slip.itinerary:
+            if step.name in BUILT_IN:
+                yield f"a step {step.name!r} waits in a store"
+            elif (known := self.find(step.name)) is not None and known.limits:
+                yield f"the {known.limits[0].what} of step {step.name!r} is kept in a store"
+            elif self.policy_of(step).exhausted == "park":
+                yield f"step {step.name!r} waits in a store when its attempts are used up"
+
     def specs(self, steps: Iterable[Any]) -> tuple[ActivitySpec, ...]:
         """The steps, each with its queue, so that no worker needs to know where another one listens."""
         return tuple(self._addressed(step) for step in flat(steps))
@@ -98,3 +122,17 @@ class Catalog:
 
 def _written(variables: Mapping[str, Any]) -> dict[str, Any]:
     return RoutingSlip(variables=dict(variables)).variables
+
+
+def refuse_priority(slip: RoutingSlip, features: Features) -> None:
+    """A step that is to go first must not silently wait its turn.
+
+    Raises:
+        ConfigurationError: the broker takes no heed of priorities.
+    """
+    urgent = next((step for step in slip.itinerary if step.priority), None)
+    if urgent is not None and features.disregards_priority:
+        raise ConfigurationError(
+            f"step {urgent.name!r} has priority {urgent.priority}, and this broker hands out what came first",
+            hint="leave the priority out, or use a database or Redis as the broker",
+        )

@@ -21,6 +21,7 @@ from paigeant.errors import StoreError, StoreRefused, StoreRequired
 from paigeant.events import Event, MessageDeadLettered, MessageHeld, StepFailed, WorkflowDispatched
 from paigeant.idempotency import refuse_other
 from paigeant.message import PaigeantMessage
+from paigeant.observers import Observer, tell
 from paigeant.plan import Hold, Plan, Release, Send, SetAside, Settle
 from paigeant.records import KeyState, KeyUse, Standing
 from paigeant.slip import ActivitySpec, LogEntry
@@ -48,10 +49,6 @@ _MIDDLING = 1_024
 
 _LONGEST_ERROR = 1000
 """Characters of an error's message beside a dead letter in a queue."""
-
-Observer = Callable[[Event], None]
-"""Told about an event after it was recorded."""
-
 
 DEAD_LETTER = "dead-letter"
 """Where messages are set aside without a store: the part of the queue's name after the prefix."""
@@ -370,9 +367,7 @@ class Dispatcher:
 
     def announce(self, events: Sequence[Event]) -> None:
         """Tell the observers what was recorded."""
-        for observer in self.observers:
-            for event in events:
-                _tell(observer, event)
+        tell(self.observers, events)
 
 
 def _held(hold: Hold, encoded: Outgoing, at: float) -> MessageHeld:
@@ -396,13 +391,6 @@ def _held(hold: Hold, encoded: Outgoing, at: float) -> MessageHeld:
 def _body_of(facts: Sequence[Event]) -> bytes:
     """The bytes of a message that is held."""
     return next(fact.body for fact in facts if isinstance(fact, MessageHeld))
-
-
-def _tell(observer: Observer, event: Event) -> None:
-    try:
-        observer(event)
-    except Exception as error:  # it only looks on: the step must not suffer
-        log.exception("an observer failed", observer=repr(observer), event_type=event.type, error=str(error))
 
 
 def _dead_letter(plan: Settle, kept: SetAside, delivery: Delivery, worker: str, at: float) -> MessageDeadLettered:

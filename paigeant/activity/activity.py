@@ -13,7 +13,7 @@ from fast_depends.dependencies import Provider
 from pydantic import ValidationError
 
 from paigeant.activity.depends import Providers
-from paigeant.activity.hooks import Hooks
+from paigeant.activity.hooks import Hooked, Hooks
 from paigeant.activity.signature import Kind, Parameter, Signature, caller_namespace, hints_of, kind_of
 from paigeant.context import ActivityContext
 from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
@@ -32,7 +32,7 @@ COMPENSATION_RETRY = RetryPolicy(attempts=5)
 """How often a compensation is tried that does not say so itself: giving up leaves something behind."""
 
 
-class Activity(Generic[P, R]):
+class Activity(Hooked, Generic[P, R]):
     """A function that workers run as a step. Calling it calls the function, as if it were not decorated."""
 
     step_only: frozenset[str] = frozenset()
@@ -233,20 +233,6 @@ class Activity(Generic[P, R]):
     def judge(self, error: BaseException) -> Verdict | None:
         """What the activity knows about an error of its own; None: nothing that its retry policy does not."""
         return None
-
-    # --- hooks -----------------------------------------------------------------------------------------------
-
-    def before(self, hook: F) -> F:
-        """Decorates what is called before each run, as ``hook(ctx)``; see :class:`paigeant.activity.hooks.Hooks`."""
-        return self.hooks.before(hook)
-
-    def after(self, hook: F) -> F:
-        """Decorates what is called after each run, as ``hook(ctx, output)``."""
-        return self.hooks.after(hook)
-
-    def on_failure(self, hook: F) -> F:
-        """Decorates what is called after each failed attempt, as ``hook(ctx, error)``."""
-        return self.hooks.on_failure(hook)
 
     # --- taking it back --------------------------------------------------------------------------------------
 

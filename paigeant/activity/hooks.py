@@ -73,6 +73,32 @@ class Hooks:
             await self._outer.fail(context, error, call)
 
 
+class Hooked:
+    """What has hooks around the runs of activities: an App around all of its own, an activity around its own.
+
+    Raises:
+        ConfigurationError: a hook cannot be called like that.
+    """
+
+    hooks: Hooks
+
+    def before(self, hook: H) -> H:
+        """Decorates what is called before each run, as ``hook(ctx)``; what it raises counts as raised by the activity,
+        which is then not called.
+        """
+        return self.hooks.before(hook)
+
+    def after(self, hook: H) -> H:
+        """Decorates what is called after each run, as ``hook(ctx, output)``; what it raises counts as raised by the
+        activity.
+        """
+        return self.hooks.after(hook)
+
+    def on_failure(self, hook: H) -> H:
+        """Decorates what is called after each failed attempt, as ``hook(ctx, error)``; what it raises is logged."""
+        return self.hooks.on_failure(hook)
+
+
 def _added(hooks: list[Callable[..., Any]], hook: H, *given: str) -> H:
     try:
         inspect.signature(hook).bind(*given)

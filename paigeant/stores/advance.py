@@ -12,7 +12,8 @@ from sqlalchemy import Connection, delete, or_, select
 
 from paigeant.clock import Clock
 from paigeant.database import retrying
-from paigeant.database.prepared import among, execute
+from paigeant.database.among import among
+from paigeant.database.prepared import execute
 from paigeant.errors import StoreRefused
 from paigeant.events import Event, StepEnded
 from paigeant.io_thread import OncePerTurn, answer

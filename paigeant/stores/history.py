@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
 
+from paigeant.database.among import among
 from paigeant.database.inserting import insert_into, insert_new
-from paigeant.database.prepared import among, execute
+from paigeant.database.prepared import execute
 from paigeant.events import (
     CompensationStarted,
     ErrorInfo,

@@ -15,8 +15,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, and_, or_, select, tuple_, update
 
+from paigeant.database.among import among
 from paigeant.database.inserting import insert_into, insert_new
-from paigeant.database.prepared import among
 from paigeant.journal import Turn, Unit
 from paigeant.records import TERMINAL
 from paigeant.stores import rows

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, or_, select, tuple_
 
-from paigeant.database.prepared import one_of
+from paigeant.database.among import one_of
 from paigeant.records import Family
 from paigeant.stores.steering import lock
 from paigeant.stores.tables import (

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, select, update
 
-from paigeant.database.prepared import among, one_of
+from paigeant.database.among import among, one_of
 from paigeant.events import (
     Cancellation,
     CancelRequested,

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import Connection, delete, select
 
 from paigeant.claim_check import Kept, Parcel
+from paigeant.database.among import one_of
 from paigeant.database.inserting import insert_new
-from paigeant.database.prepared import one_of
 from paigeant.stores import rows
 from paigeant.stores.tables import values
 

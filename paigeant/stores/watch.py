@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, or_, select
 
 from paigeant.database import Database
+from paigeant.database.among import among
 from paigeant.database.listener import END, EVENT, LONGEST_SLEEP, Listener
-from paigeant.database.prepared import among, execute
+from paigeant.database.prepared import execute
 from paigeant.events import LAST, Event
 from paigeant.io_thread import answer
 from paigeant.records import TERMINAL

@@ -32,7 +32,7 @@ from sqlalchemy import (
     update,
 )
 
-from paigeant.database.prepared import among
+from paigeant.database.among import among
 
 metadata = MetaData()
 

@@ -44,6 +44,7 @@ class Advance(Access):
         super().__init__(url, clock)
         self._ledger = SqlLedger(url)
         self._flushing = OncePerTurn(lambda: self._thread.post(self._flush))
+        self._news: list[Event] = []
         self._waiting: SimpleQueue[tuple[_Write | _Question | _Doubt | _Deed, asyncio.Future[Any]]] = SimpleQueue()
 
     def _end(self) -> None:
@@ -66,13 +67,16 @@ class Advance(Access):
         return await future
 
     def _flush(self) -> None:
-        """Everything that waits; a later call for the same batch finds nothing to do."""
+        """Everything that waits; a later call for the same batch finds nothing to do. Others are told last."""
         batch = [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
         self._answer([(one, future) for one, future in batch if isinstance(one, _Doubt)], self._standings)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Question)], self._successors)
         self._answer([(one, future) for one, future in batch if isinstance(one, _Write)], self._write)
         for do in dict.fromkeys(one.do for one, _ in batch if isinstance(one, _Deed)):
             self._answer([(one, future) for one, future in batch if isinstance(one, _Deed) and one.do is do], self._do)
+        news, self._news = self._news, []
+        if news:
+            self._watch.tell(lambda: self._reader, news)
 
     def _answer(self, batch: Sequence[tuple[T, asyncio.Future[Any]]], handle: Callable[[list[T]], list[Any]]) -> None:
         if not batch:
@@ -92,8 +96,7 @@ class Advance(Access):
     def _write(self, writes: Sequence[_Write]) -> list[bool]:
         """All of it in one transaction. Whoever records the end of a message first is accepted, the others are not."""
         accepted = self._write_together(writes)
-        told = [event for write, ok in zip(writes, accepted, strict=True) if ok for event in write.events]
-        self._watch.tell(lambda: self._reader, told)
+        self._news += [event for write, ok in zip(writes, accepted, strict=True) if ok for event in write.events]
         return accepted
 
     def _write_together(self, writes: Sequence[_Write]) -> list[bool]:

@@ -249,6 +249,9 @@ class AmqpPump:
         known = [ok or s.release_after is not None for s, ok in zip(settlements, accepted, strict=True)]
         return known, taken
 
+    def finish(self) -> None:
+        """RabbitMQ tells others."""
+
     def _holds(self, delivery: Delivery) -> bool:
         return self._held.get(delivery.token) is delivery
 

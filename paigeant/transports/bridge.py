@@ -75,6 +75,10 @@ class Pump(Protocol):
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]: ...
 
+    def finish(self) -> None:
+        """Do what an exchange leaves to be done, such as to wake others, once what it brought is handed out."""
+        ...
+
     def renew(self) -> None: ...
 
     def declare(self, names: Sequence[str]) -> None: ...
@@ -286,6 +290,7 @@ class Bridge:
         self._pause = _SHORTEST_PAUSE
         self._answer(requests, accepted)
         self._hand_out(deliveries)
+        pump.finish()
 
     def _open(self) -> Pump:
         if self._pump is None:

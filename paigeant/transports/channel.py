@@ -78,6 +78,10 @@ class Queues(Protocol):
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]: ...
 
+    def finish(self) -> None:
+        """Do what an exchange leaves to be done, such as to wake others."""
+        ...
+
     def take(self, name: str, limit: int = 1) -> list[Delivery]:
         """Claim from this queue, subscribed to or not."""
         ...
@@ -204,6 +208,7 @@ class Channel(virtual.Channel):
         with self._lock:
             try:
                 yield self._queue
+                self._queue.finish()
             except TransportError as error:
                 raise _channel_error(f"{error} ({error.hint})", method, code) from error
             except self._queue.trouble:

@@ -65,6 +65,9 @@ class ChannelPump:
             message.requeue()
         self.disconnect()
 
+    def finish(self) -> None:
+        """The broker tells others."""
+
     def enlist(self, ledger: Ledger) -> None:
         raise NotImplementedError("this channel has no transactions to join")
 

@@ -195,6 +195,9 @@ class RedisQueue:
             self._subscription = self._subscription[1:] + self._subscription[:1]
         return accepted, deliveries
 
+    def finish(self) -> None:
+        """Others were told in the exchange."""
+
     def take(self, name: str, limit: int = 1) -> list[Delivery]:
         """Claim from this queue, subscribed to or not."""
         while True:

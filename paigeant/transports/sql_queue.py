@@ -89,6 +89,7 @@ class SqlQueue(SqlSession):
         """Renew the leases now rather than when they are due."""
         self.holder.renewed_at = float("-inf")
         self._exchange([], (), 0)
+        self.finish()
 
     def beat(self) -> None:
         """Renew the leases from another thread. Whether they were lost, the queue's own thread will find out."""
@@ -181,7 +182,8 @@ class SqlQueue(SqlSession):
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
         """Settle and claim in one transaction: whether each settlement was accepted, and up to ``limit`` deliveries.
 
-        Nothing is written when there is nothing to do, so an idle process costs one PRAGMA a poll.
+        Nothing is written when there is nothing to do, so an idle process costs one PRAGMA a poll. Others are told by
+        :meth:`finish`.
         """
         wanted = limit if self._subscription else 0
         concerns_us = self._heard_of_ours()
@@ -203,6 +205,7 @@ class SqlQueue(SqlSession):
     def take(self, name: str, limit: int = 1) -> list[Delivery]:
         """Claim from this queue, subscribed to or not."""
         _, deliveries = self._exchange([], (name,), limit)
+        self.finish()
         self._look_again()
         return deliveries
 
@@ -216,7 +219,7 @@ class SqlQueue(SqlSession):
                 self._news.queues.difference_update(names)
             return accepted, rows
 
-        accepted, rows = self.write(transact)
+        accepted, rows = self._commit(transact)
         self._may_have_more = len(rows) >= wanted
         deliveries = [delivery_of(row) for row in rows]
         self._conclude(settlements, accepted)

@@ -17,13 +17,19 @@ T = TypeVar("T")
 
 
 class News:
-    """What a transaction brings for others, to be told when it is committed."""
+    """What transactions bring for others, to be told when they are committed."""
 
     def __init__(self) -> None:
         self.queues: set[str] = set()
         self._soon: set[str] = set()
         self._moved: set[str] = set()
         self._ended: set[str] = set()
+
+    def add(self, other: News) -> None:
+        self.queues |= other.queues
+        self._soon |= other._soon
+        self._moved |= other._moved
+        self._ended |= other._ended
 
     def came(self, queue: str, delay: float = 0.0) -> None:
         """A message waits in the queue now, or is due before anyone would look unasked."""
@@ -47,6 +53,7 @@ class SqlSession:
         self.database = database
         self._listener = Listener(database)
         self._news = News()
+        self._untold = News()
 
     @cached_property
     def _writer(self) -> Connection:
@@ -85,6 +92,12 @@ class SqlSession:
 
     def write(self, call: Callable[[Connection], T]) -> T:
         """Make the call in a transaction; again, while the database only asks for another try. Then tell others."""
+        value = self._commit(call)
+        self.finish()
+        return value
+
+    def _commit(self, call: Callable[[Connection], T]) -> T:
+        """The same without telling others yet."""
 
         def transact() -> T:
             self._news = News()
@@ -97,14 +110,16 @@ class SqlSession:
                 raise
 
         value = retrying(transact)
-        self._tell()
+        self._untold.add(self._news)
         return value
 
     def _forget_doubtful(self) -> None:
         """A transaction broke: whether it was committed is unknown."""
 
-    def _tell(self) -> None:
-        self._listener.tell(lambda: self._reader, self._news.by_topic())
+    def finish(self) -> None:
+        """Tell others what the last transactions bring for them."""
+        untold, self._untold = self._untold, News()
+        self._listener.tell(lambda: self._reader, untold.by_topic())
 
     def read(self, call: Callable[[Connection], T]) -> T:
         """Make the call; each of its statements sees the latest commit."""

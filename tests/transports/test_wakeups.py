@@ -61,7 +61,13 @@ def asleep(queue: SqlQueue) -> SqlQueue:
 
 
 def send(queue: SqlQueue, to: str, body: bytes = b"x", **options: Any) -> None:
-    queue.exchange([Settlement(outgoing=[Outgoing(queue=to, body=body, **options)])], 0)
+    exchange(queue, Settlement(outgoing=[Outgoing(queue=to, body=body, **options)]))
+
+
+def exchange(queue: SqlQueue, settlement: Settlement, limit: int = 0) -> None:
+    """As the transport's thread does it."""
+    queue.exchange([settlement], limit)
+    queue.finish()
 
 
 def woken(queue: SqlQueue) -> list[Delivery]:
@@ -129,7 +135,7 @@ def test_what_is_given_back_wakes_others(make: Callable[..., SqlQueue], how: str
     [delivery] = holder.exchange([], 1)[1]
     worker = asleep(make("q"))
     if how == "released":
-        holder.exchange([Settlement(delivery=delivery, release_after=0.0)], 0)
+        exchange(holder, Settlement(delivery=delivery, release_after=0.0))
     else:
         holder.close()
     assert [one.body for one in woken(worker)] == [b"x"]
@@ -147,7 +153,7 @@ def test_a_delayed_message_is_waited_for_exactly(make: Callable[..., SqlQueue]) 
 def test_one_who_takes_its_own_message_wakes_nobody(make: Callable[..., SqlQueue], ear: Listener) -> None:
     """A hop from a worker to itself takes no NOTIFY, for a server makes those wait for each other."""
     worker = make("q")
-    worker.exchange([Settlement(outgoing=[Outgoing(queue="q", body=b"mine")])], 5)
+    exchange(worker, Settlement(outgoing=[Outgoing(queue="q", body=b"mine")]), 5)
     send(make(), "marker")
     assert all_that(ear, "marker") == {"marker"}
 
@@ -156,7 +162,7 @@ def test_one_who_cannot_take_it_all_wakes_others(make: Callable[..., SqlQueue], 
     """Two messages, room for one."""
     worker = make("q")
     outgoing = [Outgoing(queue="q", body=body) for body in (b"1", b"2")]
-    worker.exchange([Settlement(outgoing=outgoing)], 1)
+    exchange(worker, Settlement(outgoing=outgoing), 1)
     assert all_that(ear, "q") == {"q"}
 
 
@@ -175,7 +181,7 @@ def test_anything_may_be_in_a_wake_up(make: Callable[..., SqlQueue], postgres_ur
 def test_very_many_names_are_told_as_any(make: Callable[..., SqlQueue], ear: Listener) -> None:
     """A payload has a limit; the wake-up comes all the same."""
     outgoing = [Outgoing(queue=f"a queue with a rather long name {number}", body=b"") for number in range(1000)]
-    make().exchange([Settlement(outgoing=outgoing)], 0)
+    exchange(make(), Settlement(outgoing=outgoing))
     assert until(ear.take) == [(QUEUE, None)]
 
 
@@ -336,7 +342,7 @@ async def test_the_end_of_a_workflow_wakes_who_waits_for_it(
     else:
         queue = make()
         queue.enlist(SqlLedger(postgres_url))
-        queue.exchange([Settlement(record=[ended("one"), step("other")])], 0)
+        exchange(queue, Settlement(record=[ended("one"), step("other")]))
     await asyncio.wait_for(asyncio.gather(end, event), PATIENCE)
     assert waiting._watch.fileno() is None
     for store in (waiting, writing):

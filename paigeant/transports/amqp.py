@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import amqp
@@ -67,6 +67,7 @@ class AmqpPump:
         self._cancelled: list[str] = []
         self._arrived: list[Delivery] = []
         self._held: dict[int, Delivery] = {}
+        self._done: dict[int, Delivery] = {}  # settled and not acknowledged yet
         self._generation = next(_generations)
         self._heartbeat_at = 0.0
         self._hearing = Hearing()
@@ -94,6 +95,7 @@ class AmqpPump:
         for delivery in self._held.values():
             delivery.lease.lost = True
         self._held.clear()
+        self._done.clear()
         self._arrived.clear()
 
     def close(self) -> None:
@@ -101,6 +103,7 @@ class AmqpPump:
         try:
             self.subscribe((), 0)  # or the copies would come back to ourselves, and count when the connection goes
             self.exchange([Settlement(delivery=one, release_after=0.0) for one in list(self._held.values())], 0)
+            self.finish()
         finally:
             self.disconnect()
 
@@ -223,7 +226,7 @@ class AmqpPump:
     # --- the hop ---------------------------------------------------------------------------------------------
 
     def exchange(self, settlements: Sequence[Settlement], limit: int) -> tuple[list[bool], list[Delivery]]:
-        """Publish everything, await the confirms, acknowledge everything, then take what has arrived."""
+        """Publish everything, await the confirms, then take what has arrived. :meth:`finish` acknowledges."""
         try:
             return self._exchange(settlements, limit)
         except amqp.PreconditionFailed as error:
@@ -238,7 +241,9 @@ class AmqpPump:
         accepted = [s.delivery is None or self._holds(s.delivery) for s in settlements]
         standing = [s for s, ok in zip(settlements, accepted, strict=True) if ok]
         self._publish([one for s in standing for one in _what_follows(s)])
-        self._acknowledge([s.delivery.token for s in standing if s.delivery is not None])
+        for one in standing:
+            if one.delivery is not None:
+                self._done[one.delivery.token] = self._held.pop(one.delivery.token)
         self._read()
         self._consume_again()
         self._share_out(limit)
@@ -250,7 +255,10 @@ class AmqpPump:
         return known, taken
 
     def finish(self) -> None:
-        """RabbitMQ tells others."""
+        """Acknowledge what was settled: RabbitMQ does not answer to that, so nobody has to wait for it."""
+        if self._done:
+            self._acknowledge(self._done)
+            self._done.clear()
 
     def _holds(self, delivery: Delivery) -> bool:
         return self._held.get(delivery.token) is delivery
@@ -290,12 +298,8 @@ class AmqpPump:
             self._declared.clear()
             raise TransportError("RabbitMQ refused a message: is it out of memory or disk?")
 
-    def _acknowledge(self, tags: Sequence[int]) -> None:
+    def _acknowledge(self, tags: Collection[int]) -> None:
         """One frame for each run of tags below which everything is settled, one for each of the others."""
-        if not tags:
-            return
-        for tag in tags:
-            del self._held[tag]
         lowest = min(self._held, default=max(tags) + 1)
         below = [tag for tag in tags if tag < lowest]
         with self._parts.gathered():

@@ -288,8 +288,9 @@ class Bridge:
         accepted, deliveries = pump.exchange(settlements, limit)
         self._requests = []
         self._pause = _SHORTEST_PAUSE
-        self._answer(requests, accepted)
+        self._forget(requests)
         self._hand_out(deliveries)
+        _answer(requests, accepted)
         pump.finish()
 
     def _open(self) -> Pump:
@@ -320,13 +321,11 @@ class Bridge:
         while self._calls:
             yield self._calls.pop(0)
 
-    def _answer(self, requests: Sequence[Request], accepted: Sequence[bool]) -> None:
+    def _forget(self, requests: Sequence[Request]) -> None:
+        """What was settled is out no more."""
         for request in requests:
             if request.settlement.delivery is not None:
                 self._out.discard(request.settlement.delivery)
-        answer(
-            (request.future, None, None if ok else Superseded()) for request, ok in zip(requests, accepted, strict=True)
-        )
 
     def _hand_out(self, deliveries: Sequence[Delivery]) -> None:
         batches: dict[Consumer, list[Delivery]] = {}
@@ -391,7 +390,6 @@ class Bridge:
         for position, request in enumerate(requests):
             try:
                 accepted, _ = self._open().exchange([self._out.settlement(request.settlement)], 0)
-                self._answer([request], accepted)
             except Exception as error:  # noqa: BLE001 - told to whoever asked
                 if self._pump is None or self._pump.is_recoverable(error):
                     self._requests = requests[position:]
@@ -399,6 +397,14 @@ class Bridge:
                     return
                 answer([(request.future, None, unreachable(self._url, error))])
                 self._drop()
+            else:
+                self._forget([request])
+                _answer([request], accepted)
+        try:
+            if self._pump is not None:
+                self._pump.finish()
+        except Exception as error:  # noqa: BLE001 - it is as if it had happened a moment later
+            self._recover(error)
 
     def _drop(self) -> None:
         """Disconnect without asking the broker. A pump that keeps its leases rests until the next try."""
@@ -430,6 +436,11 @@ class Bridge:
         waiting = [*self._requests, *self._astray, *(request for _, _, request in self._later)]
         answer((request.future, None, gone) for request in waiting)
         answer((future, None, gone) for _, future in self._take_calls())
+
+
+def _answer(requests: Sequence[Request], accepted: Sequence[bool]) -> None:
+    answers = zip(requests, accepted, strict=True)
+    answer((request.future, None, None if ok else Superseded()) for request, ok in answers)
 
 
 def _without_delay(settlement: Settlement) -> Settlement:

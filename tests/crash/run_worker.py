@@ -66,6 +66,10 @@ def after(owner: type, name: str, is_it: Callable[..., bool]) -> None:
     setattr(owner, name, deadly)
 
 
+def acknowledges(pump: AmqpPump) -> bool:
+    return any(map(carries, pump._done.values()))
+
+
 def settles(_: object, settlements: list[Settlement], limit: float = 0.0) -> bool:
     return any(carries(one.delivery) and one.release_after is None for one in settlements)
 
@@ -121,10 +125,9 @@ POINTS: dict[str, Callable[[], None]] = {
     "published": lambda: after(SqlQueue, "_settle", settles),
     "acknowledged": lambda: after(SqlQueue, "exchange", settles),
     # with a broker that has no transactions
-    "published, not acknowledged": lambda: before(
-        AmqpPump, "_acknowledge", lambda pump, tags: any(carries(pump._held.get(tag)) for tag in tags)
-    ),
-    "acknowledged, not answered": lambda: after(AmqpPump, "exchange", settles),
+    "published, not answered": lambda: after(AmqpPump, "exchange", settles),
+    "answered, not acknowledged": lambda: before(AmqpPump, "finish", acknowledges),
+    "written to the socket": lambda: after(AmqpPump, "finish", acknowledges),
 }
 
 

@@ -82,7 +82,9 @@ def test_killed_between_stores_on_two_servers(
     assert [starts_of(fleet, step) for step in "123"] == [1, 1, 1]
 
 
-@pytest.mark.parametrize("point", ["recorded", "published, not acknowledged", "acknowledged, not answered"])
+@pytest.mark.parametrize(
+    "point", ["recorded", "published, not answered", "answered, not acknowledged", "written to the socket"]
+)
 def test_killed_with_a_broker_that_has_no_transactions(
     make_fleet: Callable[..., Fleet], tmp_path: Path, rabbitmq_url: str, prefix: str, point: str
 ) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,13 @@ async def fill(folder: Path, *, store: str | None = None) -> None:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "shop.py").write_text(SHOP)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, "shop", raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("PAIGEANT_BROKER_URL", f"sqlite:///{tmp_path / 'paigeant.db'}")
-    return tmp_path
+    yield tmp_path
+    sys.modules.pop("shop", None)  # which commands here import
 
 
 @pytest.fixture

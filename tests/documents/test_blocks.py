@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -64,17 +64,19 @@ async def dispatcher() -> AsyncIterator[WorkflowDispatcher]:
 
 
 @pytest.fixture
-def module(place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Writes a module that the block names."""
+def module(place: Path) -> Iterator[Any]:
+    """Writes a module that the block names; it is forgotten at the end."""
+    written: set[str] = set()
 
     def write(name: str, source: str) -> None:
         path = place.joinpath(*name.split(".")).with_suffix(".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
-        for part in (name, name.partition(".")[0]):
-            monkeypatch.delitem(sys.modules, part, raising=False)
+        written.update((name, name.partition(".")[0]))
 
-    return write
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
 
 
 def activities(app: App, *names: str) -> list[str]:

@@ -25,7 +25,7 @@ def one_of(column: Column[Any], values: Collection[Any]) -> _Among:
 
 
 class _Many(TypeDecorator[Sequence[Any]]):
-    """A list as one parameter."""
+    """A list as one parameter. SQLite's JSON ends a text at a NUL, so that it would be another one there: left out."""
 
     impl = Text
     cache_ok = True
@@ -39,7 +39,9 @@ class _Many(TypeDecorator[Sequence[Any]]):
 
     def process_bind_param(self, value: Sequence[Any] | None, dialect: Dialect) -> Any:
         values = list(value or ())
-        return values if dialect.name == "postgresql" else to_json(values).decode()
+        if dialect.name == "postgresql":
+            return values
+        return to_json([one for one in values if not (isinstance(one, str) and "\0" in one)]).decode()
 
 
 class _Among(FunctionElement[bool]):

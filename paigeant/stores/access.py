@@ -7,8 +7,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TypeVar
 
+from pydantic_core import PydanticSerializationError
 from sqlalchemy import Connection
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from paigeant.clock import Clock
 from paigeant.database import Database, retrying, unreachable_as
@@ -71,10 +72,17 @@ class Access:
                 return self._connected(call)
             except (DataError, IntegrityError) as error:
                 raise StoreRefused(f"the store {masked(self.url)} cannot take this: {error.orig}") from error
+            except (UnicodeEncodeError, PydanticSerializationError) as error:
+                raise self._no_text(error) from error
             except DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
+            except StatementError as error:
+                raise self._no_text(error.orig) from error
             return self._connected(call)
+
+    def _no_text(self, error: BaseException | None) -> StoreRefused:
+        return StoreRefused(f"the store {masked(self.url)} cannot take a text: {error}")
 
     def _connected(self, call: Callable[[], T]) -> T:
         try:

@@ -250,6 +250,8 @@ class Bridge:
             return self._pause_until - now
         if self._requests or self._calls or self._stopping_until is not None:
             return 0.0
+        if self._pump is None and (self._consumers or self._resting is not None):
+            return 0.0  # it was dropped because of something the broker refused: consumers and leases need it again
         waits = [self._later[0][0] - now] if self._later else []
         if self._astray:
             waits.append(self._astray_until - now)

@@ -392,6 +392,7 @@ class Channel(virtual.Channel):
         with self.using() as ours:
             if not self._arrived:
                 self._arrived.extend(ours.exchange([], self._room())[1])
+                ours.finish()
                 self._keep_beating()
             if not self._arrived:
                 raise Empty()

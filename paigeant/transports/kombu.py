@@ -6,16 +6,18 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from kombu import Connection
 
-from paigeant.errors import Superseded
+from paigeant.errors import Superseded, TransportError
 from paigeant.events import Event
 from paigeant.io_thread import AnyFuture, awaited, new_future
 from paigeant.transport import BaseTransport, Delivery, Features, Ledger, Outgoing, Prefetch
 from paigeant.transports.bridge import Bridge, Call, Consumer, Interrupted, Pump, Request
 from paigeant.transports.settlement import Settlement
+from paigeant.urls import masked
 
 T = TypeVar("T")
 
@@ -103,44 +105,52 @@ class KombuTransport(BaseTransport):
         consumer = Consumer(tuple(queues), prefetch, asyncio.get_running_loop())
         with self._starting:
             bridge = self._running()
-        await self._call(lambda pump: bridge.add(consumer))
+        await self._call(lambda pump: bridge.add(consumer), bridge)
         try:
             while True:
                 yield await consumer.arrivals.get()
         finally:
-            await self._leave(bridge, consumer)
+            with suppress(_Closed):  # then everything that was out went back; nobody would close it a second time
+                await self._leave(bridge, consumer)
 
     async def _leave(self, bridge: Bridge, consumer: Consumer) -> None:
-        """Give back what came and was not taken. A transport that was closed has done so, and stays closed."""
+        """Give back what came and was not taken."""
         for call in (lambda _: bridge.remove(consumer), _nothing, _nothing):  # an exchange follows: stray ones go back
-            if self._bridge is bridge:
-                await self._call(call)
-        while self._bridge is bridge and not consumer.arrivals.empty():
+            await self._call(call, bridge)
+        while not consumer.arrivals.empty():
             for delivery in consumer.arrivals.get_nowait():
-                await self.release(delivery)
+                request = Request(Settlement(delivery=delivery, release_after=0.0), new_future())
+                self._hand_over(request, bridge)
+                await awaited(request.future)
 
-    async def _call(self, function: Callable[[Pump], T]) -> T:
+    async def _call(self, function: Callable[[Pump], T], on: Bridge | None = None) -> T:
         """Have the I/O thread call this; again when the connection breaks meanwhile, so it must bear repetition."""
         for pause in _CALL_AGAIN_AFTER:
             try:
-                return await self._call_once(function)
+                return await self._call_once(function, on)
             except Interrupted:
                 await asyncio.sleep(pause)
-        return await self._call_once(function)
+        return await self._call_once(function, on)
 
-    async def _call_once(self, function: Callable[[Pump], T]) -> T:
-        result: T = await awaited(self.call_in_thread(function))
+    async def _call_once(self, function: Callable[[Pump], T], on: Bridge | None) -> T:
+        result: T = await awaited(self.call_in_thread(function, on))
         return result
 
-    def call_in_thread(self, function: Callable[[Pump], T]) -> AnyFuture:
+    def call_in_thread(self, function: Callable[[Pump], T], on: Bridge | None = None) -> AnyFuture:
         """Have the I/O thread call this between two exchanges."""
         future = new_future()
-        self._hand_over((function, future))
+        self._hand_over((function, future), on)
         return future
 
-    def _hand_over(self, item: Request | Call) -> None:
-        """Before whoever closes the transport can have the thread end: nothing is handed to one that has."""
+    def _hand_over(self, item: Request | Call, on: Bridge | None = None) -> None:
+        """Before whoever closes the transport can have the thread end: nothing is handed to one that has.
+
+        Raises:
+            _Closed: the transport was closed since the thread was ``on`` this bridge.
+        """
         with self._starting:
+            if on is not None and self._bridge is not on:
+                raise _Closed(f"the connection to {masked(self.url)} was closed")
             self._running().put(item)
 
     def _running(self) -> Bridge:
@@ -148,6 +158,10 @@ class KombuTransport(BaseTransport):
             self._bridge = Bridge(self.url, self.features, self._new_connection, self._ledger)
             self._bridge.start()
         return self._bridge
+
+
+class _Closed(TransportError):
+    """The transport was closed meanwhile, and perhaps opened again."""
 
 
 def _nothing(_: Pump) -> None:

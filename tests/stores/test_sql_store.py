@@ -10,6 +10,7 @@ import pytest
 from stores.builders import completed, dispatched, outgoing, workflow_completed
 
 from paigeant.errors import ConfigurationError, StoreError, StoreRefused
+from paigeant.events import Cancellation
 from paigeant.stores import open_store, store_url
 from paigeant.stores.sql import SqlStore
 
@@ -195,3 +196,16 @@ async def test_what_cannot_be_written_does_not_hold_up_what_is_written_with_it(p
     assert first is True
     assert isinstance(second, StoreRefused)
     assert counts == {"running": 1}
+
+
+@pytest.mark.anyio
+async def test_ids_that_no_database_takes_are_refused_alone(store):
+    """Some other program wrote them: questions that are answered together do not suffer from one of them."""
+    await store.record([dispatched("w"), completed("w")], cause="w-1")
+    questions = [store.standing("w-1", "w"), store.standing("\ud800", "w"), store.standing("w-1\0x", "w")]
+    known, broken, odd = await asyncio.gather(*questions, return_exceptions=True)
+    assert known.done == []
+    assert isinstance(broken, StoreRefused)
+    assert isinstance(odd, StoreRefused) or odd.done is None
+    with pytest.raises(StoreRefused):
+        await store.cancel("\ud800", Cancellation(at=0.0))

@@ -341,14 +341,40 @@ async def test_another_database_cannot_be_joined(sqlite_url: str, tmp_path: Path
         assert not transport.enlist(elsewhere)
 
 
+@pytest.mark.parametrize("trouble", [False, True])
 @in_loop
-async def test_a_consumer_that_leaves_does_not_open_a_closed_transport_again(sqlite_url: str) -> None:
+async def test_a_consumer_that_leaves_does_not_open_a_closed_transport_again(sqlite_url: str, trouble: bool) -> None:
     """Nobody would close it a second time: its thread would try for ever to reach a broker that has gone."""
     async with transport_at(sqlite_url) as transport:
-        await transport.send(outgoing("q", *"abc"))
-        flow = transport.consume(["q"], 1)
+        await transport.send(outgoing("q", *"abcd"))
+        flow = transport.consume(["q"], 4)
         await anext(flow)
-    await flow.aclose()
+        leaving = flow.aclose()
+        if trouble:
+            met: list[Any] = []
+
+            def lose_connection(consumer: Any) -> None:
+                met.append(consumer)
+                raise OperationalError("", {}, Exception("server closed the connection"), connection_invalidated=True)
+
+            transport._bridge.remove = lose_connection
+            leaving = asyncio.ensure_future(leaving)
+            await asyncio.to_thread(until, lambda: met)  # it will try again
+    await leaving
     assert transport._bridge is None
     async with transport_at(sqlite_url) as another, Inbox(another, ["q"]) as inbox:
-        assert sorted(names(await inbox.has(3))) == ["a", "b", "c"]
+        assert sorted(names(await inbox.has(4))) == ["a", "b", "c", "d"]
+
+
+@in_loop
+async def test_a_consumer_still_hears_after_somebody_sent_what_the_broker_refuses(sqlite_url: str) -> None:
+    """The connection is dropped for it, and comes again although nobody asks for anything."""
+    async with (
+        transport_at(sqlite_url) as transport,
+        transport_at(sqlite_url) as another,
+        Inbox(transport, ["q"]) as inbox,
+    ):
+        with pytest.raises(TransportError):
+            await transport.send([Outgoing(queue="\ud800", body=b"no database takes this name")])
+        await another.send(outgoing("q", "later"))
+        assert names(await inbox.has(1)) == ["later"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 System = dict[str, Any]
@@ -142,6 +144,14 @@ def best_peer(systems: Sequence[System], read: Callable[[System], float | None],
     if not values:
         return None
     return max(values) if more else min(values)
+
+
+def publish(output: Path, results: Any, text: str) -> None:
+    """Write the results as JSON and the text beside them, and show the text."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+    output.with_suffix(".md").write_text(text)
+    print(text)
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

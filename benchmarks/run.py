@@ -22,7 +22,7 @@ if __package__ in {None, ""}:  # python benchmarks/run.py
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks import environment, place, servers
-from benchmarks.report import markdown
+from benchmarks.report import markdown, publish
 from benchmarks.systems import SYSTEMS, Entry
 
 _FAILURES = "BENCH_INSTALL_FAILURES"
@@ -211,10 +211,7 @@ def main() -> None:
         with suppress(KeyboardInterrupt):  # what was measured until then is written none the less
             run.take()
     results = run.results(about)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
-    given.output.with_suffix(".md").write_text(markdown(results))
-    print(markdown(results))
+    publish(given.output, results, markdown(results))
 
 
 if __name__ == "__main__":

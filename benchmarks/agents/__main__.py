@@ -9,7 +9,6 @@ agents cost by themselves, without any framework.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -22,6 +21,7 @@ from typing import Any
 
 from benchmarks import environment, place, servers
 from benchmarks.agents.measure import Options, measure
+from benchmarks.report import publish
 
 SETUPS: dict[str, frozenset[str]] = {
     "gather": frozenset(),
@@ -138,10 +138,7 @@ def main() -> None:
                 print(f"round {number + 1}: {name}, {options.requests}: {_shortly(answers[-1])}", file=sys.stderr)
     results["systems"] = [summary(*one, answers) for one, answers in zip(asked, taken, strict=True)]
     compare(results["systems"])
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
-    given.output.with_suffix(".md").write_text(markdown(results))
-    print(markdown(results))
+    publish(given.output, results, markdown(results))
 
 
 if __name__ == "__main__":

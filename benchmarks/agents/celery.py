@@ -5,29 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 
-from celery import Celery
-
 from benchmarks.agents.work import make_agent, prompt
+from benchmarks.celery_app import make_celery
 from benchmarks.place import Place, here
 
 _POOLS = {"celery-threads": "threads", "celery-prefork": "prefork"}
 
 
-def make_app(place: Place) -> Celery:
-    app = Celery("agents", broker=place.redis, backend=place.redis)
-    app.conf.update(
-        broker_connection_retry_on_startup=True,
-        task_default_queue=place.prefix,
-        task_acks_late=True,
-        task_acks_on_failure_or_timeout=False,
-        worker_enable_remote_control=False,
-        worker_hijack_root_logger=False,
-        result_expires=3600,
-    )
-    return app
-
-
-app = make_app(here())
+_place = here()
+app = make_celery("agents", _place.redis, _place)
 _own = threading.local()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from celery import Celery, chain
 
 from benchmarks import work
+from benchmarks.celery_app import make_celery
 from benchmarks.place import Place, here
 from benchmarks.systems import rabbitmq
 
@@ -20,18 +21,9 @@ _THREADS = 4
 
 def make_app(place: Place) -> Celery:
     redis = place.system == "celery-redis"
-    app = Celery("bench", broker=place.redis if redis else place.rabbitmq, backend=place.redis)
-    app.conf.update(
-        broker_transport_options={} if redis else {"confirm_publish": True},
-        broker_connection_retry_on_startup=True,
-        task_default_queue=place.prefix,
-        task_acks_late=True,
-        task_acks_on_failure_or_timeout=False,
-        worker_enable_remote_control=False,
-        worker_hijack_root_logger=False,
-        result_expires=3600,
-    )
-    return app
+    options = {} if redis else {"confirm_publish": True}
+    broker = place.redis if redis else place.rabbitmq
+    return make_celery("bench", broker, place, broker_transport_options=options)
 
 
 app = make_app(here())

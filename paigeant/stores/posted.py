@@ -9,6 +9,7 @@ from sqlalchemy import Connection, exists, select, update
 from paigeant.database.inserting import insert_new
 from paigeant.database.prepared import execute
 from paigeant.stores import rows
+from paigeant.stores.history import STARTED
 from paigeant.stores.present import SILENCE
 from paigeant.stores.tables import outbox, steps, workers
 from paigeant.transport import Outgoing
@@ -41,7 +42,7 @@ def take_overdue(connection: Connection, now: float, names: Sequence[str], grace
     """Messages that should have been done with by now, and that no living worker runs; they are due again from now."""
     is_run = (
         exists()
-        .where(steps.c.message_id == outbox.c.message_id, steps.c.status == "started")
+        .where(steps.c.message_id == outbox.c.message_id, steps.c.status == STARTED)
         .where(workers.c.id == steps.c.worker, workers.c.seen_at >= now - SILENCE)
     )
     overdue = update(outbox).where(outbox.c.queue.in_(names), outbox.c.due_at < now - grace, ~is_run)

@@ -226,7 +226,7 @@ def _moved(connection: Connection, note: Note, before: Status, after: Status, ev
 
 def cancellations(reader: Connection, ids: Collection[str]) -> dict[str, Cancellation]:
     """Which of these workflows somebody cancelled."""
-    marked = one_of(workflows.c.correlation_id, ids), workflows.c.cancel.is_not(None)
-    query = select(workflows.c.correlation_id, workflows.c.cancel).where(*marked)
+    query = select(workflows.c.correlation_id, workflows.c.cancel)
+    query = query.where(one_of(workflows.c.correlation_id, ids), workflows.c.cancel.is_not(None))
     found = {row.correlation_id: rows.cancellation(row.cancel) for row in reader.execute(query)}
     return {correlation_id: one for correlation_id, one in found.items() if one is not None}

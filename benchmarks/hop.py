@@ -106,7 +106,7 @@ async def measure(given: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.systems import rabbitmq
     from benchmarks.work import workflow
     from paigeant.cli.serve import spare_garbage_collector
-    from paigeant.logs import configure
+    from paigeant.runtime.logs import configure
     from paigeant.worker import Worker
 
     configure("warning")
@@ -195,13 +195,13 @@ async def _profiled(app: App, lines: int | None) -> AsyncIterator[None]:
     await _in_transport(app, profiles["transport"].enable)
     if app.store is not None:
         profiles["store"] = cProfile.Profile(time.thread_time)
-        await app.store._thread.run(profiles["store"].enable)
+        await app.store.access.thread.run(profiles["store"].enable)
     profiles["loop"].enable()
     yield
     profiles["loop"].disable()
     await _in_transport(app, profiles["transport"].disable)
     if app.store is not None:
-        await app.store._thread.run(profiles["store"].disable)
+        await app.store.access.thread.run(profiles["store"].disable)
     for name, profile in profiles.items():
         print(f"--- {name}")
         pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(lines)

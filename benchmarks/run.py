@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -189,6 +190,7 @@ def _move_to_own_environment(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin with it ignored
     given = arguments()
     given.output = given.output.resolve()
     os.chdir(environment.ROOT)

@@ -2,7 +2,7 @@
 
     python examples/support.py "The invoice is wrong!"          # runs until somebody has to approve
     paigeant approvals                                          # what is asked
-    paigeant approve ID --by ada                                # or: paigeant deny ID --reason "too long"
+    paigeant approve ID --question QUESTION --by ada            # or: paigeant deny ID --question QUESTION
     paigeant worker -A examples/support.py --burst              # goes on where it was
 
 While it waits, no process runs. Answers go into ``support/sent/``; SUPPORT_FOLDER names another folder.
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 from pydantic_ai import Agent
@@ -24,7 +25,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models import Model
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
-from paigeant import ActivityContext, App, RetryPolicy, Worker, await_approval
+from paigeant import Activity, ActivityContext, ActivitySpec, App, RetryPolicy, Worker, await_approval
 from paigeant.errors import ConfigurationError
 
 app = App("support")
@@ -109,7 +110,7 @@ def send(text: str, customer: str, team: str, ctx: ActivityContext) -> Path:
     return path
 
 
-def itinerary(ticket: str) -> list[object]:
+def itinerary(ticket: str) -> list[Activity[..., Any] | ActivitySpec]:
     return [
         classify_ticket.step(prompt=ticket),
         route,
@@ -128,7 +129,8 @@ async def main(ticket: str) -> None:
     await Worker(app, burst=True).run()
     for waiting in await app.store.held(workflow.correlation_id, "approval:"):
         print(f"{waiting.detail['asks']}\n\n{waiting.detail['details']}\n")
-        print(f"paigeant approve {workflow.correlation_id} --by you && paigeant worker -A {sys.argv[0]} --burst")
+        answer = f"paigeant approve {workflow.correlation_id} --question {waiting.question[:12]} --by you"
+        print(f"{answer} && paigeant worker -A {sys.argv[0]} --burst")
     await app.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -14,13 +14,15 @@ from pydantic_settings import (
 )
 
 from paigeant.errors import ConfigurationError
+from paigeant.runtime.urls import tidied
+from paigeant.wire.times import LONGEST
 
 DEFAULT_URL = "sqlite:///paigeant.db"
 
 CHECKS_TOKENS = "PAIGEANT_OBO_ISSUER, PAIGEANT_OBO_AUDIENCE and either PAIGEANT_OBO_JWKS_URL or PAIGEANT_OBO_PUBLIC_KEY"
 """What has to be set so that tokens of users can be checked."""
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST)]
 
 Algorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
@@ -38,62 +40,88 @@ class Settings(BaseSettings):
         pyproject_toml_table_header=("tool", "paigeant"),
     )
 
-    app: str | None = Field(None, description="where the App is: module, module:attr, package or path/file.py")
-    broker_url: str = Field(DEFAULT_URL, description="what carries the messages")
+    app: str | None = Field(None, description="where to find the App: module, module:attr, package or path/file.py")
+    broker_url: str = Field(DEFAULT_URL, description="URL of the broker")
     store_url: str | None = Field(
-        None, description="what remembers workflows; 'none' for none; default: the broker's database, if it is one"
+        None, description="URL of the store; 'none' for no store; default: the broker's database, if it is one"
     )
     durability: Literal["at_least_once", "best_effort"] = Field(
-        "at_least_once", description="the least the broker must promise; best_effort: it may lose messages"
+        "at_least_once", description="the weakest guarantee accepted from the broker; best_effort: it may lose messages"
     )
     queue_prefix: str | None = Field(None, description="first part of every queue name; default: the App's name")
-    lease_seconds: Seconds = Field(30.0, description="how long a dead worker keeps its messages")
+    unknown_activities: Literal["allow", "warn", "refuse"] = Field(
+        "warn", description="what becomes of a dispatch to an activity that neither the App nor a live worker has"
+    )
+    lease_seconds: Seconds = Field(30.0, description="how long the messages of a dead worker stay leased to it")
     max_deliveries: Annotated[int, Field(ge=1)] = Field(
-        5, description="deliveries after which a message that kills its worker is set aside"
+        5,
+        description="how often a message that kills its worker starts before it becomes a dead letter; at least twice",
+    )
+    breaker_trials: Annotated[int, Field(ge=1)] = Field(
+        20,
+        description="failed trials of an activity that keeps failing; after that its steps use up their attempts",
     )
     recovery_grace: Seconds = Field(
         60.0, description="how long a message may be overdue before it counts as lost by the broker"
     )
-    message_limit: Annotated[int, Field(ge=1024)] = Field(1_048_576, description="largest message")
+    message_limit: Annotated[int, Field(ge=1024)] = Field(1_048_576, description="maximum size of a message")
     claim_check: str | None = Field(
-        None, description="where large values are kept that do not travel, a directory's URL; default: the store"
+        None,
+        description="directory URL where large values are stored that do not travel in messages; default: the store",
     )
     claim_check_from: Annotated[int, Field(ge=1024)] = Field(
-        65_536, description="bytes from which on a value is large and does not travel"
+        65_536, description="size from which a value counts as large and does not travel in messages"
     )
-    value_limit: Annotated[int, Field(ge=1024)] = Field(67_108_864, description="largest value that is kept")
-    stream_retention: Seconds = Field(86_400.0, description="how long values that running steps show are kept")
+    value_limit: Annotated[int, Field(ge=1024)] = Field(67_108_864, description="maximum size of a stored large value")
+    stream_retention: Seconds = Field(
+        86_400.0, description="how long the store retains values that running steps stream"
+    )
     retention: Seconds | None = Field(
-        None, description="how long workflows are kept that are over; default: until somebody prunes them"
+        None, description="how long the store retains workflows that have ended; default: until somebody prunes them"
     )
     obo_issuer: str | None = Field(
-        None, description="who issues the tokens of users on whose behalf workflows run: their iss"
+        None, description="issuer (iss) of the tokens of users on whose behalf workflows run"
     )
-    obo_audience: str | None = Field(None, description="for whom those tokens are issued: their aud")
-    obo_jwks_url: str | None = Field(None, description="where their issuer publishes its keys")
-    obo_public_key: str | None = Field(None, description="instead of that: its public key in PEM, or a file with it")
+    obo_audience: str | None = Field(None, description="audience (aud) of those tokens")
+    obo_jwks_url: str | None = Field(None, description="where the issuer publishes its keys")
+    obo_public_key: str | None = Field(
+        None, description="alternative: the issuer's public key in PEM, or a file with it"
+    )
     obo_algorithms: tuple[Algorithm, ...] = Field(
-        ("RS256", "PS256", "ES256", "EdDSA"), description="how those tokens may be signed"
+        ("RS256", "PS256", "ES256", "EdDSA"), description="accepted signature algorithms of those tokens"
     )
     obo_leeway: Annotated[float, Field(ge=0, le=300)] = Field(
-        10.0, description="how far the clocks of issuer and worker may be apart"
+        10.0, description="accepted difference between the clocks of issuer and worker"
     )
-    concurrency: Annotated[int, Field(ge=1)] = Field(100, description="steps a worker process runs at once")
-    shutdown_timeout: Annotated[float, Field(ge=0)] = Field(
-        30.0, description="how long running steps may go on after the first SIGTERM"
+    concurrency: Annotated[int, Field(ge=1)] = Field(100, description="how many steps a worker process runs at once")
+    shutdown_timeout: Annotated[float, Field(ge=0, le=LONGEST)] = Field(
+        30.0, description="how long running steps may continue after the first SIGTERM"
     )
-    cancel_grace: Annotated[float, Field(ge=0)] = Field(
-        10.0, description="how long a step may go on after it was told that its workflow is cancelled"
+    cancel_grace: Annotated[float, Field(ge=0, le=LONGEST)] = Field(
+        10.0, description="how long a step may continue after it was notified that its workflow is cancelled"
     )
     health_port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="where a worker answers /live and /ready; default: nowhere"
+        None, description="port where a worker serves /live and /ready; default: none"
     )
-    health_host: str = Field("127.0.0.1", description="the address for that; 0.0.0.0 for every one of the machine's")
+    health_host: str = Field(
+        "127.0.0.1", description="address for health_port; 0.0.0.0 for all addresses of the machine"
+    )
     health_patience: Seconds = Field(
-        15.0, description="how old the last round trip with the broker may be while a worker counts as ready"
+        15.0, description="maximum age of the last round trip with the broker for a worker to count as ready"
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="minimum log level")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else JSON")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tidy(cls, value: Any) -> Any:
+        """What comes from a file or a mounted secret ends in a line end."""
+        return value.strip() if isinstance(value, str) else value
+
+    @field_validator("broker_url", "store_url")
+    @classmethod
+    def _tidy_url(cls, value: str | None) -> str | None:
+        return tidied(value) if value is not None else None
 
     @property
     def has_tokens(self) -> bool:
@@ -110,10 +138,10 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         pyproject = PyprojectTomlConfigSettingsSource(settings_cls)
-        return (init_settings, env_settings, _older_name, dotenv_settings, pyproject)  # type: ignore[return-value]
+        return (init_settings, env_settings, older_name, dotenv_settings, pyproject)  # type: ignore[return-value]
 
 
-def _older_name() -> dict[str, Any]:
+def older_name() -> dict[str, Any]:
     """``PAIGEANT_TRANSPORT``: another name for ``PAIGEANT_BROKER_URL``, which is stronger."""
     url = os.environ.get("PAIGEANT_TRANSPORT")
     return {"broker_url": url} if url else {}

@@ -10,16 +10,51 @@ An activity's own exceptions are not in this tree: they become an outcome.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class PaigeantError(Exception):
     """Base of every error paigeant raises on its own account.
 
-    The first argument says what happened; ``hint`` says what to do about it.
+    The first argument says what happened; ``hint`` says what to do about it, and every traceback shows it.
     """
+
+    _hint: str | None = None
 
     def __init__(self, *args: object, hint: str | None = None) -> None:
         super().__init__(*(args or (_first_line(type(self).__doc__),)))
         self.hint = hint
+
+    @property
+    def hint(self) -> str | None:
+        """What to do about it."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str | None) -> None:
+        notes: list[str] = self.__dict__.setdefault("__notes__", [])
+        if self._hint is not None and (shown := _note(self._hint)) in notes:
+            notes.remove(shown)
+        self._hint = hint
+        if hint is not None:
+            notes.append(_note(hint))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles carry the arguments, the hint, the notes and all attributes."""
+        state = {name: list(value) if name == "__notes__" else value for name, value in self.__dict__.items()}
+        return _revived, (type(self), self.args, state)
+
+
+def _revived(kind: type[PaigeantError], args: tuple[object, ...], state: dict[str, Any]) -> PaigeantError:
+    """The error that was pickled, made without its own ``__init__``: that one may ask for more than ``args``."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _note(hint: str) -> str:
+    return f"hint: {hint}"
 
 
 def _first_line(doc: str | None) -> str:
@@ -43,6 +78,10 @@ class DuplicateActivity(ConfigurationError):
 
 class InvalidArguments(ConfigurationError):
     """The arguments do not fit the activity's signature."""
+
+
+class UnknownActivity(InvalidArguments):
+    """Neither the App nor a live worker has an activity of this name."""
 
 
 class NotSerializable(ConfigurationError):
@@ -73,7 +112,7 @@ class MessageTooLarge(MessageError):
 
 
 class SignalTimeout(MessageError):
-    """What a step waited for did not come in time."""
+    """The event that a step waited for did not arrive in time."""
 
 
 class StartTimeout(MessageError):
@@ -86,10 +125,6 @@ class DeadlineReached(MessageError):
 
 class ApprovalDenied(MessageError):
     """Somebody denied what a step asked for."""
-
-
-class JournalMismatch(MessageError):
-    """The journal of an agent step is not that of the run which reads it: agent or arguments have changed meanwhile."""
 
 
 class BudgetExceeded(MessageError):
@@ -112,6 +147,13 @@ class TokenRefused(MessageError):
     """The token of the user on whose behalf a workflow runs is not valid, or this worker cannot check it."""
 
 
+class JournalMismatch(PaigeantError):
+    """The journal of an agent step was written by other code: tools, prompts or the model have changed since.
+
+    The step waits for an operator: deploy the code that wrote it, or start the step from scratch (``retry --fresh``).
+    """
+
+
 class ChildFailed(PaigeantError):
     """A workflow that a step dispatched and waited for did not complete."""
 
@@ -127,6 +169,17 @@ class TransportError(PaigeantError):
     """The broker cannot be reached or refused the operation."""
 
 
+class BrokerRefused(TransportError):
+    """The broker refuses this message or its queue; other messages are not affected. Remove the reason it gives.
+
+    ``again``: whether the same message may be accepted later.
+    """
+
+    def __init__(self, *args: object, hint: str | None = None, again: bool = True) -> None:
+        super().__init__(*args, hint=hint)
+        self.again = again
+
+
 class StoreError(PaigeantError):
     """The store cannot be reached or refused the operation."""
 
@@ -135,8 +188,16 @@ class StoreRefused(StoreError):
     """The store cannot take a value, now or later."""
 
 
-class SchemaTooNew(StoreError):
-    """The database was migrated by a newer release of paigeant."""
+class SchemaMismatch(StoreError):
+    """The tables of the database are not those that this release of paigeant works with."""
+
+
+class SchemaTooNew(SchemaMismatch):
+    """A newer release of paigeant changed the tables so that this one can no longer use them: upgrade it."""
+
+
+class SchemaTooOld(SchemaMismatch):
+    """The tables lack what this release needs, and the role may not change them: run ``paigeant migrate`` as owner."""
 
 
 class KeysUnavailable(PaigeantError):
@@ -147,8 +208,12 @@ class Superseded(PaigeantError):
     """Another worker owns this delivery now: its lease ran out and this worker's result was refused."""
 
 
+class ResultRefused(PaigeantError):
+    """The store refused the end of a step: another worker had recorded one, or has begun the step since."""
+
+
 class AttemptEnded(PaigeantError):
-    """This attempt was ended by its timeout or its worker's stop: whatever it does from now on counts for nothing."""
+    """This attempt was ended by its timeout or the stop of its worker: what it does from now on is ignored."""
 
 
 class HeartbeatTimeout(PaigeantError, TimeoutError):
@@ -187,7 +252,7 @@ class WorkflowNotFound(WorkflowError):
 
 
 class IdempotencyConflict(WorkflowError):
-    """The idempotency key stands for a workflow of other steps, arguments, variables or name; nothing was sent."""
+    """The idempotency key belongs to a workflow with other steps, arguments, variables or name; nothing was sent."""
 
 
 class WorkflowFailed(WorkflowError):
@@ -199,7 +264,7 @@ class WorkflowCancelled(WorkflowError):
 
 
 class WorkflowTimeout(WorkflowError, TimeoutError):
-    """The workflow did not end in the time the caller gave it; it goes on."""
+    """The workflow did not end within the timeout of the caller; it is still running."""
 
 
 class StreamBroken(PaigeantError):

@@ -1,6 +1,6 @@
-"""What has happened, as frozen facts in the past tense.
+"""Events: facts about workflows, frozen and in the past tense.
 
-Events are what a store keeps, observers are told and ``workflow.events()`` yields. ``at`` is epoch seconds.
+A store records them, observers receive them, and ``workflow.events()`` yields them. ``at`` is epoch seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:  # events are imported by commands that must start at once
-    from paigeant.join import Branch, Join
+    from paigeant.wire.join import Branch, Join
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancellation:
-    """That somebody cancelled a workflow (epoch seconds), and whether what it did is taken back."""
+    """When somebody cancelled a workflow (epoch seconds), and whether its completed steps are compensated."""
 
     at: float
     by: str | None = None
@@ -43,9 +43,9 @@ class LetterKind(StrEnum):
     """Why a message became a dead letter."""
 
     EXHAUSTED = "exhausted"
-    """Its step, or taking it back, failed and no further attempt follows."""
+    """Its step or its compensation failed, and no further attempt follows."""
     POISON = "poison"
-    """It was delivered too often without an end: it seems to kill its worker."""
+    """It ran alone in its process several times, and the process died each time; or it never ended otherwise."""
     REFUSED = "refused"
     """It, or what was to follow it, is not accepted: too large, of an unknown version, or beyond a grant."""
     UNREADABLE = "unreadable"
@@ -78,14 +78,16 @@ class WorkflowDispatched(Event):
     parent: str | None = None
     branch: Branch | None = None
     forked_from: str | None = None
-    """The workflow whose recorded steps this one goes on from."""
+    """The workflow whose recorded steps this one continues."""
+    user: dict[str, str] | None = None
+    """On whose behalf it runs: ``issuer`` and ``subject`` as its token says, which workers check before each step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowEnded(Event):
     """The workflow is over. ``parent`` is the workflow that dispatched it, if one did, ``branch`` its place in that.
 
-    ``used`` is a :class:`~paigeant.usage.Usage` without what is zero.
+    ``used`` is a :class:`~paigeant.wire.usage.Usage` without what is zero.
     """
 
     type: ClassVar[str] = "workflow_ended"
@@ -101,12 +103,14 @@ class WorkflowCompleted(WorkflowEnded):
     """The last step completed; ``output`` is its output.
 
     ``standing`` are the log entries of a branch that can be taken back: should its parent fail, that does it.
+    ``instead`` is recorded in its place if the workflow was cancelled while its last step ran: that it is compensated.
     """
 
     type: ClassVar[str] = "workflow_completed"
 
     output: Any = None
     standing: list[dict[str, Any]] = field(default_factory=list)
+    instead: tuple[Event, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +134,7 @@ class WorkflowCancelled(WorkflowEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRequested(Event):
-    """Somebody cancelled the workflow; it ends when what it did has been taken back."""
+    """Somebody cancelled the workflow. It ends when its completed steps are compensated."""
 
     type: ClassVar[str] = "cancel_requested"
 
@@ -140,7 +144,7 @@ class CancelRequested(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowPaused(Event):
-    """Somebody stopped the workflow from going on: no step of it starts."""
+    """Somebody paused the workflow: no step of it starts."""
 
     type: ClassVar[str] = "workflow_paused"
 
@@ -149,7 +153,7 @@ class WorkflowPaused(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowResumed(Event):
-    """A paused workflow goes on."""
+    """A paused workflow was resumed."""
 
     type: ClassVar[str] = "workflow_resumed"
 
@@ -158,7 +162,7 @@ class WorkflowResumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompensationStarted(Event):
-    """A step failed for good, and ``steps`` (by id, in this order) are taken back."""
+    """A step failed for good, and ``steps`` (by id, in this order) are compensated."""
 
     type: ClassVar[str] = "compensation_started"
 
@@ -168,7 +172,7 @@ class CompensationStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowCompensated(WorkflowEnded):
-    """The workflow failed, and what can be taken back was, but for the steps (by id) that are ``left``."""
+    """The workflow failed, and its steps were compensated, except for the steps (by id) that are ``left``."""
 
     type: ClassVar[str] = "workflow_compensated"
 
@@ -178,7 +182,7 @@ class WorkflowCompensated(WorkflowEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepEvent(Event):
-    """Something that happened to one attempt of one step; ``heading`` is back where it is taken back."""
+    """Something that happened to one attempt of one step; ``heading`` is back for a compensation."""
 
     type: ClassVar[str] = "step_event"
 
@@ -270,6 +274,8 @@ class StepCompleted(StepEnded):
     output: Any = None
     variables: dict[str, Any] | None = None
     """The workflow's variables after the step, or None when it changed none."""
+    changes: dict[str, Any] | None = None
+    """The variables that it ``set``, with their values, and ``deleted``; None if it changed none."""
     ahead: list[dict[str, Any]] | None = None
     """The steps ahead after the step, or None when it changed none of them."""
 
@@ -288,12 +294,14 @@ class StepCompensated(StepEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepFailed(StepEnded):
-    """An attempt of a step, or of taking it back, failed and no further one follows."""
+    """An attempt of a step or of its compensation failed, and no further attempt follows."""
 
     type: ClassVar[str] = "step_failed"
     status: ClassVar[str] = "failed"
 
     error: ErrorInfo
+    ahead: list[dict[str, Any]] | None = None
+    """The steps ahead after others took the place of this one; None if none did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,7 +357,10 @@ class StepDropped(StepEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageHeld(Event):
-    """A message is kept in the store until ``key`` arrives or ``due_at`` has come."""
+    """A message is kept in the store until ``key`` arrives or ``due_at`` has come.
+
+    ``prefix`` and ``broker`` say which App may publish it then; see :class:`paigeant.records.workflow.Owner`.
+    """
 
     type: ClassVar[str] = "message_held"
 
@@ -363,6 +374,8 @@ class MessageHeld(Event):
     body: bytes
     priority: int = 0
     join: Join | None = None
+    prefix: str | None = None
+    broker: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -379,7 +392,7 @@ class MessageResumed(Event):
 class SignalReceived(Event):
     """Something a step of this workflow waits for, or will: a signal, the end of a child, an operator's word.
 
-    ``by`` says who sent it, where that is known.
+    ``by`` says who sent it, where that is known; ``question`` names the question that it answers, if it is an approval.
     """
 
     type: ClassVar[str] = "signal_received"
@@ -387,6 +400,7 @@ class SignalReceived(Event):
     key: str
     value: Any = None
     by: str | None = None
+    question: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,7 +434,7 @@ class MessageDeadLettered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterEvent(Event):
-    """What became of the dead letter with the id ``letter``; ``by`` is who did it."""
+    """Something was done with the dead letter with the id ``letter``; ``by`` names the person."""
 
     type: ClassVar[str] = "dead_letter_event"
 
@@ -430,7 +444,7 @@ class DeadLetterEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterRedriven(DeadLetterEvent):
-    """Its step goes on under a new epoch, in the message with this id. If its workflow had ended, it has not now."""
+    """Its step runs again under a new epoch, in the message with this id. An ended workflow is running again."""
 
     type: ClassVar[str] = "dead_letter_redriven"
 
@@ -459,4 +473,4 @@ class DeadLetterDiscarded(DeadLetterEvent):
 
 
 LAST = (WorkflowCompleted.type, WorkflowFailed.type, WorkflowCancelled.type, WorkflowCompensated.type)
-"""The types of event after which a workflow has no more."""
+"""The types of event that end a workflow. Others follow only if a step is redriven."""

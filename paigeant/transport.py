@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
-from paigeant.events import Event
+from paigeant.events import Event, StepEnded
+from paigeant.runtime.clock import boot_time
 
 if TYPE_CHECKING:
-    from paigeant.claim_check import Parcel
-    from paigeant.handed import HandedMessage
-    from paigeant.message import PaigeantMessage
+    from paigeant.wire.claim_check import Parcel
+    from paigeant.wire.handed import HandedMessage
+    from paigeant.wire.message import PaigeantMessage
 
 
 class Durability(StrEnum):
@@ -46,6 +49,8 @@ class Features:
     """Seconds after which the broker takes back what a live holder has not settled; None for never."""
     longest_name: int | None = None
     """Bytes the name of a queue may have; None where there is no limit that matters."""
+    longest_delay: float = 86_400.0
+    """Seconds up to which the broker delays a message better than a store does, if it delays at all."""
 
     @property
     def disregards_priority(self) -> bool:
@@ -69,26 +74,65 @@ class Outgoing:
     parcels: Sequence[Parcel] = field(default=(), compare=False)
 
 
+DELIVERED_BEFORE = "paigeant-deliveries"
+"""The header in which a copy that a transport makes to give a message back keeps the count of the deliveries before."""
+
+
+HANDED_ON = "paigeant-handed-on"
+"""The header of a copy by which a worker replaced the message that it held: the copy is the message now."""
+
+
+class Term:
+    """Until when the leases of one holder surely hold, by :func:`~paigeant.runtime.clock.boot_time`.
+
+    The transport moves ``until`` when it has renewed the leases: to the time before it asked plus their length.
+    """
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: float = inf) -> None:
+        self.until = until
+
+
 class Lease:
-    """The right to run a step for a time. ``lost`` turns true when the transport learns that it ran out."""
+    """The right to run a step for a time. ``lost`` turns true when the transport learns that it ran out.
 
-    __slots__ = ("_later", "_lost")
+    Without a ``term`` it ends only when the transport says so.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_first", "_later", "_lost", "_term")
+
+    def __init__(self, term: Term | None = None) -> None:
         self._lost = False
+        self._first: Lease | None = None
         self._later: Lease | None = None
+        self._term = term
 
     @property
     def lost(self) -> bool:
-        return self._lost if self._later is None else self._later.lost
+        return self._lost if self._later is None else self._later._lost
 
     @lost.setter
     def lost(self, lost: bool) -> None:
         self._lost = lost
 
+    @property
+    def holds(self) -> bool:
+        """Whether the lease surely holds now, so that nobody else can have the message.
+
+        A process that was frozen does not know yet that its lease ran out; the clock tells it.
+        """
+        if self._later is not None:
+            return self._later.holds
+        return not self._lost and (self._term is None or boot_time() < self._term.until)
+
     def goes_on_as(self, later: Lease) -> None:
-        """The broker has handed the message out to the same process again, while its step runs."""
-        self._later = later
+        """The broker has handed the message out to the same process again, while its step runs.
+
+        However often that happens, the first lease, which the step has, leads to the last one at once.
+        """
+        first = self._first or self
+        first._later, later._first = later, first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +140,8 @@ class Delivery:
     """A message as received. It is settled or released once.
 
     ``deliveries`` counts how often the broker has handed this message out, this time included; ``redelivered`` says
-    whether it did before, also if it came back unharmed. ``tag`` and ``token`` belong to the transport.
+    whether it did before, also if it came back unharmed. ``tag`` and ``token`` belong to the transport. ``priority`` is
+    the one it was published with, where the broker tells.
     """
 
     queue: str
@@ -107,7 +152,32 @@ class Delivery:
     headers: Mapping[str, Any] = field(default_factory=dict)
     deliveries: int = 1
     redelivered: bool = False
+    priority: int = 0
     lease: Lease = field(default_factory=Lease, compare=False)
+
+    def copy(self, headers: Mapping[str, str], delay: float = 0.0) -> Outgoing:
+        """The same message with these headers besides its own, to settle it with; the broker's own stay behind.
+
+        It says that it is no mere duplicate, which nobody would miss.
+        """
+        kept = {
+            name: str(value)
+            for name, value in self.headers.items()
+            if not name.startswith("x-") and name != DELIVERED_BEFORE
+        }
+        return Outgoing(
+            queue=self.queue,
+            body=self.body,
+            id=self.id,
+            headers={**kept, HANDED_ON: "1", **headers},
+            delay=delay,
+            priority=self.priority,
+        )
+
+    def is_worn(self, limit: int | None) -> bool:
+        """Whether the broker drops the message if it goes back once more, since it does so after ``limit`` returns."""
+        returns = self.headers.get("x-delivery-count")
+        return bool(limit) and isinstance(returns, int) and returns >= (limit or 0)
 
 
 Prefetch = int | Callable[[], int]
@@ -117,7 +187,7 @@ Prefetch = int | Callable[[], int]
 class Ledger(Protocol):
     """A store that lives in the transport's database and writes in the transport's transactions.
 
-    ``connection`` is a SQLAlchemy connection inside a transaction; both methods run in the transport's I/O thread.
+    ``connection`` is a SQLAlchemy connection inside a transaction; all methods run in the transport's I/O thread.
     """
 
     database_url: str
@@ -126,8 +196,12 @@ class Ledger(Protocol):
         """Record the events."""
         ...
 
-    def finished(self, connection: Any, message_ids: Sequence[str]) -> Mapping[str, str]:
-        """Which of these messages are done with, and by which worker."""
+    def finished(self, connection: Any, message_ids: Sequence[str]) -> Collection[str]:
+        """Which of these messages are done with."""
+        ...
+
+    def recorded(self, connection: Any, ends: Sequence[StepEnded]) -> bool:
+        """Whether all these ends are recorded, and of the very run that reports them."""
         ...
 
 
@@ -162,18 +236,33 @@ class BaseTransport(ABC):
 
     async def publish(self, queue: str, message: PaigeantMessage | HandedMessage) -> None:
         """Publish one message. One that a worker's handler has in hand is forwarded by the worker instead."""
-        from paigeant.handed import HandedMessage
+        from paigeant.wire.handed import HandedMessage
 
         if isinstance(message, HandedMessage):
             return
         await self.send([Outgoing(queue=queue, body=message.to_json(), id=message.id, priority=message.step.priority)])
+
+    def subscribe(self, name: str, *, burst: bool = False) -> AsyncGenerator[HandedMessage, None]:
+        """The messages for the activity of this name, for a loop by hand: ``async for message in ...``.
+
+        The body does the step and then calls ``message.routing_slip.mark_complete(name, output)`` or
+        ``message.fail(error)``. The step is settled when the loop asks for the next message. A message that the loop
+        leaves undecided goes back to the broker. With ``burst`` the loop ends when nothing is left to do.
+        """
+        messages = import_module("paigeant.runway.subscription").messages  # what stands above is asked by its name
+        found: AsyncGenerator[HandedMessage, None] = messages(self, name, burst=burst)
+        return found
 
     @abstractmethod
     def consume(self, queues: Sequence[str], prefetch: Prefetch) -> AsyncGenerator[Sequence[Delivery], None]:
         """Batches of deliveries; at most ``prefetch`` are out at a time, counted until settled or released.
 
         A function is asked again and again; where it says less than before, what is out stays out.
-        Closing the generator stops the flow; what is out can still be settled.
+        Closing the generator stops the flow; what is out can still be settled. A broker that is away is waited for.
+
+        Raises:
+            BrokerRefused: the broker does not let this consumer begin.
+            TransportError: the transport was closed.
         """
 
     @abstractmethod
@@ -182,6 +271,7 @@ class BaseTransport(ABC):
 
         Raises:
             Superseded: another worker owns the delivery now; nothing was published or recorded.
+            BrokerRefused: the broker refuses this settlement alone, with its reason; the delivery is still held.
         """
 
     @abstractmethod
@@ -196,6 +286,18 @@ class BaseTransport(ABC):
             Superseded: the lease is lost.
         """
 
+    async def note(self, key: str, seconds: float) -> None:
+        """Keep a fact for so many seconds, for every process of the broker, beyond the end of this one.
+
+        ``key`` has at most 240 bytes. Noting it again is allowed. A broker that cannot keep notes ignores this.
+        """
+        del key, seconds
+
+    async def noted(self, key: str) -> bool | None:
+        """Whether somebody has noted this; None: this broker cannot keep notes. To ask may prolong the note."""
+        del key
+        return None
+
     @abstractmethod
     async def purge(self, queue: str) -> int:
         """Delete what waits in the queue; the number of messages deleted."""
@@ -204,9 +306,25 @@ class BaseTransport(ABC):
     async def depth(self, queue: str) -> int:
         """How many messages wait in the queue."""
 
+    async def ping(self, queue: str) -> None:
+        """Make one round trip with the broker; a transport for which :meth:`depth` is dear asks something cheaper."""
+        await self.depth(queue)
+
     async def queues(self) -> Mapping[str, int]:
         """Every known queue with its depth; empty where the broker cannot list them."""
         return {}
+
+    async def delivery_limit(self, prefix: str) -> int | None:
+        """How often a message of a queue of this prefix may go back to the broker before the broker drops it.
+
+        None where it drops none for that, or where it is not known. The transport acts on what it has found.
+        """
+        del prefix
+        return None
+
+    def trouble(self) -> str | None:
+        """What keeps the transport from working right now, in one line; None when nothing does. Does not block."""
+        return None
 
     def enlist(self, ledger: Ledger) -> bool:
         """Let the store write in this transport's transactions; False when they do not share a database."""

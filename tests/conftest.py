@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Callable, Collection, Iterator
@@ -18,6 +19,11 @@ import pytest
 if TYPE_CHECKING:
     import psycopg
     import redis
+
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    # A shell lets its background processes ignore these, and children inherit that. Tests send both to their children.
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 pytest.register_assert_rewrite("paigeant.testing.conformance")  # before the first test that imports it
 
@@ -42,6 +48,12 @@ def _unavailable(server: str, url: str, error: Exception) -> NoReturn:
 def anyio_backend() -> str:
     """Async tests (``@pytest.mark.anyio``) run on asyncio, as paigeant does."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that run in this process leave its logging alone: tests that come later read what is logged."""
+    monkeypatch.setattr("paigeant.runtime.logs.configure", lambda *_: None)
 
 
 @pytest.fixture

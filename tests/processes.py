@@ -107,15 +107,17 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode()
 
 
-def put_program(folder: Path) -> None:
-    """A program ``paigeant`` for shells whose ``PATH`` begins with this folder."""
+def put_programs(folder: Path) -> None:
+    """Write the programs ``paigeant``, ``pytest`` and ``python`` for shells whose ``PATH`` begins with this folder."""
     if COLD:
         return
-    program = folder / "paigeant"
-    here = str(Path(__file__).parent)
-    lines = (f"#!{sys.executable} -IS", "import sys", f"sys.path.insert(0, {here!r})", "import warm")
-    program.write_text("\n".join([*lines, f"warm.stand_in({_forking()!r})", ""]))
-    program.chmod(0o755)
+    for name, command in {"paigeant": ("-m", "paigeant"), "pytest": ("-m", "pytest"), "python": ()}.items():
+        arguments = ", ".join(map(repr, (_forking(), *command)))
+        here = str(Path(__file__).parent)
+        lines = (f"#!{sys.executable} -IS", "import sys", f"sys.path.insert(0, {here!r})", "import warm")
+        program = folder / name
+        program.write_text("\n".join([*lines, f"warm.stand_in({arguments})", ""]))
+        program.chmod(0o755)
 
 
 @cache

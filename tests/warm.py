@@ -49,10 +49,10 @@ def number(connection: socket.socket) -> int:
     return int.from_bytes(told, "big", signed=True)
 
 
-def stand_in(name: str) -> None:
-    """Be the program ``paigeant``: start the process, pass signals on and end as it ends."""
-    connection, child = ask(name, ["-m", "paigeant", *sys.argv[1:]], os.environ, os.getcwd(), (0, 1, 2))  # noqa: PTH109
-    for passed_on in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def stand_in(name: str, *command: str) -> None:
+    """Act as a program: start Python with this command, pass signals on and exit as the process exits."""
+    connection, child = ask(name, [*command, *sys.argv[1:]], os.environ, os.getcwd(), (0, 1, 2))  # noqa: PTH109
+    for passed_on in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(passed_on, lambda received, _: os.kill(child, received))
     code = number(connection)
     if code < 0:
@@ -73,10 +73,17 @@ def _import_all() -> None:
 
     for package in ("cli", "stores", "transports"):
         folder = os.path.join(*paigeant.__path__, package)  # noqa: PTH118
-        for found in pkgutil.iter_modules([folder], f"paigeant.{package}."):
+        for found in pkgutil.walk_packages([folder], f"paigeant.{package}."):
             if not found.name.endswith(_NEVER):
                 import_module(found.name)
-    for module in ("paigeant.worker", "paigeant.health", "kombu.transport.pyamqp", "psycopg", "redis", "rich.table"):
+    for module in (
+        "paigeant.worker",
+        "paigeant.worker.health",
+        "kombu.transport.pyamqp",
+        "psycopg",
+        "redis",
+        "rich.table",
+    ):
         import_module(module)
     gc.collect()
     gc.freeze()
@@ -134,6 +141,8 @@ def _run(command: Sequence[str], environment: Mapping[str, str], folder: str) ->
     os.environ.update(environment)
     os.chdir(folder)
     sys.dont_write_bytecode = bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
+    if os.environ.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(write_through=True)  # type: ignore[union-attr]
     match command:
         case ["-m", module, *arguments]:
             sys.path.insert(0, folder)

@@ -17,9 +17,9 @@ from benchmarks import work
 from benchmarks.place import Place, here
 from benchmarks.systems import NotAvailable, rabbitmq
 from paigeant import App
-from paigeant.dispatch import queue_name
+from paigeant.activity.builtin import CONTROL
+from paigeant.dispatch.packing import queue_name
 from paigeant.errors import ConfigurationError
-from paigeant.steps import CONTROL
 from paigeant.transport import Durability
 from paigeant.worker import Worker
 

@@ -85,7 +85,7 @@ def write(ranked: list[KeyTerms], ctx: ActivityContext) -> Path:
 
 async def main(source: str) -> None:
     """Dispatch one workflow and work it off here."""
-    workflow = await app.dispatch(collect.step(source=source), rank, write)
+    workflow = await app.dispatch(collect.step(source=Path(source)), rank, write)
     print("workflow", workflow)
     await Worker(app, burst=True).run()
     path = await workflow.result(timeout=5)

@@ -1,42 +1,59 @@
-"""An activity: a named unit of work, and how its arguments are found."""
+"""An activity: a named unit of work. Plans steps of it and binds their arguments."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
-from math import inf
-from typing import Any, Generic, ParamSpec, TypeVar, get_args, overload
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_args, overload
 
 from fast_depends.dependencies import Provider
 from pydantic import ValidationError
 
 from paigeant.activity.depends import Providers
 from paigeant.activity.hooks import Hooked, Hooks
-from paigeant.activity.signature import Kind, Parameter, Signature, caller_namespace, hints_of, kind_of
+from paigeant.activity.left_open import OPEN, NamedOnly, closed
+from paigeant.activity.signature import (
+    Kind,
+    Parameter,
+    Signature,
+    caller_namespace,
+    hints_of,
+    kind_of,
+    refuse_method,
+)
 from paigeant.context import ActivityContext
+from paigeant.decisions.failure import Verdict
+from paigeant.decisions.limit import Limit
+from paigeant.decisions.lock_names import limits_of
 from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
-from paigeant.failure import Verdict
-from paigeant.limits.limit import Limit
-from paigeant.limits.names import limits_of
-from paigeant.retry import ErrorMatch, RetryPolicy, RetryRules
-from paigeant.slip import ActivitySpec, RoutingSlip, Undo
-from paigeant.values import adapter, jsonable
+from paigeant.runtime.habits import OF_ACTIVITIES, no_attribute
+from paigeant.runtime.nearest import did_you_mean
+from paigeant.wire.log import Undo
+from paigeant.wire.retry import ErrorMatch, RetryPolicy, RetryRules
+from paigeant.wire.slip import ActivitySpec, Output, RoutingSlip
+from paigeant.wire.times import LONGEST
+from paigeant.wire.typed_values import Form, output_form
+from paigeant.wire.values import jsonable
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 COMPENSATION_RETRY = RetryPolicy(attempts=5)
-"""How often a compensation is tried that does not say so itself: giving up leaves something behind."""
+"""Default retry policy of compensations. It allows more attempts, because a failed one leaves effects behind."""
 
 
-class Activity(Hooked, Generic[P, R]):
-    """A function that workers run as a step. Calling it calls the function, as if it were not decorated."""
+class Activity(Hooked, Generic[P, R, Output]):
+    """A function that workers run as a step. Calling the activity calls the undecorated function.
+
+    Its type parameters are the function's parameters, the return type of a call, and the output of a step.
+    """
 
     step_only: frozenset[str] = frozenset()
-    """Parameters that only a step itself gives a value, no variable and no output before it."""
+    """Parameters that take their value only from a step's arguments, never from a variable or a previous output."""
 
     def __init__(
         self,
@@ -58,6 +75,7 @@ class Activity(Hooked, Generic[P, R]):
         namespace: Mapping[str, Any] | None = None,
         hooks: Hooks | None = None,
     ) -> None:
+        refuse_method(function)
         self.function = function
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.queue = queue
@@ -84,24 +102,35 @@ class Activity(Hooked, Generic[P, R]):
     def __repr__(self) -> str:
         return f"<activity {self.name!r}>"
 
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
+    if not TYPE_CHECKING:  # so that type checkers report these names, too
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise an error that suggests the replacement for an attribute known from other libraries' tasks."""
+            if name in OF_ACTIVITIES:
+                raise no_attribute(self, name, repr(self), OF_ACTIVITIES, getattr(self, "__name__", "activity"))
+            return object.__getattribute__(self, name)  # raises what the lookup before this one raised
+
+    def __get__(self, instance: object, owner: type | None = None) -> Self:
         """Methods are not activities: a worker has no instance to call them on."""
         return self
 
     @functools.cached_property
     def signature(self) -> Signature:
-        """Read on first use, when every annotation of the module is defined."""
+        """The function's parameters. Read on first use, when every annotation of the module is defined."""
         return Signature.of(self.function, self._namespace)
 
     @functools.cached_property
     def providers(self) -> Providers | None:
-        """The providers of its ``Depends`` parameters, if it has any."""
+        """The providers of the ``Depends`` parameters, or None if the function has no such parameter."""
         dependants = self.signature.dependants
         return Providers(dependants, self._overrides) if dependants else None
 
     @functools.cached_property
     def output_type(self) -> Any:
-        """The annotated type of one output: of a generator what it returns, else the list of what it yields."""
+        """The annotated type of a step's output.
+
+        For a generator this is its return type; if it returns nothing, the list of the values that it yields.
+        """
         returned = hints_of(self.function, self._namespace).get("return", Any)
         if self.kind not in (Kind.STREAM, Kind.GENERATOR):
             return returned
@@ -110,81 +139,144 @@ class Activity(Hooked, Generic[P, R]):
             return given[2]
         return list[given[0]] if given else Any  # type: ignore[valid-type]
 
+    @functools.cached_property
+    def output_form(self) -> Form:
+        """Serializes and validates the output of a step."""
+        return output_form(self.output_type)
+
+    @functools.cached_property
+    def item_form(self) -> Form:
+        """Serializes and validates each value that the function yields."""
+        given = get_args(hints_of(self.function, self._namespace).get("return", Any))
+        return output_form(given[0] if given else Any)
+
     @property
     def has_rate(self) -> bool:
-        """Whether each start of it needs a turn of a rate limit."""
+        """Whether a rate limit decides when a step of the activity may start."""
         return any(one.limit.period is not None for one in self.limits)
 
     # --- planning a step -------------------------------------------------------------------------------------
 
-    def step(self, **arguments: Any) -> ActivitySpec:
-        """A step that runs this activity with these arguments; what is left open is filled in on the worker.
+    # A type checker accepts all arguments; or those behind the first or the first two parameters, which are the context
+    # and the parameters that the worker fills most often; or no argument. If the context is a later parameter, it
+    # accepts every argument, because Python's type system cannot remove a parameter from the middle of a list.
+    @overload
+    def step(self, unnamed: NamedOnly = ..., /, *args: P.args, **arguments: P.kwargs) -> ActivitySpec[Output]: ...
+    @overload
+    def step(
+        self: Activity[Concatenate[Any, Q], R, Output],
+        unnamed: NamedOnly = ...,
+        /,
+        *args: Q.args,
+        **arguments: Q.kwargs,
+    ) -> ActivitySpec[Output]: ...
+    @overload
+    def step(
+        self: Activity[Concatenate[Any, Any, Q], R, Output],
+        unnamed: NamedOnly = ...,
+        /,
+        *args: Q.args,
+        **arguments: Q.kwargs,
+    ) -> ActivitySpec[Output]: ...
+    @overload
+    def step(self) -> ActivitySpec[Output]: ...
+    @overload
+    def step(
+        self: Activity[Concatenate[Any, ActivityContext, ...], R, Output], **arguments: Any
+    ) -> ActivitySpec[Output]: ...
+    @overload
+    def step(
+        self: Activity[Concatenate[Any, Any, ActivityContext, ...], R, Output], **arguments: Any
+    ) -> ActivitySpec[Output]: ...
+    @overload
+    def step(
+        self: Activity[Concatenate[Any, Any, Any, ActivityContext, ...], R, Output], **arguments: Any
+    ) -> ActivitySpec[Output]: ...
+    @overload
+    def step(
+        self: Activity[Concatenate[Any, Any, Any, Any, ActivityContext, ...], R, Output], **arguments: Any
+    ) -> ActivitySpec[Output]: ...
+
+    def step(self, **arguments: Any) -> ActivitySpec[Any]:  # type: ignore[misc]
+        """Plan a step that runs this activity with these arguments. The worker fills omitted and ``OPEN`` arguments.
 
         Raises:
-            InvalidArguments: for a name the activity does not take or a value of the wrong type.
-            NotSerializable: for a value that cannot be written as JSON, naming its path.
+            InvalidArguments: the activity does not take an argument of this name, or a value has the wrong type.
+            NotSerializable: a value cannot be serialized as JSON; the error names its path.
         """
-        self.refuse_unknown(arguments)
-        written = {name: self._written(name, value) for name, value in arguments.items()}
-        return self.spec(written)
+        self._refuse_unknown_open(arguments)
+        return self.spec(self.serialize(closed(arguments)))
 
-    def spec(self, written: dict[str, Any]) -> ActivitySpec:
-        """A step with arguments that are JSON types already."""
+    def serialize(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Serialize arguments to JSON types; raises the same errors as :meth:`step`."""
+        self.refuse_unknown(arguments)
+        return {name: self._serialize(name, value) for name, value in arguments.items()}
+
+    def written(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Deprecated: call :meth:`serialize`."""
+        warnings.warn("Activity.written() is Activity.serialize() now", DeprecationWarning, stacklevel=2)
+        return self.serialize(arguments)
+
+    def spec(self, written: dict[str, Any]) -> ActivitySpec[Output]:
+        """Plan a step with arguments that are already serialized to JSON types."""
         return ActivitySpec(name=self.name, arguments=written, priority=self.priority)
 
-    def refuse_unknown(self, arguments: Mapping[str, Any]) -> None:
-        """Raise InvalidArguments for a name the activity does not take."""
+    def refuse_unknown(self, arguments: Iterable[str]) -> None:
+        """Raise InvalidArguments if the activity does not take an argument of one of these names."""
         signature = self.signature
         for name in arguments:
             if name in signature.open or signature.takes_any:
                 continue
-            near = get_close_matches(name, signature.open, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(signature.open) or 'no arguments'}"
+            hint = did_you_mean(name, signature.open, f"it takes {', '.join(signature.open) or 'no arguments'}")
             raise InvalidArguments(f"activity {self.name!r} takes no argument {name!r}", hint=hint)
 
+    def _refuse_unknown_open(self, arguments: Mapping[str, Any]) -> None:
+        """Check the ``OPEN`` arguments. Injected parameters may be ``OPEN``, although they take no argument."""
+        injected = {*self.signature.contexts, *self.signature.dependants}
+        self.refuse_unknown([name for name, value in arguments.items() if value is OPEN and name not in injected])
+
     def refuse_wrong(self, arguments: Mapping[str, Any]) -> None:
-        """Raise InvalidArguments for a JSON value that will not fit its parameter."""
+        """Raise InvalidArguments if a JSON value does not fit its parameter."""
         for name, value in arguments.items():
-            if (parameter := self.signature.open.get(name)) is not None:
+            if (parameter := self.signature.parameter(name)) is not None:
                 try:
-                    parameter.revive(value)
+                    parameter.form.read(value)
                 except ValidationError as error:
                     raise InvalidArguments(f"activity {self.name!r}, argument {name!r}: {problem(error)}") from error
 
     def unfilled(self, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> list[str]:
-        """Required parameters that neither arguments nor variables fill."""
+        """Return the required parameters that neither arguments nor variables fill."""
         given = {*arguments, *variables}
         return [name for name, one in self.signature.open.items() if one.is_required and name not in given]
 
-    def _written(self, name: str, value: Any) -> Any:
-        parameter = self.signature.open.get(name)
-        if parameter is None or parameter.annotation is Any:
+    def _serialize(self, name: str, value: Any) -> Any:
+        parameter = self.signature.parameter(name)
+        if parameter is None:
             return jsonable(value, f"{self.name}.{name}")
         try:
-            checked = adapter(parameter.annotation).validate_python(value)
+            return parameter.form.serialize(value, f"{self.name}.{name}")
         except ValidationError as error:
             raise InvalidArguments(f"activity {self.name!r}, argument {name!r}: {problem(error)}") from error
-        return jsonable(checked, f"{self.name}.{name}")
 
     # --- running a step --------------------------------------------------------------------------------------
 
     def bind(self, step: ActivitySpec, slip: RoutingSlip, context: ActivityContext) -> dict[str, Any]:
-        """The arguments of a run, without those that ``Depends`` gives.
+        """Return the arguments of a run, except those that ``Depends`` provides.
 
-        In this order: the step's own, the context, a variable of that name, for the first parameter still open the
-        output of the step before, the default.
+        The sources of a value, in this order: the step's arguments, the context, a variable of that name, the output
+        of the previous step (for the first required parameter without a value), the default.
 
         Raises:
-            InvalidInput: naming the parameter that has no value or one of the wrong type.
+            InvalidInput: a parameter has no value, or one of the wrong type; the error names it.
         """
         bound: dict[str, Any] = dict.fromkeys(self.signature.contexts, context)
         for name, (value, source) in self._given(step, slip).items():
-            parameter = self.signature.open.get(name)
+            parameter = self.signature.parameter(name)
             bound[name] = self._revived(parameter, value, source) if parameter else value
         return bound
 
     def limits_of(self, step: ActivitySpec, slip: RoutingSlip, prefix: str) -> dict[str, Limit]:
-        """What a run takes, by key: locks, places of concurrency limits, turns of rate limits.
+        """Return the limits that a run needs, by key: locks, concurrency limits and rate limits.
 
         Raises:
             InvalidInput: a parameter has no value, or one that cannot be part of a name.
@@ -192,18 +284,18 @@ class Activity(Hooked, Generic[P, R]):
         if not self.limits:
             return {}
         given = {name: value for name, (value, _) in self._given(step, slip).items()}
-        defaults = {name: one.default for name, one in self.signature.open.items() if not one.is_required}
+        defaults = {name: one.default for name, one in self.signature.open.items() if one.has_default}
         values = {**slip.variables, **defaults, **given}
         return {one.key(prefix, values): one.limit for one in self.limits}
 
     def _given(self, step: ActivitySpec, slip: RoutingSlip) -> dict[str, tuple[Any, str]]:
-        """The JSON value for each parameter that is given one, and where it comes from."""
+        """Return the JSON value of each parameter that has one, and the source of the value."""
         arguments = dict(step.arguments)
         for name, value in (("prompt", step.prompt), ("deps", step.deps)):
             if value is not None:
                 arguments.setdefault(name, value)
         given: dict[str, tuple[Any, str]] = {}
-        output_is_free = bool(slip.log) and not slip.is_back
+        before = None if slip.is_back else slip.previous
         for name, parameter in self.signature.open.items():
             if name in arguments:
                 given[name] = arguments.pop(name), "argument"
@@ -211,12 +303,14 @@ class Activity(Hooked, Generic[P, R]):
                 continue
             elif name in slip.variables:
                 given[name] = slip.variables[name], "variable"
-            elif output_is_free and (parameter.is_required or slip.log[-1].output is not None):
-                output_is_free = False
-                given[name] = slip.log[-1].output, f"the output of {slip.log[-1].name!r}"
-            elif parameter.is_required:
+            elif not parameter.is_required:
+                continue
+            elif before is not None:
+                given[name] = before.output, f"the output of {before.name!r}"
+                before = None
+            else:
                 raise InvalidInput(
-                    f"activity {self.name!r}: nothing gives parameter {name!r} a value",
+                    f"activity {self.name!r}: parameter {name!r} has no value",
                     hint="pass it in .step(...), set a workflow variable of that name, or give it a default",
                 )
         if arguments and not self.signature.takes_any:
@@ -225,16 +319,20 @@ class Activity(Hooked, Generic[P, R]):
 
     def _revived(self, parameter: Parameter, value: Any, source: str) -> Any:
         try:
-            return parameter.revive(value)
+            return parameter.form.read(value)
         except ValidationError as error:
             text = f"activity {self.name!r}, parameter {parameter.name!r} ({source}): {problem(error)}"
             raise InvalidInput(text) from error
 
     def judge(self, error: BaseException) -> Verdict | None:
-        """What the activity knows about an error of its own; None: nothing that its retry policy does not."""
+        """Return a verdict on an error that the activity itself can judge; None leaves it to the retry policy."""
         return None
 
-    # --- taking it back --------------------------------------------------------------------------------------
+    def conversation_of(self, step: ActivitySpec) -> str | None:
+        """Return the conversation that a step of the activity belongs to, or None."""
+        return None
+
+    # --- compensation ----------------------------------------------------------------------------------------
 
     @overload
     def compensate(self, function: F, /) -> F: ...
@@ -244,19 +342,19 @@ class Activity(Hooked, Generic[P, R]):
     def compensate(
         self, function: Any = None, /, *, retry: RetryPolicy | None = None, timeout: float | None = None
     ) -> Any:
-        """Decorates what takes a completed run of this activity back, when a later step of the workflow fails.
+        """Decorate the compensation of this activity: it undoes a completed run when a later step fails.
 
-        A parameter of the same name as one of the activity's is given that argument, the first of the others the
-        output. ``retry`` and ``timeout`` are its own; by default it is tried five times.
+        A parameter with the name of one of the activity's parameters gets that argument. The first of the other
+        parameters gets the output. ``retry`` and ``timeout`` apply to the compensation; the default is five attempts.
 
         Raises:
-            ConfigurationError: the activity has a compensation already, or the function cannot be one.
+            ConfigurationError: the activity already has a compensation, or the function cannot be one.
         """
         namespace = caller_namespace(1)
 
         def register(decorated: F) -> F:
             if self.compensation is not None:
-                raise ConfigurationError(f"activity {self.name!r} has a compensation already")
+                raise ConfigurationError(f"activity {self.name!r} already has a compensation")
             self.compensation = Activity(
                 decorated,
                 name=self.name,
@@ -272,27 +370,27 @@ class Activity(Hooked, Generic[P, R]):
         return register if function is None else register(function)
 
     def undo(self, step: ActivitySpec, slip: RoutingSlip) -> Undo | None:
-        """How this run is to be taken back, as far as is known before it: the arguments its compensation takes.
+        """Return the arguments for the compensation of this run, as far as they are known before the run.
 
         Raises:
-            InvalidInput, NotSerializable: an argument is missing, or a default is no JSON.
+            InvalidInput, NotSerializable: an argument is missing, or a default cannot be serialized as JSON.
         """
         if self.compensation is None:
             return None
         defaults = {
-            name: jsonable(one.default, f"the default of {self.name}.{name}")
+            name: one.form.serialize_if_it_fits(one.default, f"the default of {self.name}.{name}")
             for name, one in self.signature.open.items()
-            if not one.is_required and self.compensation.takes(name)
+            if one.has_default and self.compensation.takes(name)
         }
         given = {name: value for name, (value, _) in self._given(step, slip).items() if self.compensation.takes(name)}
         return Undo(queue=step.queue, arguments=defaults | given)
 
     def takes(self, name: str) -> bool:
-        """Whether an argument of this name can be given."""
+        """Return whether the activity takes an argument of this name."""
         return name in self.signature.open or self.signature.takes_any
 
     def undo_with(self, undo: Undo, output: Any) -> Undo:
-        """The same, now that the output is known."""
+        """Add the run's output to the arguments of its compensation, if the compensation takes it."""
         assert self.compensation is not None
         own = [one for name, one in self.compensation.signature.open.items() if name not in self.signature.open]
         if not own or (output is None and not own[0].is_required):
@@ -301,13 +399,20 @@ class Activity(Hooked, Generic[P, R]):
 
 
 def problem(error: ValidationError) -> str:
-    """The first thing pydantic finds wrong, without the value (it may be private)."""
+    """Describe the first error that pydantic found, without the value, which may be private."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(map(str, first["loc"]))
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _refuse_bad_options(activity: Activity[..., Any]) -> None:
+    numbers = {name: getattr(activity, name) for name in ("timeout", "start_timeout", "heartbeat_timeout", "priority")}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not (value is None or isinstance(value, int | float)):
+            raise ConfigurationError(
+                f"activity {activity.name!r}: {name} is {value!r}",
+                hint=f"{name} is a number of seconds" if name != "priority" else "priority is a number from 0 to 9",
+            )
     try:
         ActivitySpec(
             name=activity.name,
@@ -320,5 +425,7 @@ def _refuse_bad_options(activity: Activity[..., Any]) -> None:
     except ValidationError as error:
         raise ConfigurationError(f"activity {activity.name!r}: {problem(error)}") from error
     silence = activity.heartbeat_timeout
-    if silence is not None and not 0 < silence < inf:
-        raise ConfigurationError(f"activity {activity.name!r}: heartbeat_timeout: {silence} is no number of seconds")
+    if silence is not None and not 0 < silence <= LONGEST:
+        raise ConfigurationError(
+            f"activity {activity.name!r}: heartbeat_timeout: {silence} is no number of seconds up to {LONGEST:g}"
+        )

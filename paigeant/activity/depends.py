@@ -1,4 +1,4 @@
-"""``Depends``: values made for each step by providers, with clean-up. The work is FastDepends'."""
+"""``Depends``: providers create values for each step and clean up after it. FastDepends does the work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Depends", "Provider", "Providers", "overridden"]
 
 
 class Providers:
-    """The providers of one activity's parameters, overridable through the App's :class:`Provider`."""
+    """The providers of one activity's parameters. The App's :class:`Provider` can override them."""
 
     def __init__(self, dependants: dict[str, Dependant], overrides: Provider) -> None:
         self._overrides = overrides
@@ -26,7 +26,7 @@ class Providers:
         }
 
     async def solve(self, context: ActivityContext, stack: AsyncExitStack) -> dict[str, Any]:
-        """Call the providers, each once per step; generators are closed with the stack."""
+        """Call each provider once per step and return the values; the stack closes generators."""
         cache: dict[Any, Any] = {}
         values = {}
         for name, model in self._models.items():
@@ -39,7 +39,7 @@ class Providers:
 
 @contextmanager
 def overridden(overrides: Provider, provider: Callable[..., Any], replacement: Callable[..., Any]) -> Iterator[None]:
-    """Use another provider until the context ends, however it ends; then the one before."""
+    """Use another provider until the context ends, then restore the previous one, even after an error."""
     before = overrides.overrides.get(provider)
     overrides.overrides[provider] = _model(replacement, overrides)
     try:
@@ -52,12 +52,15 @@ def overridden(overrides: Provider, provider: Callable[..., Any], replacement: C
 
 
 def _model(call: Callable[..., Any], overrides: Provider, *, use_cache: bool = True) -> CallModel:
-    """``is_sync=False``: a plain provider may use asynchronous ones, since we always solve in a loop."""
+    """Build FastDepends' model of a provider.
+
+    ``is_sync=False`` lets a plain provider use asynchronous ones, because an event loop always runs here.
+    """
     return build_call_model(
         call, dependency_provider=overrides, use_cache=use_cache, is_sync=False, serializer_cls=None
     )
 
 
 def _context_arguments(model: CallModel, context: ActivityContext) -> dict[str, Any]:
-    """A provider gets the context by annotation, like an activity does."""
+    """Return the context for each parameter annotated with it, as for an activity."""
     return {item.field_name: context for item in model.flat_params if takes_context(item.field_type)}

@@ -1,11 +1,12 @@
-"""What is called around every run of an activity: before it, after it, and when an attempt has failed.
+"""Hooks that a worker calls before and after every run of an activity, and when an attempt has failed.
 
-An App's hooks surround those of its activities: its ``before`` hooks come first, its ``after`` and ``on_failure`` hooks
-last. Those of one place come in the order in which they were registered.
+The hooks of an App surround the hooks of its activities: the App's ``before`` hooks run first, its ``after`` and
+``on_failure`` hooks last. Hooks of the same App or activity run in the order in which they were registered.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -13,14 +14,14 @@ from typing import Any, TypeVar
 import structlog
 
 from paigeant.errors import ConfigurationError
-from paigeant.interrupts import Interrupt
+from paigeant.wire.values import said
 
 log = structlog.stdlib.get_logger("paigeant.hooks")
 
 H = TypeVar("H", bound=Callable[..., Any])
 
 Call = Callable[..., Awaitable[Any]]
-"""Calls a hook, its first argument, with the others: a plain function in a thread, an async one in the event loop."""
+"""Calls its first argument, a hook, with the other arguments: plain functions in a thread, async ones in the loop."""
 
 
 class Hooks:
@@ -35,46 +36,48 @@ class Hooks:
     # --- registering -----------------------------------------------------------------------------------------
 
     def before(self, hook: H) -> H:
-        """Decorates ``hook(ctx)``: what it raises counts as raised by the activity, which is then not called."""
+        """Register ``hook(ctx)``. If it raises, the activity is not called and the attempt fails with that error."""
         return _added(self._before, hook, "ctx")
 
     def after(self, hook: H) -> H:
-        """Decorates ``hook(ctx, output)``: what it raises counts as raised by the activity."""
+        """Register ``hook(ctx, output)``. If it raises, the attempt fails with that error."""
         return _added(self._after, hook, "ctx", "output")
 
     def on_failure(self, hook: H) -> H:
-        """Decorates ``hook(ctx, error)``: what it raises is logged and changes nothing."""
+        """Register ``hook(ctx, error)``. Errors that it raises are logged and change nothing."""
         return _added(self._on_failure, hook, "ctx", "error")
 
     # --- calling ---------------------------------------------------------------------------------------------
 
     async def begin(self, context: Any, call: Call) -> None:
-        """The activity is about to be called."""
+        """Call the ``before`` hooks, right before the activity."""
         if self._outer is not None:
             await self._outer.begin(context, call)
         for hook in self._before:
             await call(hook, context)
 
     async def end(self, context: Any, output: Any, call: Call) -> None:
-        """The activity returned this, or ended the workflow with it."""
+        """Call the ``after`` hooks with the output that the activity returned or ended the workflow with."""
         for hook in self._after:
             await call(hook, context, output)
         if self._outer is not None:
             await self._outer.end(context, output, call)
 
     async def fail(self, context: Any, error: BaseException, call: Call) -> None:
-        """An attempt failed with this error; whatever a hook does with it, it did."""
+        """Call the ``on_failure`` hooks with the error of a failed attempt. A hook cannot change that it failed."""
         for hook in self._on_failure:
             try:
                 await call(hook, context, error)
-            except (Exception, Interrupt, SystemExit) as broken:
-                log.exception("a hook failed", hook=repr(hook), error=str(broken))
+            except asyncio.CancelledError:  # the hooks ran into a timeout, or one of them cancelled its own task
+                raise
+            except BaseException as broken:
+                log.exception("a hook failed", hook=repr(hook), error=said(broken))
         if self._outer is not None:
             await self._outer.fail(context, error, call)
 
 
 class Hooked:
-    """What has hooks around the runs of activities: an App around all of its own, an activity around its own.
+    """Base of App and Activity: registers hooks around the runs of an App's activities, or of one activity.
 
     Raises:
         ConfigurationError: a hook cannot be called like that.
@@ -83,19 +86,21 @@ class Hooked:
     hooks: Hooks
 
     def before(self, hook: H) -> H:
-        """Decorates what is called before each run, as ``hook(ctx)``; what it raises counts as raised by the activity,
-        which is then not called.
+        """Decorate a hook that runs before each run, as ``hook(ctx)``.
+
+        If it raises, the activity is not called, and the attempt fails as if the activity had raised the error.
         """
         return self.hooks.before(hook)
 
     def after(self, hook: H) -> H:
-        """Decorates what is called after each run, as ``hook(ctx, output)``; what it raises counts as raised by the
-        activity.
+        """Decorate a hook that runs after each run, as ``hook(ctx, output)``.
+
+        If it raises, the attempt fails as if the activity had raised the error.
         """
         return self.hooks.after(hook)
 
     def on_failure(self, hook: H) -> H:
-        """Decorates what is called after each failed attempt, as ``hook(ctx, error)``; what it raises is logged."""
+        """Decorate a hook that runs after each failed attempt, as ``hook(ctx, error)``. Its own errors are logged."""
         return self.hooks.on_failure(hook)
 
 

@@ -1,4 +1,4 @@
-"""From an activity to what is announced of it."""
+"""Describes an activity for other programs: name, queue, and the JSON Schemas of its arguments and output."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from paigeant.activity.activity import Activity
-from paigeant.offer import Offer
+from paigeant.records.offer import Offer
 
 
 def offer_of(activity: Activity[..., Any], queue: str, version: str = "") -> Offer:
-    """What a worker announces of an activity that it serves from this queue."""
+    """Return the description with which a worker announces an activity that it serves from this queue."""
     return Offer(
         name=activity.name,
         queue=queue,
@@ -24,7 +24,10 @@ def offer_of(activity: Activity[..., Any], queue: str, version: str = "") -> Off
 
 
 def input_schema(activity: Activity[..., Any]) -> dict[str, Any]:
-    """The JSON Schema of the activity's arguments, as an object; of what pydantic cannot describe, nothing is said."""
+    """Return the JSON Schema of the activity's arguments, as an object.
+
+    An argument that pydantic cannot describe has an empty schema, which allows any value.
+    """
     parameters = activity.signature.open
     try:
         described, shared = TypeAdapter.json_schemas(
@@ -44,7 +47,7 @@ def input_schema(activity: Activity[..., Any]) -> dict[str, Any]:
 
 
 def schema(annotation: Any) -> dict[str, Any]:
-    """The JSON Schema of a type; empty, which allows anything, for what pydantic cannot describe."""
+    """Return the JSON Schema of a type. If pydantic cannot describe it, the schema is empty and allows any value."""
     try:
         return TypeAdapter(annotation).json_schema(mode="serialization")
     except PydanticUserError:

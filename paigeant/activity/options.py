@@ -1,18 +1,20 @@
-"""The options of ``@app.activity``, for type checkers."""
+"""The options of ``@app.activity``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from paigeant.retry import ErrorMatch, RetryPolicy
+from paigeant.errors import ConfigurationError
+from paigeant.runtime.nearest import did_you_mean
+from paigeant.wire.retry import ErrorMatch, RetryPolicy
 
 if TYPE_CHECKING:
     from pydantic_ai.usage import UsageLimits
 
 
 class ActivityOptions(TypedDict, total=False):
-    """What ``@app.activity(...)`` takes; :meth:`App.activity` says what each is."""
+    """The options of ``@app.activity(...)``; :meth:`App.activity` explains each."""
 
     name: str | None
     queue: str | None
@@ -28,11 +30,29 @@ class ActivityOptions(TypedDict, total=False):
     rate: str | Mapping[str, str] | None
 
 
-class AgentOptions(ActivityOptions, total=False):
-    """What ``app.activity(agent, ...)`` takes beside that."""
+class AgentOptionsWithoutDeps(ActivityOptions, total=False):
+    """The options of ``app.activity(agent, deps=make, ...)`` other than ``deps``."""
 
     prompt: str | None
-    deps: Callable[..., Any] | None
     usage_limits: UsageLimits | None
     durable: Literal["step", "model", "full"]
     stream: bool
+    tells: Collection[str]
+
+
+class AgentOptions(AgentOptionsWithoutDeps, total=False):
+    """The options of ``app.activity(agent, ...)`` for an agent whose steps carry the deps."""
+
+    deps: None
+
+
+def refuse_unknown(options: Collection[str], known: Collection[str], what: str) -> None:
+    """Raise an error for unknown options. Its hint suggests an option with a similar name.
+
+    Raises:
+        ConfigurationError: one of the options does not exist.
+    """
+    for name in options:
+        if name not in known:
+            hint = did_you_mean(name, known, f"there are: {', '.join(sorted(known))}")
+            raise ConfigurationError(f"{what} has no option {name!r}", hint=hint)

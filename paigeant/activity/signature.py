@@ -1,4 +1,4 @@
-"""What a function takes, and how it is run: read from its signature, once."""
+"""Reads a function's signature: which arguments it takes, where they come from, and how a worker runs it."""
 
 from __future__ import annotations
 
@@ -8,65 +8,81 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, get_type_hints
+from typing import Any, NotRequired, Required, get_args, get_origin, get_type_hints
 
 from fast_depends.dependencies import Dependant
+from typing_extensions import Unpack, is_typeddict
 
 from paigeant.context import takes_context
 from paigeant.errors import ConfigurationError
-from paigeant.values import reviver
+from paigeant.wire.typed_values import Form, form_of
 
 _MISSING: Any = inspect.Parameter.empty
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class Kind(Enum):
-    """How the function is run."""
+    """How a worker runs the function."""
 
     SYNC = "sync"
     ASYNC = "async"
     STREAM = "stream"
     """An async generator."""
     GENERATOR = "generator"
-    """A plain one."""
+    """A plain generator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter that a value can be given for."""
+    """A parameter that an argument, a variable or a previous output can fill."""
 
     name: str
     annotation: Any
     default: Any
-    revive: Callable[[Any], Any]
+    form: Form
+    is_required: bool
 
     @property
-    def is_required(self) -> bool:
-        return self.default is _MISSING
+    def has_default(self) -> bool:
+        """Whether the function has a default. An optional key of ``**options: Unpack[...]`` has none."""
+        return not self.is_required and self.default is not _MISSING
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What an activity's function takes, sorted by where the values come from."""
+    """The parameters of an activity's function, grouped by the source of their values."""
 
     open: dict[str, Parameter]
     contexts: tuple[str, ...]
     dependants: dict[str, Dependant]
-    takes_any: bool
+    rest: Parameter | None
+    """The parameter that describes each value of ``**kwargs``, if the function takes any."""
+
+    @property
+    def takes_any(self) -> bool:
+        """Whether the function takes arguments of any name."""
+        return self.rest is not None
+
+    def parameter(self, name: str) -> Parameter | None:
+        """Return the parameter for an argument of this name, or None."""
+        return self.open.get(name, self.rest)
 
     @classmethod
     def of(cls, function: Callable[..., Any], namespace: Mapping[str, Any]) -> Signature:
         """Read the function's signature.
 
         Raises:
-            ConfigurationError: naming a parameter or annotation that cannot work.
+            ConfigurationError: a parameter or annotation cannot work; the error names it.
         """
         hints = hints_of(function, namespace)
-        open_, contexts, dependants, takes_any = {}, [], {}, False
+        open_, contexts, dependants, rest = dict[str, Parameter](), [], {}, None
         for name, parameter in inspect.signature(function).parameters.items():
             annotation = hints.get(name, Any)
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-                takes_any = True
+                if (keys := _unpacked(annotation)) is not None:
+                    open_ |= _keys(function, keys)
+                else:
+                    rest = _parameter(function, name, annotation, _MISSING, is_required=False)
             elif parameter.kind not in _NAMED:
                 raise ConfigurationError(
                     f"{function.__qualname__}: parameter {name!r} cannot be given by name",
@@ -77,16 +93,24 @@ class Signature:
             elif takes_context(annotation):
                 contexts.append(name)
             else:
-                open_[name] = Parameter(name, annotation, parameter.default, _reviver(function, name, annotation))
-        return cls(open_, tuple(contexts), dependants, takes_any)
+                is_required = parameter.default is _MISSING
+                open_[name] = _parameter(function, name, annotation, parameter.default, is_required=is_required)
+        return cls(open_, tuple(contexts), dependants, rest)
+
+
+def refuse_method(function: Callable[..., Any]) -> None:
+    """Raise ConfigurationError for a function in the body of a class: a worker has no instance to call it on."""
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+    first = next(iter(getattr(getattr(function, "__code__", None), "co_varnames", ())), None)
+    if owner and not owner.endswith("<locals>") and inspect.isfunction(function) and first in ("self", "cls"):
+        raise ConfigurationError(
+            f"{function.__qualname__} is a method, and a worker has no {owner.rpartition('.')[2]} to call it on",
+            hint="decorate a function; it can get objects that it needs from Depends(...)",
+        )
 
 
 def kind_of(function: Callable[..., Any]) -> Kind:
-    """How a function is run.
-
-    Raises:
-        ConfigurationError: it cannot be.
-    """
+    """Return how a worker runs this function: plain, async, or as a generator."""
     call = _routine(function)
     if inspect.isasyncgenfunction(call):
         return Kind.STREAM
@@ -96,13 +120,13 @@ def kind_of(function: Callable[..., Any]) -> Kind:
 
 
 def caller_namespace(depth: int) -> dict[str, Any]:
-    """The local names where an activity is defined inside a function, so that its annotations can be read."""
+    """Return the local names of the function that defines an activity, to resolve the activity's annotations."""
     frame = sys._getframe(depth + 1)
     return {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
 
 
 def _routine(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What runs in the end: under a partial, or behind an object that can be called."""
+    """Return the function inside a partial, or the ``__call__`` of a callable object."""
     while isinstance(function, functools.partial):
         function = function.func
     if inspect.isroutine(function):
@@ -112,10 +136,10 @@ def _routine(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def hints_of(function: Callable[..., Any], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """What is annotated, by the names of the parameters and as ``return``.
+    """Return the annotations by parameter name; the return type has the name ``return``.
 
     Raises:
-        ConfigurationError: an annotation that is not defined.
+        ConfigurationError: an annotation is not defined.
     """
     target = _routine(function)
     try:
@@ -127,11 +151,30 @@ def hints_of(function: Callable[..., Any], namespace: Mapping[str, Any]) -> dict
         ) from error
 
 
-def _reviver(function: Callable[..., Any], name: str, annotation: Any) -> Callable[[Any], Any]:
+def _parameter(
+    function: Callable[..., Any], name: str, annotation: Any, default: Any, *, is_required: bool
+) -> Parameter:
     try:
-        return reviver(annotation)
+        return Parameter(name, annotation, default, form_of(annotation), is_required)
     except Exception as error:
         raise ConfigurationError(
             f"{function.__qualname__}: pydantic cannot check parameter {name!r}: {str(error).splitlines()[0]}",
             hint="annotate it with a type pydantic knows, or get it from Depends(...)",
         ) from error
+
+
+def _unpacked(annotation: Any) -> Any:
+    """Return the TypedDict of ``**options: Unpack[Options]``, or None."""
+    if get_origin(annotation) is Unpack and is_typeddict(get_args(annotation)[0]):
+        return get_args(annotation)[0]
+    return None
+
+
+def _keys(function: Callable[..., Any], keys: Any) -> dict[str, Parameter]:
+    found = {}
+    for name, hint in get_type_hints(keys, include_extras=True).items():
+        said, is_required = get_origin(hint), name in keys.__required_keys__
+        if said in (Required, NotRequired):  # with postponed annotations, __required_keys__ is wrong
+            hint, is_required = get_args(hint)[0], said is Required
+        found[name] = _parameter(function, name, hint, _MISSING, is_required=is_required)
+    return found

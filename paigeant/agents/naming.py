@@ -1,4 +1,4 @@
-"""Names of agents that were given none: that of the variable which holds them."""
+"""Finds a name for an unnamed agent: that of the variable it is assigned to."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 _STORES = ("STORE_NAME", "STORE_GLOBAL", "STORE_FAST", "STORE_DEREF", "STORE_ATTR")
 _BESIDE_THE_POINT = ("CACHE", "COPY", "NOP", "EXTENDED_ARG", "LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF")
-"""What may stand between a call and where its value is stored: ``self.writer = make(...)`` loads ``self`` first."""
+"""Instructions between a call and the assignment of its result: ``self.writer = make(...)`` loads ``self`` first."""
 
 
 def variable_of(value: Any, frame: FrameType) -> str | None:
-    """The variable that holds this very object where the frame is, or that takes what its current call returns."""
+    """The variable in this frame that refers to the object, or to which the result of the current call is assigned."""
     return _holding(value, frame) or _receiving(frame)
 
 
@@ -25,7 +25,7 @@ def _holding(value: Any, frame: FrameType) -> str | None:
 
 
 def _receiving(frame: FrameType) -> str | None:
-    """``writer`` while the right side of ``writer = make(...)`` runs: the compiler stores right after the call."""
+    """``writer`` while ``make(...)`` in ``writer = make(...)`` runs: the compiler stores right after the call."""
     following = (one for one in dis.get_instructions(frame.f_code) if one.offset > frame.f_lasti)
     for instruction in following:
         if instruction.opname.startswith(_STORES):

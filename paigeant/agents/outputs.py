@@ -1,4 +1,4 @@
-"""The types of what agents give, so that a step's output can be read again as what it was."""
+"""The output types of agents, so that paigeant can restore the output of a step from JSON."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Union, get_origin, get_type_hints
 
 from pydantic.errors import PydanticUserError
 
-from paigeant.values import adapter
+from paigeant.wire.values import adapter
 
 
 def output_type(declared: Any) -> Any:
-    """One type for all that an agent's ``output_type`` allows; Any where no type says it."""
+    """One type for all outputs that an agent's ``output_type`` allows; Any if no type describes them."""
     kinds = tuple(_kinds(declared))
-    return Union[kinds] if all(map(_can_be_read, kinds)) else Any  # noqa: UP007 - of as many as there are
+    return Union[kinds] if all(map(_can_be_read, kinds)) else Any  # noqa: UP007 - of any number of types
 
 
 def _kinds(declared: Any) -> Iterator[Any]:
-    """What a model may answer with, by pydantic-ai's ways to say it: types, several of them, markers and functions."""
+    """The types of an ``output_type``, which may be a type, a list of types, a marker or a function."""
     match declared:
         case type():
             yield declared

@@ -14,11 +14,11 @@ from pydantic_ai.tools import RunContext
 from pydantic_core import PydanticSerializationError
 
 from paigeant.errors import StreamBroken
-from paigeant.records import EventRecord
+from paigeant.records.workflow import EventRecord
 
 
 class Streaming(AbstractCapability[Any]):
-    """Shows each event of a run, which streams its model requests for that."""
+    """Shows each event of a run. pydantic-ai streams the model requests of such a run."""
 
     def __init__(self, show: Callable[[Any], None]) -> None:
         self._show = show
@@ -33,12 +33,12 @@ class Streaming(AbstractCapability[Any]):
         passing: Any = super().wrap_run_event_stream(ctx, stream=stream)
         async with aclosing(passing):
             async for event in passing:
-                self._show(_written(event))
+                self._show(_serialized(event))
                 yield event
 
 
 class _Events(Protocol):
-    """What is asked of a workflow."""
+    """The method of a workflow that this module calls."""
 
     def events(self, after: int = 0) -> AsyncGenerator[EventRecord, None]: ...
 
@@ -46,13 +46,13 @@ class _Events(Protocol):
 async def agent_events(
     workflow: _Events, *, step: str | None = None, after: int = 0
 ) -> AsyncGenerator[AgentStreamEvent, None]:
-    """What agents of the workflow (or that of one ``step``, by name or id) stream, as pydantic-ai's own events.
+    """The events that the agents of a workflow stream, or the agent of one ``step`` (by name or id).
 
-    This is what pydantic-ai's encoders for user interfaces read. Events of abandoned runs are left out, and so are
-    those that were too large to be shown and those that this release of pydantic-ai does not know.
+    They are pydantic-ai's own events, which its encoders for user interfaces read. The stream omits events of abandoned
+    runs, events that were too large to show, and events that this release of pydantic-ai does not know.
 
     Raises:
-        StreamBroken: a step runs again of which events were given out already.
+        StreamBroken: a step restarted after the stream had returned some of its events.
     """
     given: set[str] = set()
     async with aclosing(workflow.events(after)) as events:
@@ -75,8 +75,8 @@ def _adapter() -> TypeAdapter[AgentStreamEvent]:
     return TypeAdapter(AgentStreamEvent)
 
 
-def _written(event: AgentStreamEvent) -> Any:
-    """The event as JSON types; of one that cannot be written, such as a tool's strange result, only its kind."""
+def _serialized(event: AgentStreamEvent) -> Any:
+    """The event as JSON types; only its kind, if JSON cannot represent it, such as an unusual tool result."""
     try:
         return _adapter().dump_python(event, mode="json")
     except PydanticSerializationError:

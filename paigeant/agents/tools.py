@@ -1,4 +1,4 @@
-"""Tools by which an agent reaches its workflow: to read what earlier steps gave, and to send workflows on their way."""
+"""Tools with which an agent reads outputs of its workflow and dispatches other workflows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from paigeant.context import ActivityContext
 from paigeant.errors import ConfigurationError
-from paigeant.slip import ActivitySpec
+from paigeant.wire.slip import ActivitySpec
 
 if TYPE_CHECKING:
     from pydantic_ai.toolsets import FunctionToolset
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def workflow_tools(*, may_dispatch: Sequence[str] = ()) -> FunctionToolset[Any]:
     """A toolset for agents that workers run: ``Agent(..., toolsets=[workflow_tools(may_dispatch=["ship"])])``.
 
-    ``read_output`` reads the output of an earlier step. ``dispatch_workflow`` sends a workflow over some of the
-    activities that it ``may_dispatch``, by name, in any order and number; ``send_to_activity`` sends arguments to one
-    of them. Without any there are no such tools.
+    ``read_output`` reads the output of an earlier step. ``dispatch_workflow`` dispatches a workflow over activities
+    named in ``may_dispatch``, in any order and number; ``send_to_activity`` dispatches one of them with arguments. If
+    ``may_dispatch`` is empty, the toolset has neither of the two.
 
     Raises:
-        ConfigurationError: something in ``may_dispatch`` is no name.
+        ConfigurationError: an entry of ``may_dispatch`` is no name.
     """
     from pydantic_ai.toolsets import FunctionToolset
 
@@ -36,7 +36,7 @@ def workflow_tools(*, may_dispatch: Sequence[str] = ()) -> FunctionToolset[Any]:
 
 
 def read_output(step: str) -> Any:
-    """Read what an earlier step of the workflow gave.
+    """Read the output of an earlier step of the workflow.
 
     Args:
         step: The name or id of the step.
@@ -53,7 +53,7 @@ def read_output(step: str) -> Any:
 
 def _dispatching(names: tuple[str, ...]) -> Any:
     def dispatch_workflow(activities: list[str], variables: dict[str, Any] | None = None) -> str:
-        """Send another workflow on its way, and give its id. It starts when this step completes.
+        """Start another workflow when this step completes. Returns the id of the workflow.
 
         Args:
             activities: The names of its activities, in the order in which they run.
@@ -71,11 +71,11 @@ def _dispatching(names: tuple[str, ...]) -> Any:
 
 def _sending(names: tuple[str, ...]) -> Any:
     def send_to_activity(activity: str, arguments: dict[str, Any] | None = None) -> str:
-        """Send something to another activity, without waiting for it. It starts when this step completes.
+        """Start another activity when this step completes, without waiting for its result.
 
         Args:
             activity: The name of the activity.
-            arguments: What it is given, by the names of its parameters; of an agent, its prompt.
+            arguments: Its arguments, by the names of its parameters. An agent takes a prompt.
         """
         return _dispatched(ActivitySpec(name=activity, arguments=arguments or {}))
 
@@ -84,7 +84,7 @@ def _sending(names: tuple[str, ...]) -> Any:
 
 
 def _dispatched(*steps: str | ActivitySpec, variables: dict[str, Any] | None = None) -> str:
-    """The id of a workflow of these steps; what is wrong with it, the model hears."""
+    """Dispatch a workflow of these steps and return its id. The model receives errors and can correct them."""
     from pydantic_ai import ModelRetry
 
     try:

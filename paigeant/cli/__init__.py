@@ -1,4 +1,4 @@
-"""The command line. Each command is a module of its own, imported when it is called."""
+"""The command line. Each command has its own module, imported when the command runs."""
 
 from __future__ import annotations
 
@@ -11,50 +11,51 @@ from paigeant.cli.options import ask_version
 
 COMMANDS = {
     "Run": {
-        "demo": "Run a workflow over real documents, with its worker killed in the middle.",
-        "init": "Write a small module to start from.",
-        "worker": "Run the steps of an App.",
-        "execute": "Run the steps of one activity.",
+        "demo": "Run a demo workflow and kill its worker halfway.",
+        "init": "Create a small example module.",
+        "worker": "Run a worker for an App.",
+        "execute": "Run a worker for one activity.",
     },
     "Dispatch": {
-        "dispatch": "Send a workflow on its way.",
+        "dispatch": "Dispatch a workflow.",
         "result": "Wait for a workflow and print its result.",
-        "events": "Print what has happened in a workflow.",
+        "events": "Print the events of a workflow.",
     },
     "Steer": {
-        "signal": "Give a workflow a signal.",
-        "approvals": "List what waits for an approval.",
-        "approve": "Approve what a workflow waits for.",
-        "deny": "Deny what a workflow waits for.",
-        "cancel": "End a workflow, and take back what was done if wanted.",
-        "pause": "Let no further step of a workflow start.",
-        "resume": "Let a paused workflow go on.",
-        "retry": "Try the steps again that wait for an operator, or failed.",
-        "fork": "Begin another workflow from a step of one.",
+        "signal": "Send a signal to a workflow.",
+        "approvals": "List open approval requests.",
+        "approve": "Approve a request of a workflow.",
+        "deny": "Deny a request of a workflow.",
+        "cancel": "Cancel a workflow, optionally with compensation.",
+        "pause": "Pause a workflow before its next step.",
+        "resume": "Resume a paused workflow.",
+        "retry": "Retry steps that failed or wait for an operator.",
+        "fork": "Start a new workflow from a step of an existing one.",
         "schedule": "Pause, resume, run or delete a schedule.",
     },
     "Inspect": {
         "workflows": "List workflows, newest first.",
-        "waiting": "List what waits, for what and since when.",
+        "waiting": "List waiting steps and their reasons.",
         "workflow": "Show a workflow and its steps.",
-        "schedules": "List the schedules that workers registered.",
+        "schedules": "List schedules.",
         "activities": "List the activities of an App.",
-        "workers": "List the workers that announced themselves.",
-        "queues": "List the queues and how many messages wait in each.",
-        "status": "Show broker, store, workflows, workers and queues on one screen.",
+        "workers": "List registered workers.",
+        "queues": "List queues with their message counts.",
+        "status": "Show broker, store, workflows, workers and queues.",
     },
     "Maintain": {
-        "dlq": "Look at dead letters, send them again, throw them away.",
-        "recover": "Send again what the broker has lost.",
-        "purge": "Delete the messages that wait in a queue.",
-        "prune": "Forget workflows that ended long ago.",
+        "dlq": "List, redrive, edit or discard dead letters.",
+        "recover": "Publish messages again that the broker lost.",
+        "purge": "Delete the waiting messages of a queue.",
+        "prune": "Delete the history of old workflows.",
+        "migrate": "Create or update the database tables.",
         "doctor": "Check the installation, the broker and the store.",
-        "schema": "Print the JSON Schema of what travels.",
-        "config": "Print the settings in force.",
-        "completion": "Print the completion script for a shell.",
+        "schema": "Print the JSON Schema of messages.",
+        "config": "Print the effective settings.",
+        "completion": "Print a shell completion script.",
     },
 }
-"""What ``--help`` lists. ``paigeant/cli/NAME.py`` has the command NAME; nothing of it is imported to list it."""
+"""The commands that ``--help`` lists. ``paigeant/cli/NAME.py`` defines the command NAME; listing imports none."""
 
 _IMPORTING = 100_000
 """After how many new objects the garbage collector looks for circles. Modules stay: that is an eighth of a start."""

@@ -9,18 +9,18 @@ import click
 from paigeant.cli.connect import ask_store, named_app, settings_in_force
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import brief, print_json, print_table
-from paigeant.offer import merged
+from paigeant.records.offer import merged
 
 if TYPE_CHECKING:
     from paigeant.activity import Activity, Parameter
 
 
 @click.command()
-@click.option("--announced", is_flag=True, help="Those that live workers announce in the store, of every App.")
+@click.option("--announced", is_flag=True, help="List the activities that live workers of all Apps serve.")
 @as_json
 @connections
 def activities(announced: bool, as_json: bool) -> None:
-    """List the activities of an App, or without one those that live workers announce."""
+    """List the activities of an App. Without an App, list the activities that live workers serve."""
     settings = settings_in_force()
     if announced or settings.app is None:
         _announced(as_json)
@@ -45,7 +45,7 @@ def _announced(as_json: bool) -> None:
         for one, times in found
     ]
     headers = ("name", "queue", "parameters", "workers", "description")
-    print_table(headers, rows, none="no worker announces an activity")
+    print_table(headers, rows, none="no live worker serves an activity")
 
 
 def _described(activity: Activity[..., Any], queue: str) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def _described(activity: Activity[..., Any], queue: str) -> dict[str, Any]:
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    from paigeant.values import jsonable
+    from paigeant.wire.values import jsonable
 
     described = {
         "name": parameter.name,

@@ -7,7 +7,7 @@ import click
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the completion script for a shell.
+    """Print a shell completion script.
 
     For bash: paigeant completion bash >> ~/.bash_completion
     """

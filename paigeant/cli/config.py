@@ -7,7 +7,7 @@ import click
 from paigeant.cli.connect import settings_in_force
 from paigeant.cli.options import Options, as_json, connections
 from paigeant.cli.output import print_json, print_table
-from paigeant.urls import masked
+from paigeant.runtime.urls import masked
 
 if TYPE_CHECKING:
     from paigeant.config import Settings
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @as_json
 @connections
 def config(as_json: bool) -> None:
-    """Print the settings in force and where each comes from, passwords left out.
+    """Print the effective settings and their sources. Passwords are masked.
 
-    With -A they are those of the App, what it says in its code included.
+    With -A, print the settings of the App, including the values set in its code.
     """
     outside = settings_in_force()
     inside = _of_the_app() if Options.current().app else outside
@@ -30,7 +30,8 @@ def config(as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        print_table(("setting", "value", "source"), [tuple(one.values()) for one in found], none="no settings")
+        rows = [(one["setting"], _plain(one["value"]), one["source"]) for one in found]
+        print_table(("setting", "value", "source"), rows, none="no settings")
 
 
 def _of_the_app() -> Settings:
@@ -43,8 +44,13 @@ def _shown(value: Any) -> Any:
     return masked(value) if isinstance(value, str) else value
 
 
+def _plain(value: Any) -> Any:
+    """A value for people: several of them with commas."""
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple | set | frozenset) else value
+
+
 def _source(name: str, value: Any, outside: Settings) -> str:
-    """Where a setting comes from: the first place, in the order of precedence, that has it."""
+    """The source of a setting: the first place, in order of precedence, that sets it."""
     said = {"app": Options.current().app, "broker_url": Options.current().broker, "store_url": Options.current().store}
     if said.get(name):
         return "command line"
@@ -56,10 +62,10 @@ def _source(name: str, value: Any, outside: Settings) -> str:
 def _places() -> dict[str, dict[str, Any]]:
     from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, PyprojectTomlConfigSettingsSource
 
-    from paigeant.config import Settings
+    from paigeant.config import Settings, older_name
 
     return {
-        "environment": EnvSettingsSource(Settings)(),
+        "environment": {**older_name(), **EnvSettingsSource(Settings)()},
         ".env": DotEnvSettingsSource(Settings)(),
         "pyproject.toml": PyprojectTomlConfigSettingsSource(Settings)(),
     }

@@ -1,20 +1,21 @@
-"""From what was said (``-A``, ``-b``, ``--store``, the settings) to an App whose broker and store can be asked."""
+"""Builds the App to query from the options ``-A``, ``-b`` and ``--store`` and from the settings."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from paigeant.cli.errors import NotFound, WrongUsage, warn
 from paigeant.cli.options import Options
 from paigeant.errors import AppNotFound, StoreRequired, WorkflowNotFound
+from paigeant.records.workflow import HERE
+from paigeant.runtime.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from paigeant.app import App
     from paigeant.config import Settings
-    from paigeant.store import Store
+    from paigeant.store import History, Store
 
 T = TypeVar("T")
 
@@ -23,9 +24,9 @@ T = TypeVar("T")
 
 
 def settings_in_force(log_level: str | None = "warning", log_format: str | None = None) -> Settings:
-    """The settings, with what was said on the command line. Logs go where they are to go from here on."""
-    from paigeant import logs
+    """The settings, overridden by the command line. Also configures logging."""
     from paigeant.config import load_settings
+    from paigeant.runtime import logs
 
     said = Options.current()
     settings = load_settings(app=said.app, broker_url=said.broker, store_url=said.store)
@@ -34,10 +35,10 @@ def settings_in_force(log_level: str | None = "warning", log_format: str | None 
 
 
 def named_app(settings: Settings | None = None) -> App:
-    """The App that was named.
+    """The App that -A or the settings name.
 
     Raises:
-        AppNotFound: none was, or it cannot be loaded.
+        AppNotFound: no App is named, or it cannot be loaded.
     """
     from paigeant.cli.loading import candidates, load
 
@@ -45,22 +46,21 @@ def named_app(settings: Settings | None = None) -> App:
     if not target:
         found = candidates()
         raise AppNotFound(
-            "which App? none is named: neither by -A nor by PAIGEANT_APP nor by [tool.paigeant] app",
-            hint=f"add: -A {found[0]}" if found else "add: -A module, or write one to start from: paigeant init",
+            "which App? Set one with -A, PAIGEANT_APP or app in [tool.paigeant]",
+            hint=f"add: -A {found[0]}" if found else "add: -A MODULE, or create a module: paigeant init",
         )
-    return load(target)
+    app = load(target)
+    app.use(broker=Options.current().broker, store=Options.current().store)
+    return app
 
 
 def app_or_urls() -> App:
-    """The App that was named, else an App of nothing but the URLs in force. URLs that were said win."""
+    """The named App, else an App with only the URLs of the settings. URLs on the command line win."""
     from paigeant.app import App
-    from paigeant.cli.loading import load
 
     said, settings = Options.current(), settings_in_force()
     if settings.app and (said.app or not (said.broker or said.store)):
-        app = load(settings.app)
-        app.use(broker=said.broker, store=said.store)
-        return app
+        return named_app(settings)
     return App("paigeant", broker=said.broker, store=said.store)
 
 
@@ -72,7 +72,7 @@ def urls_of(app: App) -> tuple[str, str | None]:
 
 
 def missing_file(url: str | None) -> Path | None:
-    """The file of a SQLite URL, if it is not there although its folder is: nothing was dispatched here yet."""
+    """The file of a SQLite URL if its folder exists and the file does not: nothing was dispatched here yet."""
     scheme, _, rest = (url or "").partition(":///")
     path = Path(rest.partition("?")[0])
     if not scheme.startswith("sqlite") or not path.name or path.name == ":memory:":
@@ -81,7 +81,7 @@ def missing_file(url: str | None) -> Path | None:
 
 
 def for_reading(app: App) -> App:
-    """The App; where its database file does not exist, one that is empty, so that looking does not make the file."""
+    """The App. If its database file does not exist, an empty App, so that reading does not create the file."""
     from paigeant.app import App as Empty
 
     broker, store = urls_of(app)
@@ -93,7 +93,7 @@ def for_reading(app: App) -> App:
     return empty
 
 
-# --- asking it -------------------------------------------------------------------------------------------------------
+# --- queries --------------------------------------------------------------------------------------------------------
 
 
 def ask(app: App, question: Callable[[App], Awaitable[T]]) -> T:
@@ -109,6 +109,82 @@ def ask(app: App, question: Callable[[App], Awaitable[T]]) -> T:
     return asyncio.run(asked())
 
 
+def ask_to_send(question: Callable[[App], Awaitable[T]]) -> T:
+    """:func:`ask` for commands that act on workflows in a store, whose broker must be theirs.
+
+    Raises:
+        WrongUsage: it is another one, or nobody said which it is.
+    """
+    return ask(for_reading(app_or_urls()), settled(question))
+
+
+def settled(question: Callable[[App], Awaitable[T]]) -> Callable[[App], Awaitable[T]]:
+    """The question, asked once :func:`settle_broker` has seen to the broker."""
+
+    async def asked(app: App) -> T:
+        await settle_broker(app)
+        return await question(app)
+
+    return asked
+
+
+async def settle_broker(app: App) -> None:
+    """See that the App has the broker of the workflows in its store, before anything is sent.
+
+    A database that carries messages is the broker of its store. The default broker counts only where workers use it.
+
+    Raises:
+        WrongUsage: it is another one, or nobody said which it is.
+    """
+    if app.store is None:
+        return
+    known = {one.broker: one.address for one in await app.store.brokers()}
+    if app.owner.broker in known:
+        return
+    is_said = "broker_url" in app.settings.model_fields_set or app.owner.broker == HERE
+    if not is_said and (HERE in known or not known) and carries_messages(app.store.url):
+        app.use(broker=app.store.url)
+        app.store.owner = app.owner
+    elif not is_said or (known and not any(_may_be_one(app.settings.broker_url, one) for one in known.values())):
+        raise _which_broker(app, sorted(set(known.values())), is_said=is_said)
+
+
+def _which_broker(app: App, used: list[str], *, is_said: bool) -> WrongUsage:
+    from paigeant.runtime.urls import masked
+    from paigeant.stores import store_url
+
+    broker, store = app.settings.broker_url, masked(store_url(app.settings.broker_url, app.settings.store_url) or "")
+    text = f"{masked(broker)} is not the broker of these workflows"
+    if not is_said:
+        text = f"which broker? {store} does not carry the messages of its workflows, and you named no broker"
+    hint = (
+        f"workers of this store use: {', '.join(used)}"
+        if used
+        else "add: -b URL, with the broker of the workers, or set PAIGEANT_BROKER_URL"
+    )
+    return WrongUsage(text, hint=hint)
+
+
+def _may_be_one(url: str, address: str) -> bool:
+    """Whether two URLs differ in nothing but the name of the server, which may have several."""
+    from paigeant.runtime.urls import address_of
+
+    kinds = [address_of(one).partition("://") for one in (url, address)]
+    names = [(kind, rest.partition("/")[2]) for kind, _, rest in kinds]
+    return names[0] == names[1] and bool(kinds[0][2])
+
+
+def carries_messages(url: str) -> bool:
+    """Whether messages have been sent through this database."""
+    from paigeant.database import Database
+
+    database = Database(url)
+    try:
+        return bool(database.schema_of("transports")[0])
+    finally:
+        database.dispose()
+
+
 def ask_store(question: Callable[[Store], Awaitable[T]]) -> T:
     """:func:`ask` for commands that read the store and nothing else."""
     return ask(for_reading(app_or_urls()), lambda app: question(store_of(app)))
@@ -122,17 +198,18 @@ def store_of(app: App) -> Store:
     """
     if app.store is None:
         raise StoreRequired(
-            "this is read from a store: and there is none beside this broker",
-            hint="name one: --store sqlite:///paigeant.db, or PAIGEANT_STORE_URL",
+            "this command reads the store: no store is configured for this broker",
+            hint="add: --store sqlite:///paigeant.db, or set PAIGEANT_STORE_URL",
         )
     return app.store
 
 
-async def full_id(store: Store, beginning: str) -> str:
-    """The id of the one workflow whose id begins so.
+async def full_id(store: History, beginning: str) -> str:
+    """The id of the only workflow whose id begins with this text.
 
     Raises:
-        WorkflowNotFound, WrongUsage: there is none, or more than one.
+        WorkflowNotFound: no id begins with it.
+        WrongUsage: several ids begin with it.
     """
     found = await store.find(beginning) if beginning else ()
     if beginning in found or len(found) == 1:
@@ -140,13 +217,12 @@ async def full_id(store: Store, beginning: str) -> str:
     if not found:
         raise WorkflowNotFound(f"no workflow's id begins with {beginning!r}", correlation_id=beginning)
     raise WrongUsage(
-        f"several workflows' ids begin with {beginning!r}: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}",
-        hint="type more of the id",
+        f"several workflow ids begin with {beginning!r}: {', '.join(found[:3])}{', …' if len(found) > 3 else ''}",
+        hint="type more characters of the id",
     )
 
 
 def unknown(what: str, name: str, known: list[str], *, kind: type[WrongUsage | NotFound] = WrongUsage) -> Exception:
     """The error for a name that is not among the known ones."""
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(sorted(known)[:10])}" if known else None
-    return kind(f"there is no {what} {name!r}", hint=hint)
+    there = f"available: {', '.join(sorted(known)[:10])}" if known else None
+    return kind(f"there is no {what} {name!r}", hint=did_you_mean(name, known, there))

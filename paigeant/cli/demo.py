@@ -24,7 +24,7 @@ from paigeant.errors import WorkflowFailed, WorkflowTimeout
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.records import EventRecord, WorkflowRecord
+    from paigeant.records.workflow import EventRecord, WorkflowRecord
     from paigeant.workflow import Workflow
 
 LEASE = 2.0
@@ -44,14 +44,14 @@ _MODULE = "paigeant.demo.workflow"
     "--into",
     metavar="FOLDER",
     type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
-    help="Where the database, the logs and the report go. Default: a new temporary folder.",
+    help="Folder for the database, the logs and the report. Default: a new temporary folder.",
 )
 def demo(path: Path | None, into: Path | None) -> None:
-    """Run a workflow over real documents, with its worker killed in the middle.
+    """Run a demo workflow and kill its worker halfway.
 
-    Reads the documents of FILE|FOLDER (.md .rst .txt .py; default: paigeant's own), finds their key terms and writes a
-    report. A worker process does it until it is killed with SIGKILL; another one goes on. Ends with 0 only if the
-    workflow completed and no completed step was run again.
+    The workflow reads the documents of FILE|FOLDER (.md .rst .txt .py; default: paigeant's documentation), finds their
+    key terms and writes a report. The demo kills the first worker process with SIGKILL, and a second worker finishes
+    the workflow. The exit code is 0 only if the workflow completed and no completed step ran twice.
     """
     source = path or _own_documents()
     folder = _folder(into)
@@ -72,7 +72,7 @@ def _folder(into: Path | None) -> Path:
     if into is None:
         return Path(tempfile.mkdtemp(prefix="paigeant-demo-"))
     if into.is_dir() and any(into.iterdir()):
-        raise WrongUsage(f"{str(into)!r} is not empty", hint="name a folder that is empty or not there yet")
+        raise WrongUsage(f"{str(into)!r} is not empty", hint="name an empty folder, or one that does not exist yet")
     into.mkdir(parents=True, exist_ok=True)
     return into
 
@@ -149,7 +149,7 @@ class WorkerProcess:
 
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else "it logged nothing"
 
 
 def _import_path() -> dict[str, str]:
@@ -205,10 +205,10 @@ class Demo:
         """The sending side knows the steps by name only, as another service would."""
         from paigeant.app import App
 
-        return App("demo", self.url, self.url, queue_prefix="demo", lease_seconds=LEASE)
+        return App("demo", self.url, self.url, queue_prefix="demo", lease_seconds=LEASE, unknown_activities="allow")
 
     async def _dispatch(self, app: App) -> Workflow:
-        from paigeant.slip import ActivitySpec
+        from paigeant.wire.slip import ActivitySpec
 
         read = ActivitySpec(name="read", arguments={"source": str(self.source)})
         workflow = await app.dispatch(read, "rank", "write", variables={"folder": str(self.folder)}, name="documents")
@@ -224,11 +224,11 @@ class Demo:
                 first.kill()
                 killed = True
                 self._tell(f"rank is at {done:.0%}: kill -9 {first.pid}", fg="red")
-                self._tell(f"{first.name} is dead; its message is free again {LEASE:g} s after its last heartbeat")
+                self._tell(f"{first.name} is dead; its lease ends {LEASE:g} s after its last heartbeat")
                 await self._start_worker(ends)
             self._narrate(event)
         if not killed:
-            text = "the documents are too few: the step was over before its worker could be killed"
+            text = "too few documents: the step completed before the demo could kill its worker"
             raise WorkflowFailed(
                 text, correlation_id=workflow.correlation_id, hint="paigeant demo FOLDER, with more text"
             )
@@ -254,12 +254,15 @@ class Demo:
 
         found, left_out = documents_in(self.source)
         if not found:
-            raise WrongUsage(f"there are no documents in {self.source}", hint=f"it reads {', '.join(KINDS)}")
+            raise WrongUsage(
+                f"there are no documents in {self.source}",
+                hint=f"the demo reads files of these types: {', '.join(KINDS)}",
+            )
         size = sum(one.stat().st_size for one in found) / 1000
         files = "1 file" if len(found) == 1 else f"{len(found)} files"
-        more = f", {left_out} more left out" if left_out else ""
+        more = f", {left_out} more skipped" if left_out else ""
         click.echo(f"Documents  {self.source} ({files}, {size:,.1f} kB{more})")
-        click.echo(f"Folder     {self.folder} (database, logs, report: they stay)\n")
+        click.echo(f"Folder     {self.folder} (database, logs and report; not deleted)\n")
 
     def _tell(self, text: str, at: float | None = None, **style: Any) -> None:
         seconds = (at or time.time()) - self.began
@@ -295,13 +298,13 @@ class Demo:
             for step in record.steps
         ]
         click.echo()
-        print_table(["step", "status", "worker", "deliveries", "took"], rows, none="there are no steps")
+        print_table(["step", "status", "worker", "deliveries", "took"], rows, none="no steps")
 
     def _prove(self, record: WorkflowRecord, events: Sequence[EventRecord]) -> None:
-        """Check the promise in the history, and in what the steps themselves wrote down when they began.
+        """Check the promise against the history, and against the log that the steps wrote when they started.
 
         Raises:
-            WorkflowFailed: saying which part of it was not kept.
+            WorkflowFailed: the message says which part of it was broken.
         """
         starts = Counter(line.split()[0] for line in (self.folder / "starts.log").read_text().splitlines())
         ends = Counter(event.data["activity"] for event in events if event.type == "step_completed")
@@ -319,15 +322,15 @@ class Demo:
             click.echo(f"{click.style('yes', fg='green') if holds else click.style('NO ', fg='red')}  {promise}")
         if not all(kept.values()):
             broken = ", ".join(promise for promise, holds in kept.items() if not holds)
-            hint = f"keep {self.folder}: its history says what happened"
-            raise WorkflowFailed(f"the promise was not kept: {broken}", correlation_id=record.correlation_id, hint=hint)
+            hint = f"the history is in {self.folder}"
+            raise WorkflowFailed(f"the demo failed: {broken}", correlation_id=record.correlation_id, hint=hint)
 
     def _say_next(self, record: WorkflowRecord) -> None:
         click.echo(f"\nThe report   {record.output}\n")
-        click.echo("Look at what happened:")
+        click.echo("Inspect the workflow:")
         click.echo(f"  paigeant workflow {record.correlation_id} -b {self.url}")
         click.echo(f"  paigeant workflows -b {self.url}")
-        click.echo("Begin a workflow of your own:")
+        click.echo("Create your own workflow:")
         click.echo("  paigeant init")
 
 

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,16 +12,14 @@ from paigeant.cli.connect import ask, named_app, store_of
 from paigeant.cli.errors import WrongUsage, warn
 from paigeant.cli.events import print_event
 from paigeant.cli.given import json_object
-from paigeant.cli.options import as_json
+from paigeant.cli.options import as_json, connections
 from paigeant.errors import ConfigurationError, InvalidArguments, WorkflowFailed
+from paigeant.runtime.nearest import suggestion
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.slip import ActivitySpec
+    from paigeant.wire.slip import ActivitySpec
     from paigeant.workflow import Workflow
-
-_REMIND_AFTER = 3.0
-"""Seconds without a worker before --follow says that none is running."""
 
 
 @click.command()
@@ -35,18 +30,21 @@ _REMIND_AFTER = 3.0
     "inputs",
     multiple=True,
     metavar="[STEP:]JSON",
-    help="Arguments of the first step, or of the STEP that is named or numbered, as a JSON object; @FILE reads a file.",
+    help="Arguments of a step: a JSON object, or @FILE. STEP is a name or a number; default: the first step.",
 )
-@click.option("--variables", metavar="JSON", help="The workflow's variables, as a JSON object; @FILE reads a file.")
-@click.option("--name", help="The workflow's name; default: the App's.")
-@click.option("--id", help="The workflow's id; default: a new one.")
-@click.option("--idempotency-key", metavar="KEY", help="The same key with the same steps is one workflow, sent once.")
-@click.option("--delay", type=float, metavar="SECONDS", help="Begin so much later.")
-@click.option("--eta", metavar="TIME", help="Begin at this time: ISO 8601 with its time zone.")
-@click.option("--expires", type=float, metavar="SECONDS", help="How long the first step may wait when it is due.")
-@click.option("--deadline", type=float, metavar="SECONDS", help="How long from now the workflow may take.")
-@click.option("-f", "--follow", is_flag=True, help="Print what happens, then the result.")
+@click.option("--variables", metavar="JSON", help="Workflow variables: a JSON object, or @FILE.")
+@click.option("--name", help="Workflow name. Default: the name of the App.")
+@click.option("--id", help="Workflow id. Default: a new id.")
+@click.option("--idempotency-key", metavar="KEY", help="Dispatch only once for this key.")
+@click.option("--delay", type=float, metavar="SECONDS", help="Start the first step after this delay.")
+@click.option("--eta", metavar="TIME", help="Start the first step at this time (ISO 8601 with time zone).")
+@click.option(
+    "--expires", type=float, metavar="SECONDS", help="Maximum time that the first step may wait in its queue."
+)
+@click.option("--deadline", type=float, metavar="SECONDS", help="Maximum duration of the workflow, from now.")
+@click.option("-f", "--follow", is_flag=True, help="Print events as they happen, then the result.")
 @as_json
+@connections
 def dispatch(
     steps: tuple[str, ...],
     inputs: tuple[str, ...],
@@ -59,14 +57,14 @@ def dispatch(
     as_json: bool,
     **limits: float | None,
 ) -> None:
-    """Send a workflow on its way. STEPs are names of activities, in order.
+    """Dispatch a workflow. STEPs are names of activities, in order.
 
     \b
     paigeant dispatch validate create_account --input '{"email": "ada@example.com"}'
     paigeant dispatch validate writer -i '{"email": "ada@example.com"}' -i 'writer:{"prompt": "Welcome them."}'
 
-    Prints the workflow's id. With --follow it prints events and, on the last line, the result; it exits with 1 if the
-    workflow failed.
+    The command prints the workflow's id. With --follow, it prints events, and the result on the last line. The exit
+    code is 1 if the workflow failed.
     """  # noqa: D301 - click takes the backspace for: leave these lines as they are
     app = named_app()
     _refuse_volatile(app)
@@ -89,6 +87,7 @@ def dispatch(
 
 
 async def _dispatched(app: App, itinerary: Sequence[ActivitySpec], **options: Any) -> Workflow:
+    app.strangers = app.strangers.silent()  # _step() has warned
     try:
         return await app.dispatch(*itinerary, **options)
     except InvalidArguments as error:
@@ -102,8 +101,8 @@ def _refuse_volatile(app: App) -> None:
 
     if app.transport.features.durability is Durability.VOLATILE:
         raise ConfigurationError(
-            f"nothing can be dispatched from here: the broker {app.settings.broker_url} lives in one process only",
-            hint="name another one: export PAIGEANT_BROKER_URL=sqlite:///paigeant.db",
+            f"cannot dispatch from the command line: the broker {app.settings.broker_url} exists in one process only",
+            hint="use another broker: -b sqlite:///paigeant.db, or export PAIGEANT_BROKER_URL=sqlite:///paigeant.db",
         )
 
 
@@ -128,10 +127,13 @@ def _addressed(steps: Sequence[str], text: str) -> tuple[int, str]:
     if step.isdecimal() and 1 <= int(step) <= len(steps):
         return int(step) - 1, named["json"]
     if step not in steps:
-        raise WrongUsage(f"--input is for {step!r}: no such step is dispatched", hint=f"steps: {', '.join(steps)}")
+        raise WrongUsage(
+            f"--input names the step {step!r}: the workflow has no such step", hint=f"steps: {', '.join(steps)}"
+        )
     if steps.count(step) > 1:
         raise WrongUsage(
-            f"--input is for {step!r}: there are several such steps", hint="say the step's number: '2:{…}'"
+            f"--input names the step {step!r}: the workflow has several such steps",
+            hint="use the step's number: '2:{…}'",
         )
     return steps.index(step), named["json"]
 
@@ -141,21 +143,20 @@ def _time(text: str) -> datetime:
         return datetime.fromisoformat(text)
     except ValueError as error:
         hint = "for example: --eta 2030-01-31T09:00:00+01:00"
-        raise WrongUsage(f"--eta is no time: {text!r}", hint=hint) from error
+        raise WrongUsage(f"--eta is not a time: {text!r}", hint=hint) from error
 
 
 def _step(app: App, name: str, arguments: dict[str, Any]) -> ActivitySpec:
     """A step with its arguments, checked if the activity is one of this App's."""
-    from paigeant.slip import ActivitySpec
+    from paigeant.wire.slip import ActivitySpec
 
     known = app.activities.get(name)
     if known is not None:
         if arguments or not hasattr(known, "agent"):
             return known.step(**arguments)
         return ActivitySpec(name=name)
-    near = get_close_matches(name, app.activities, n=1)
-    more = f"; did you mean {near[0]!r}?" if near else ""
-    warn(f"App {app.name!r} has no activity {name!r}: the step is left to another service{more}")
+    more = suggestion(name, app.activities)
+    warn(f"App {app.name!r} has no activity {name!r}: another service must serve this step{more}")
     return ActivitySpec(name=name, arguments=arguments)
 
 
@@ -163,15 +164,17 @@ def _step(app: App, name: str, arguments: dict[str, Any]) -> ActivitySpec:
 
 
 async def _follow(app: App, workflow: Workflow, as_json: bool) -> None:
-    reminder = asyncio.create_task(_remind(app))
-    try:
+    from paigeant.workflow.unserved import reminding
+
+    async with reminding(store_of(app), workflow.correlation_id, _remind):
         async for event in workflow.events():
             print_event(event, as_json=as_json)
-    finally:
-        reminder.cancel()
-        with suppress(asyncio.CancelledError):
-            await reminder
     await _print_end(workflow, as_json)
+
+
+def _remind(text: str) -> None:
+    """Say that nobody is there to do the work."""
+    warn(f"{text}: start a worker with paigeant worker -A APP")
 
 
 async def _print_end(workflow: Workflow, as_json: bool) -> None:
@@ -189,10 +192,3 @@ async def _print_end(workflow: Workflow, as_json: bool) -> None:
 
 def _end(workflow: Workflow, status: str) -> dict[str, Any]:
     return {"type": "result", "correlation_id": str(workflow), "status": status}
-
-
-async def _remind(app: App) -> None:
-    """Say once that nobody is there to do the work."""
-    await asyncio.sleep(_REMIND_AFTER)
-    if app.store is not None and not any(worker.alive for worker in await app.store.workers()):
-        warn(f"no worker is running: start one with paigeant worker -A …, it serves App {app.name!r}")

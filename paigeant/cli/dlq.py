@@ -8,27 +8,32 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from paigeant.cli import letters as shown
-from paigeant.cli.errors import WrongUsage
+from paigeant.cli.errors import USAGE, WrongUsage
 from paigeant.cli.given import json_object
 from paigeant.cli.group import Subcommands
 from paigeant.cli.letters import ask_about_letters
 from paigeant.cli.options import as_json, connections, fresh
 from paigeant.cli.output import print_facts, print_json, print_table, readable, took
+from paigeant.cli.text import counted
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.records import DeadLetter, WorkflowRecord
+    from paigeant.records.workflow import DeadLetter, WorkflowRecord
 
-_by = click.option("--by", metavar="NAME", help="Who does it; kept in the history.")
+_by = click.option("--by", metavar="NAME", help="Your name, recorded in the history.")
 
 
-@click.group(cls=Subcommands)
-def dlq() -> None:
-    """Look at dead letters, send them again, change them, throw them away.
+@click.group(cls=Subcommands, invoke_without_command=True)
+@click.pass_context
+def dlq(context: click.Context) -> None:
+    """List, redrive, edit or discard dead letters.
 
-    A message is set aside when its step has failed for good, when it keeps killing its worker, when it is refused, or
-    when it cannot be read.
+    A message becomes a dead letter when its step has failed finally, when it kills its worker repeatedly, when a
+    worker refuses it, or when it is unreadable.
     """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(USAGE)
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -36,11 +41,11 @@ def dlq() -> None:
 
 @dlq.command("list")
 @shown.filters
-@click.option("-n", "--limit", default=100, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("-n", "--limit", default=100, show_default=True, type=click.IntRange(1), help="Maximum number of rows.")
 @as_json
 @connections
 def list_(limit: int, as_json: bool, **given: Any) -> None:
-    """List dead letters, the latest first."""
+    """List dead letters, newest first."""
 
     async def listed(app: App) -> list[DeadLetter]:
         said = await shown.meant(app, given)
@@ -57,7 +62,7 @@ def list_(limit: int, as_json: bool, **given: Any) -> None:
 @as_json
 @connections
 def show(id: str, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
-    """Show a dead letter: why it was set aside, what it carries, and the attempts of its step."""
+    """Show a dead letter, its message and its attempts."""
 
     async def looked(app: App) -> tuple[dict[str, Any], Callable[[], None]]:
         letters = app.dead_letters
@@ -120,12 +125,15 @@ def _print_history(letter: DeadLetter, record: WorkflowRecord | None) -> None:
 @dlq.command()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @shown.filters
-@click.option("-o", "--output", metavar="FILE", help="Write there; it must not exist. Default: standard output.")
+@click.option("-o", "--output", metavar="FILE", help="New file to write. Default: standard output.")
 @connections
 def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
-    """Write dead letters as JSON, one a line, with their messages, and their bytes in base64. They stay."""
+    """Export dead letters as JSON lines.
+
+    Each line has the message, and its bytes in base64. The dead letters are not removed.
+    """
     if ids and any(value is not None for value in given.values()):
-        raise WrongUsage("say which dead letters by their ids or by filters, not by both")
+        raise WrongUsage("name the dead letters by their ids or by filters, not by both")
 
     async def exported(app: App) -> list[str]:
         found = await shown.chosen(app.dead_letters, ids, await shown.meant(app, given))
@@ -137,7 +145,7 @@ def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
             click.echo(line)
     else:
         _write(output, lines)
-        click.echo(f"{len(lines)} dead letters written to {output}", err=True)
+        click.echo(f"exported {counted(len(lines), 'dead letter')} to {output}", err=True)
 
 
 def _write(path: str, lines: list[str]) -> None:
@@ -158,16 +166,16 @@ def _write(path: str, lines: list[str]) -> None:
 @as_json
 @connections
 def redrive(by: str | None, fresh: bool, as_json: bool, **which: Any) -> None:
-    """Send dead letters again: those with these IDs, those that the filters mean, or --all.
+    """Redrive dead letters. Select them by ID, by filters, or with --all.
 
-    Each is the same step of the same workflow, from its first attempt; a workflow that had failed goes on with it.
-    An agent goes on where it was, unless its letter was edited. What cannot be read, or whose workflow has gone on
-    without it, stays.
+    A redrive publishes the message again. The step starts with its first attempt, and a failed workflow runs again.
+    An agent resumes from its journal, unless you edited its dead letter. A dead letter stays if it is unreadable, or
+    if its workflow has continued without it.
     """
     shown.carry_out(
         shown.Wish(
             verb="redrive",
-            done="sent again",
+            done="redriven",
             one=lambda letters, id: letters.redrive(id, by=by, fresh=fresh),  # noqa: A006
             several=lambda letters, meant: letters.redrive_all(by=by, fresh=fresh, **meant),
         ),
@@ -178,14 +186,15 @@ def redrive(by: str | None, fresh: bool, as_json: bool, **which: Any) -> None:
 
 @dlq.command()
 @shown.many
-@click.option("--note", default="", metavar="TEXT", help="Why; kept in the history.")
+@click.option("--note", default="", metavar="TEXT", help="Reason, recorded in the history.")
 @_by
 @as_json
 @connections
 def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
-    """Throw dead letters away: those with these IDs, those that the filters mean, or --all.
+    """Discard dead letters. Select them by ID, by filters, or with --all.
 
-    If a workflow waits for one, its step has failed with that, and what it did is taken back where that is possible.
+    If a workflow waits for the dead letter, its step fails, and paigeant compensates the completed steps that have a
+    compensation.
     """
     shown.carry_out(
         shown.Wish(
@@ -202,13 +211,11 @@ def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
 
 @dlq.command()
 @click.argument("id")
-@click.option(
-    "--input", "-i", "arguments", metavar="JSON", help="Arguments of the step, others stay; @FILE reads a file."
-)
-@click.option("--without", multiple=True, metavar="NAME", help="Leave out this argument; repeatable.")
-@click.option("--prompt", metavar="TEXT", help="Another prompt, of an agent's step.")
-@click.option("--variables", metavar="JSON", help="Variables of the workflow, others stay; @FILE reads a file.")
-@click.option("--deadline", metavar="SECONDS", help="Another deadline for the workflow, from now, or none.")
+@click.option("--input", "-i", "arguments", metavar="JSON", help="Arguments to change: a JSON object, or @FILE.")
+@click.option("--without", multiple=True, metavar="NAME", help="Remove this argument (repeatable).")
+@click.option("--prompt", metavar="TEXT", help="New prompt of an agent step.")
+@click.option("--variables", metavar="JSON", help="Variables to change: a JSON object, or @FILE.")
+@click.option("--deadline", metavar="SECONDS", help="New deadline of the workflow, from now, or none.")
 @_by
 @as_json
 @connections
@@ -222,9 +229,9 @@ def edit(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Change what a dead letter carries. It stays one until it is redriven.
+    """Edit the message of a dead letter. Redrive it afterwards.
 
-    With -A APP the arguments are checked against the activity.
+    With -A APP, the command checks the arguments against the activity.
     """
     changes: dict[str, Any] = {
         "arguments": json_object(arguments, "--input") if arguments else None,
@@ -241,7 +248,7 @@ def edit(
     if as_json:
         print_json(shown.as_data(letter))
     else:
-        click.echo(f"{letter.id}  edited; send it again with: paigeant dlq redrive {letter.id}")
+        click.echo(f"{letter.id}  edited; next: paigeant dlq redrive {letter.id}")
 
 
 def _deadline(text: str | None) -> float | Literal["none"] | None:
@@ -251,5 +258,5 @@ def _deadline(text: str | None) -> float | Literal["none"] | None:
         return float(text)
     except ValueError:
         raise WrongUsage(
-            f"--deadline is no time from now on: {text!r}", hint="seconds, or none: --deadline 3600"
+            f"--deadline is not a duration: {text!r}", hint="seconds from now, or none: --deadline 3600"
         ) from None

@@ -20,19 +20,21 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 @click.command()
 @as_json
-@click.option("--prove", "does_prove", is_flag=True, help="Measure on this broker what it keeps; takes half a minute.")
+@click.option(
+    "--prove", "does_prove", is_flag=True, help="Measure the durability of this broker (takes half a minute)."
+)
 @click.option(
     "--lease",
     type=click.FloatRange(min=0.5),
     metavar="SECONDS",
-    help="With --prove: the lease to measure under; default: 2.",
+    help="Lease for --prove. Default: 2.",
 )
 @connections
 @click.pass_context
 def doctor(context: click.Context, as_json: bool, does_prove: bool, lease: float | None) -> None:
-    """Check the installation, the broker and the store; exits with 69 if something does not work.
+    """Check the installation, the broker and the store. The exit code is 69 if a check fails.
 
-    With --prove, processes are killed and connections cut on purpose, in queues of its own that are deleted afterwards.
+    With --prove, the command kills processes and cuts connections on purpose. It uses its own queues and deletes them.
     """
 
     async def look(app: App) -> dict[str, list[Finding]]:
@@ -53,7 +55,7 @@ def doctor(context: click.Context, as_json: bool, does_prove: bool, lease: float
 
 
 async def _each(findings: AsyncIterator[Finding], say: Callable[[Finding], None]) -> list[Finding]:
-    """Say each as soon as it is there."""
+    """Report each finding as soon as it is ready."""
     found = []
     async for one in findings:
         say(one)
@@ -69,5 +71,5 @@ def _print(finding: Finding) -> None:
 
 
 def _hush() -> None:
-    """What breaks from here on is broken on purpose."""
+    """Hide warnings: from here on, the proof breaks connections on purpose."""
     settings_in_force("error")

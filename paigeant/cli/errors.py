@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from traceback import format_exception
 
@@ -23,13 +23,14 @@ from paigeant.errors import (
     PaigeantError,
     ScheduleInUse,
     ScheduleNotFound,
-    SchemaTooNew,
+    SchemaMismatch,
     StoreError,
     TransportError,
     WorkflowError,
     WorkflowNotFound,
     WorkflowTimeout,
 )
+from paigeant.runtime.trouble import Trouble, advice, how_to_start, trouble_of
 
 DONE, FAILED, USAGE, NOT_FOUND, UNREACHABLE, INTERNAL, TIMED_OUT, CONFIGURATION = 0, 1, 2, 3, 69, 70, 75, 78
 INTERRUPTED = 128 + 2
@@ -40,7 +41,7 @@ class WrongUsage(PaigeantError):
 
 
 class NotFound(PaigeantError):
-    """What the command names does not exist."""
+    """The command names something that does not exist."""
 
 
 _CODES: dict[type[BaseException], int] = {
@@ -61,7 +62,7 @@ _CODES: dict[type[BaseException], int] = {
     WorkflowTimeout: TIMED_OUT,
     TransportError: UNREACHABLE,
     StoreError: UNREACHABLE,
-    SchemaTooNew: CONFIGURATION,
+    SchemaMismatch: CONFIGURATION,
     ConfigurationError: CONFIGURATION,
     click.Abort: INTERRUPTED,
     KeyboardInterrupt: INTERRUPTED,
@@ -80,11 +81,18 @@ def explain(error: BaseException, *, traceback: bool = False) -> int:
         click.echo("".join(format_exception(error)), err=True, nl=False)
     if code != INTERRUPTED:
         problem = _problem(error)
+        if traceback and problem.to_do == _shown_below(error):
+            problem = replace(problem, to_do=None)
         click.echo(click.style("Error: ", fg="red", bold=True) + problem.what, err=True)
         for line in (problem.why, problem.to_do):
             if line:
                 click.echo(f"  {line}", err=True)
     return code
+
+
+def _shown_below(error: BaseException) -> str | None:
+    """The hint that a traceback shows below the error."""
+    return one_line(error.hint) if isinstance(error, PaigeantError) and error.hint else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ def _problem(error: BaseException) -> _Problem:
             return _Problem(
                 f"unexpected {type(error).__name__}: {one_line(str(error))}",
                 _where(error),
-                "this should not happen: the same command with --traceback shows all of it",
+                "this is a bug in paigeant: run the command again with --traceback for details",
             )
 
 
@@ -116,8 +124,14 @@ def _split(message: str, to_do: str | None) -> _Problem:
     return _Problem(what, why or None, one_line(to_do) if to_do else None)
 
 
+_TAKES_AN_APP = ("worker", "activities")
+
+
 def _help_of(error: click.UsageError) -> str:
     command = error.ctx.command_path if error.ctx else "paigeant"
+    extra = re.fullmatch(r"Got unexpected extra argument \((\S+)\)", error.message)
+    if extra and error.ctx and error.ctx.info_name in _TAKES_AN_APP:
+        return f"name the App with -A: {command} -A {extra[1]}"
     return f"{command} --help"
 
 
@@ -132,15 +146,27 @@ def _where(error: BaseException) -> str | None:
 
 
 def _hint(error: PaigeantError) -> str | None:
-    if isinstance(error, TransportError | StoreError) and not isinstance(error, SchemaTooNew):
-        return next(_database_hints(str(error)), "is it running, and is this its URL? see: paigeant config")
+    if isinstance(error, TransportError | StoreError) and not isinstance(error, SchemaMismatch):
+        of_a_file = next(_database_hints(str(error)), None)
+        return of_a_file or _server_hint(error) or error.hint or "is this the right URL? see: paigeant config"
     if isinstance(error, WorkflowNotFound):
         return error.hint or "see: paigeant workflows"
     return error.hint
 
 
+def _server_hint(error: TransportError | StoreError) -> str | None:
+    """What to look at, and for a server that does not answer how to start one or name another."""
+    if trouble_of(error) is not Trouble.AWAY:
+        return advice(error)
+    other = "name another with -b URL or PAIGEANT_BROKER_URL"
+    if "store" in str(error).partition("://")[0]:
+        other = "name another with -b URL or --store URL (PAIGEANT_BROKER_URL, PAIGEANT_STORE_URL)"
+    parts = ["nothing answers there: is it running? see: paigeant config", how_to_start(error), other]
+    return "; ".join(filter(None, parts))
+
+
 def _database_hints(message: str) -> Iterator[str]:
-    """What a SQLite file's troubles mostly come from."""
+    """Hints for the usual problems with a SQLite file."""
     if "not a database" in message:
         yield "name another file: export PAIGEANT_BROKER_URL=sqlite:///paigeant.db"
     found = re.search(r"sqlite:///(?P<path>[^\s?]+)", message)
@@ -150,11 +176,11 @@ def _database_hints(message: str) -> Iterator[str]:
     if not path.parent.is_dir():
         yield f"mkdir -p {path.parent}"
     elif path.is_dir():
-        yield f"it is a folder; name a file in it: sqlite:///{path / 'paigeant.db'}"
+        yield f"it is a folder: name a file in it: sqlite:///{path / 'paigeant.db'}"
     else:
-        yield f"may you read and write it? ls -l {path}"
+        yield f"check its permissions: ls -l {path}"
 
 
 def warn(text: str) -> None:
-    """A remark for whoever looks at the terminal."""
+    """Print a remark on standard error."""
     click.echo(one_line(text), err=True)

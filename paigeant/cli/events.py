@@ -10,8 +10,8 @@ from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_o
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import as_data, brief, iso
 from paigeant.cli.text import one_line
-from paigeant.records import EventRecord, WorkflowRecord
-from paigeant.store import Store
+from paigeant.records.workflow import EventRecord, WorkflowRecord
+from paigeant.store import History
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("id")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the workflow ends.")
-@click.option("--after", "--from", default=0, metavar="OFFSET", help="Only those after this offset.")
+@click.option("-f", "--follow", is_flag=True, help="Follow new events until the workflow ends.")
+@click.option("--after", "--from", default=0, metavar="OFFSET", help="Print only events after this offset.")
 @as_json
 @connections
 def events(id: str, follow: bool, after: int, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
-    """Print what has happened in a workflow, one event a line."""
+    """Print the events of a workflow, one per line."""
 
     async def read(app: App) -> None:
         store = store_of(app)
@@ -37,8 +37,8 @@ def events(id: str, follow: bool, after: int, as_json: bool) -> None:  # noqa: A
     ask(for_reading(app_or_urls()), read)
 
 
-async def _so_far(store: Store, record: WorkflowRecord, after: int) -> AsyncIterator[EventRecord]:
-    from paigeant.runs import Runs
+async def _so_far(store: History, record: WorkflowRecord, after: int) -> AsyncIterator[EventRecord]:
+    from paigeant.workflow.runs import Runs
 
     runs = Runs(record.steps)
     while batch := await store.events(record.correlation_id, after):

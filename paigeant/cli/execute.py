@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from paigeant.cli.options import Options
+from paigeant.cli.options import Options, connections
 from paigeant.cli.worker import run, worker_options
 
 
@@ -12,11 +12,12 @@ from paigeant.cli.worker import run, worker_options
 @click.argument("name")
 @click.argument("module", required=False)
 @worker_options
+@connections
 def execute(name: str, module: str | None, **options: Any) -> None:
-    """Run the steps of one activity or agent: the same as `worker -A MODULE --only NAME`.
+    """Run a worker for one activity or agent: the same as `worker -A MODULE --only NAME`.
 
-    Without MODULE it is sought in the App that is named as for other commands; where none is, in the module here that
-    has an App, a dispatcher or agents, if it is the only one.
+    Without MODULE, the command uses -A or the settings. Without these, it uses the only module in this folder that
+    defines an App, a dispatcher or agents.
     """
     said = Options.current()
     said.app = module or said.app

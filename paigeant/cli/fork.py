@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_of
+from paigeant.cli.connect import ask_to_send, full_id, store_of
 from paigeant.cli.given import json_object
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("id")
-@click.option("--from", "step", required=True, metavar="STEP", help="The step, by name or id, to begin with.")
+@click.option("--from", "step", required=True, metavar="STEP", help="First step of the fork, by name or id.")
 @click.option(
-    "--input", "-i", "arguments", metavar="JSON", help="Arguments of that step, others stay; @FILE reads a file."
+    "--input", "-i", "arguments", metavar="JSON", help="Arguments to change in that step: a JSON object, or @FILE."
 )
-@click.option("--prompt", metavar="TEXT", help="Another prompt, of an agent's step.")
-@click.option("--variables", metavar="JSON", help="Variables of the workflow, others stay; @FILE reads a file.")
-@click.option("--id", "new_id", metavar="ID", help="The fork's id; default: a new one.")
-@click.option("--deadline", type=float, metavar="SECONDS", help="How long from now the fork may take.")
+@click.option("--prompt", metavar="TEXT", help="New prompt of an agent step.")
+@click.option("--variables", metavar="JSON", help="Variables to change: a JSON object, or @FILE.")
+@click.option("--id", "new_id", metavar="ID", help="Id of the fork. Default: a new id.")
+@click.option("--deadline", type=float, metavar="SECONDS", help="Maximum duration of the fork, from now.")
 @as_json
 @connections
 def fork(
@@ -35,9 +35,10 @@ def fork(
     deadline: float | None,
     as_json: bool,
 ) -> None:
-    """Begin another workflow from a step of the workflow ID, with what the steps before it gave.
+    """Start a new workflow from a step of the workflow ID, with the outputs of the steps before it.
 
-    None of those runs again, and the workflow ID stays as it is. With -A APP the arguments are checked.
+    The steps before it do not run again, and the workflow ID does not change. With -A APP, the command checks the
+    arguments.
     """
     edits: dict[str, Any] = {
         "arguments": json_object(arguments, "--input") if arguments else None,
@@ -51,7 +52,7 @@ def fork(
         made = await workflow.fork(step, id=new_id, deadline=deadline, **edits)
         return workflow.correlation_id, made.correlation_id
 
-    origin, made = ask(for_reading(app_or_urls()), forked)
+    origin, made = ask_to_send(forked)
     if as_json:
         print_json({"correlation_id": made, "forked_from": origin})
     else:

@@ -1,4 +1,4 @@
-"""JSON that is given on the command line."""
+"""Reads JSON options of the command line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from paigeant.cli.output import brief
 
 
 def json_object(text: str, option: str) -> dict[str, Any]:
-    """The object that this option says, or that is in the file it names with an @.
+    """The JSON object in this option, or in the file that ``@FILE`` names.
 
     Raises:
-        WrongUsage: it is none.
+        WrongUsage: the text is not a JSON object, or the file cannot be read.
     """
     if text.startswith("@"):
         try:
@@ -28,6 +28,6 @@ def json_object(text: str, option: str) -> dict[str, Any]:
         raise WrongUsage(f"{option} is not JSON: {error}", hint=f"for example: {example}") from error
     if not isinstance(value, dict):
         raise WrongUsage(
-            f"{option} is no JSON object: it is {brief(value, 40)}", hint='names and values: {"name": "Ada"}'
+            f"{option} is not a JSON object: it is {brief(value, 40)}", hint='for example: {"name": "Ada"}'
         )
     return value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -14,9 +13,11 @@ import click
 
 from paigeant.cli.errors import explain
 from paigeant.cli.options import common
+from paigeant.cli.streams import write_what_is_possible
+from paigeant.runtime.nearest import suggestion
 
 READER_GONE = 128 + 13
-"""What other programs exit with when the reader of their output goes away: 128 + SIGPIPE."""
+"""Exit code of a program when the reader of its output goes away: 128 + SIGPIPE."""
 
 
 class LazyGroup(click.Group):
@@ -55,6 +56,8 @@ class LazyGroup(click.Group):
     def main(self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run a command; in stand-alone mode every error becomes a few lines and an exit code."""
         given = sys.argv[1:] if args is None else list(args)
+        if standalone_mode:
+            write_what_is_possible()
         run: Callable[..., Any] = partial(super().main, given, *rest, **extra)
         if not standalone_mode:
             return run(standalone_mode=False)
@@ -93,6 +96,5 @@ class Subcommands(click.Group):
 
 def _refuse_unknown(name: str, known: Sequence[str], ctx: click.Context) -> None:
     if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
-        near = get_close_matches(name, known, n=1)
-        more = f": did you mean {near[0]!r}?" if near else ""
+        more = suggestion(name, known, ": did you mean")
         raise click.UsageError(f"there is no command {name!r}{more}", ctx)

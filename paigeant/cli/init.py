@@ -36,7 +36,7 @@ if __name__ == "__main__":
 @click.command()
 @click.argument("file", default="hello.py", type=click.Path(path_type=Path, dir_okay=False))
 def init(file: Path) -> None:
-    """Write a small module to start from, hello.py unless you say another FILE. Nothing is ever overwritten."""
+    """Create a small example module, by default hello.py. The command never overwrites a file."""
     name = file.stem.replace("-", "_")
     if file.suffix != ".py" or not name.isidentifier():
         raise WrongUsage(f"{str(file)!r} cannot be a Python module", hint="for example: paigeant init hello.py")
@@ -44,7 +44,7 @@ def init(file: Path) -> None:
         with file.open("x", encoding="utf-8") as out:
             out.write(_STARTER.format(name=name))
     except FileExistsError:
-        raise WrongUsage(f"{file} is there already: it was left as it is", hint="paigeant init another.py") from None
+        raise WrongUsage(f"{file} already exists: not overwritten", hint="paigeant init another.py") from None
     except OSError as error:
         raise WrongUsage(f"cannot write {file}: {error.strerror}") from error
     where = name if file.parent == Path() and name == file.stem else str(file)

@@ -1,4 +1,4 @@
-"""What the commands about dead letters share: which are meant, how they are shown, and what became of many."""
+"""Code that the dead letter commands share: selecting dead letters, showing them and handling many of them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import base64
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, settings_in_force
+from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, settings_in_force, settled
 from paigeant.cli.errors import FAILED, WrongUsage, warn
 from paigeant.cli.options import age
 from paigeant.cli.output import brief, iso, print_json, print_table, readable
 from paigeant.errors import DeadLetterError
+from paigeant.runtime.nearest import suggestion
 from paigeant.security.masking import MASK, masked
 
 if TYPE_CHECKING:
     from paigeant.app import App
     from paigeant.dead_letters import DeadLetters, Handled
-    from paigeant.message import PaigeantMessage
-    from paigeant.records import DeadLetter
+    from paigeant.records.workflow import DeadLetter
+    from paigeant.wire.message import PaigeantMessage
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -38,16 +38,26 @@ _MOST_KNOWN = 1000
 
 
 def filters(command: F) -> F:
-    """The options that say which dead letters are meant."""
+    """Add the options that filter dead letters."""
     options = [
-        click.option("--kind", type=click.Choice(KINDS), help="Why it was set aside."),
-        click.option("--queue", metavar="QUEUE", help="The full name of the queue it came from."),
-        click.option("--activity", metavar="NAME", help="The activity of its step."),
-        click.option("--reason", metavar="TEXT", help="A part of the reason."),
-        click.option("--error", metavar="TYPE", help="The type of the step's error: ConnectionError."),
-        click.option("--workflow", metavar="ID", help="Its workflow's id, or how that begins."),
-        click.option("--older-than", metavar="AGE", callback=age, help="Set aside before: 90, 15m, 2h, 7d ago."),
-        click.option("--newer-than", metavar="AGE", callback=age, help="Set aside since: 90, 15m, 2h, 7d ago."),
+        click.option("--kind", type=click.Choice(KINDS), help="Filter by kind."),
+        click.option("--queue", metavar="QUEUE", help="Filter by full queue name."),
+        click.option("--activity", metavar="NAME", help="Filter by activity."),
+        click.option("--reason", metavar="TEXT", help="Filter by a part of the reason."),
+        click.option("--error", metavar="TYPE", help="Filter by error type, such as ConnectionError."),
+        click.option("--workflow", metavar="ID", help="Filter by workflow id, or by its first characters."),
+        click.option(
+            "--older-than",
+            metavar="AGE",
+            callback=age,
+            help="Only dead letters older than this: 90 (seconds), 15m, 2h, 7d.",
+        ),
+        click.option(
+            "--newer-than",
+            metavar="AGE",
+            callback=age,
+            help="Only dead letters newer than this: 90 (seconds), 15m, 2h, 7d.",
+        ),
     ]
     for option in reversed(options):
         command = option(command)
@@ -62,20 +72,23 @@ async def meant(app: App, given: Mapping[str, Any]) -> dict[str, Any]:
     return said
 
 
-def ask_about_letters(question: Callable[[App], Awaitable[T]]) -> T:
-    """Ask the App that was named. Without a store letters are in a queue of their App, so it has to be."""
+def ask_about_letters(question: Callable[[App], Awaitable[T]], *, sends: bool = False) -> T:
+    """Ask the App that was named. Without a store letters are in a queue of their App, so it has to be.
+
+    ``sends``: messages go to the broker, which must be that of their workflows.
+    """
     app = for_reading(app_or_urls())
     settings = settings_in_force()
     if app.store is None and not (settings.app or settings.queue_prefix):
         raise WrongUsage(
-            "without a store dead letters are in a queue of their App: which App?",
-            hint="add: -A APP, or name a store: --store URL",
+            "which App? Without a store, dead letters are in a queue of their App",
+            hint="add: -A APP, or --store URL",
         )
-    return ask(app, question)
+    return ask(app, settled(question) if sends else question)
 
 
 async def remark_on_none(letters: DeadLetters, said: Mapping[str, Any]) -> None:
-    """What may have been meant, when nothing is."""
+    """If a filter matched nothing, suggest a similar value."""
     if not said:
         return
     known = await letters.list(_MOST_KNOWN)
@@ -86,8 +99,7 @@ async def remark_on_none(letters: DeadLetters, said: Mapping[str, Any]) -> None:
     }
     for name, there in values.items():
         if name in said and said[name] not in there:
-            near = get_close_matches(said[name], there, n=1)
-            more = f"; did you mean {near[0]!r}?" if near else ""
+            more = suggestion(said[name], there)
             warn(f"no dead letter has the {name} {said[name]!r}{more}")
 
 
@@ -128,7 +140,7 @@ def _shown(message: PaigeantMessage) -> dict[str, Any]:
 
 
 def opened(letters: DeadLetters, letter: DeadLetter) -> tuple[PaigeantMessage | None, str | None]:
-    """What it carries, or why that cannot be read."""
+    """The message of a dead letter, or the reason why it is unreadable."""
     try:
         return letters.message(letter), None
     except DeadLetterError as error:
@@ -141,7 +153,7 @@ def _row(letter: DeadLetter) -> tuple[object, ...]:
     return (letter.id, letter.kind.value, letter.correlation_id, activity, letter.queue, said, readable(letter.at))
 
 
-_HEADERS = ("id", "kind", "workflow", "activity", "queue", "reason", "set aside (UTC)")
+_HEADERS = ("id", "kind", "workflow", "activity", "queue", "reason", "since (UTC)")
 
 
 def print_list(found: Sequence[DeadLetter], *, as_json: bool) -> None:
@@ -159,9 +171,9 @@ def facts(letter: DeadLetter) -> dict[str, object]:
         "kind": letter.kind.value,
         "workflow": letter.correlation_id,
         "step": f"{letter.step_id} {letter.activity}" if letter.step_id else None,
-        "way": "back: it was to be taken back" if letter.heading == "back" else None,
+        "heading": "back: compensation of the step" if letter.heading == "back" else None,
         "queue": letter.queue,
-        "set aside": f"{readable(letter.at)} UTC",
+        "since": f"{readable(letter.at)} UTC",
         "worker": letter.worker,
         "deliveries": letter.deliveries,
         "reason": letter.reason,
@@ -170,14 +182,14 @@ def facts(letter: DeadLetter) -> dict[str, object]:
 
 
 def contents(message: PaigeantMessage) -> dict[str, object]:
-    """What a message carries, for people."""
+    """The contents of a message, for people."""
     step, slip = message.step, message.routing_slip
     return {
         "message": f"{message.id}, attempt {message.attempt}, epoch {message.epoch}",
         "arguments": brief(step.arguments, 1000) if step.arguments else None,
         "prompt": brief(step.prompt, 1000) if step.prompt is not None else None,
         "variables": brief(slip.variables, 1000) if slip.variables else None,
-        "done before": ", ".join(f"{one.id} {one.name}" for one in slip.log),
+        "completed": ", ".join(f"{one.id} {one.name}" for one in slip.log),
         "ahead": ", ".join(f"{one.id} {one.name}" for one in slip.itinerary[1:]),
     }
 
@@ -185,7 +197,7 @@ def contents(message: PaigeantMessage) -> dict[str, object]:
 def safely(body: bytes) -> str:
     """Bytes as ASCII: nothing in them reaches a terminal as it is."""
     body = masked(body)
-    more = f" and {len(body) - _MOST_SHOWN:,} bytes more" if len(body) > _MOST_SHOWN else ""
+    more = f" and {len(body) - _MOST_SHOWN:,} more bytes" if len(body) > _MOST_SHOWN else ""
     return repr(body[:_MOST_SHOWN])[2:-1] + more
 
 
@@ -197,9 +209,9 @@ def many(command: F) -> F:
     parts = [
         click.argument("ids", nargs=-1, metavar="[ID]..."),
         filters,
-        click.option("--all", "every", is_flag=True, help="All there are."),
-        click.option("--dry-run", is_flag=True, help="Only list those that are meant."),
-        click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+        click.option("--all", "every", is_flag=True, help="Select all dead letters."),
+        click.option("--dry-run", is_flag=True, help="List the selected dead letters and change nothing."),
+        click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation."),
     ]
     for part in reversed(parts):
         command = part(command)
@@ -208,7 +220,7 @@ def many(command: F) -> F:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What is to be done to dead letters, to one or to several; one that ``is_final`` is asked about in any case."""
+    """An operation on dead letters, one or several. An ``is_final`` operation always asks for confirmation."""
 
     verb: str
     done: str
@@ -220,7 +232,7 @@ class Wish:
 def carry_out(
     wish: Wish, *, ids: Sequence[str], every: bool, dry_run: bool, yes: bool, as_json: bool, **given: Any
 ) -> None:
-    """Do it to those that are meant, and say what became of them; or list them."""
+    """Run the operation on the selected dead letters and print the result; or list them."""
     _refuse_unsaid(ids, given, every=every)
 
     async def listed(app: App) -> list[DeadLetter]:
@@ -237,22 +249,22 @@ def carry_out(
     if dry_run:
         print_list(ask_about_letters(listed), as_json=as_json)
     else:
-        _print_handled(ask_about_letters(done), wish.done, as_json=as_json)
+        _print_handled(ask_about_letters(done, sends=wish.verb == "redrive"), wish.done, as_json=as_json)
 
 
 async def chosen(letters: DeadLetters, ids: Sequence[str], said: dict[str, Any]) -> list[DeadLetter]:
-    """All that are meant."""
+    """All selected dead letters."""
     if ids:
         return [await letters.get(one) for one in ids]
     return [*await letters.list(max(await letters.count(**said), 1), **said)]
 
 
 def _refuse_unsaid(ids: Sequence[str], given: Mapping[str, Any], *, every: bool) -> None:
-    """Raise WrongUsage unless it is said which letters are meant, in one way."""
+    """Raise WrongUsage unless the caller selected dead letters in exactly one way."""
     ways = [bool(ids), any(value is not None for value in given.values()), every]
     if sum(ways) != 1:
         raise WrongUsage(
-            "say which dead letters: by their ids, by filters, or --all, and not by two of them",
+            "which dead letters? Give ids, or filters, or --all, and only one of these",
             hint="for example: --activity pay --error ConnectionError; see: paigeant dlq list",
         )
 
@@ -263,14 +275,12 @@ def _confirm(verb: str, count: int, *, yes: bool) -> None:
         return
     letters = "1 dead letter" if count == 1 else f"{count} dead letters"
     if not sys.stdin.isatty():
-        raise WrongUsage(
-            f"this would {verb} {letters}: there is no terminal to ask on", hint="add: --yes, or --dry-run"
-        )
+        raise WrongUsage(f"this would {verb} {letters}: confirmation needs a terminal", hint="add: --yes, or --dry-run")
     click.confirm(f"{verb.capitalize()} {letters}?", abort=True, err=True)
 
 
 async def _one_by_one(ids: Sequence[str], handle: Callable[[str], Awaitable[Any]]) -> Handled:
-    """Handle each of these. Of one alone the error is raised, of several it is told with the others."""
+    """Handle each of these. A single dead letter raises its error; several collect their errors."""
     from paigeant.dead_letters import Handled
 
     done, refused = list[str](), dict[int | str, str]()
@@ -287,7 +297,7 @@ async def _one_by_one(ids: Sequence[str], handle: Callable[[str], Awaitable[Any]
 
 
 def _print_handled(handled: Handled, what: str, *, as_json: bool) -> None:
-    """What became of them; exits with 1 if some stayed."""
+    """Print the result. Exits with 1 if some dead letters were refused."""
     if as_json:
         refused = [{"id": one, "reason": reason} for one, reason in handled.refused.items()]
         print_json({"done": [*handled.done], "refused": refused})

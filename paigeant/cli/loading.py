@@ -1,4 +1,4 @@
-"""Finding an App from what is said with ``-A``: ``module``, ``module:attr``, ``package`` or ``path/file.py``."""
+"""Loads the App that ``-A`` names: ``module``, ``module:attr``, ``package`` or ``path/file.py``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from paigeant.cli.sources import defines_app
 from paigeant.errors import AppNotFound, PaigeantError
+from paigeant.runtime.nearest import nearest
 
 if TYPE_CHECKING:
     from paigeant.app import App
 
 
 def load(target: str) -> App:
-    """The App that is meant.
+    """Load the App.
 
     Raises:
         AppNotFound: saying what is wrong and what would be right.
@@ -30,7 +31,7 @@ def load(target: str) -> App:
     """
     where, _, attribute = target.partition(":")
     if not where:
-        raise AppNotFound(f"{target!r} names no module", hint="for example: -A onboarding, or -A onboarding:app")
+        raise AppNotFound(f"{target!r} does not name a module", hint="for example: -A onboarding, or -A onboarding:app")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -39,10 +40,9 @@ def load(target: str) -> App:
 
 
 def candidates() -> list[str]:
-    """Modules in the working directory that seem to have an App."""
-    made = re.compile(r"^\w+\s*(:[^=\n]+)?=\s*(paigeant\.)?(App|WorkflowDispatcher|PaigeantAgent)\(", re.MULTILINE)
+    """Modules in the working directory that define an App, as far as can be seen without importing them."""
     files = sorted(Path.cwd().glob("*.py"))[:200]
-    return [path.stem for path in files if made.search(path.read_text(errors="replace"))]
+    return [path.stem for path in files if path.stem.isidentifier() and defines_app(path.read_text(errors="replace"))]
 
 
 # --- the module ------------------------------------------------------------------------------------------------------
@@ -67,11 +67,11 @@ def _instead(name: str) -> str:
     if module and _exists(module):
         return f"if {attribute!r} is the App in it: -A {module}:{attribute}"
     found = candidates()
-    if near := get_close_matches(name, found, n=1):
-        return f"did you mean: -A {near[0]}"
+    if near := nearest(name, found):
+        return f"did you mean: -A {near}"
     if found:
-        return f"here is one: -A {found[0]}"
-    return "go to the folder the module is in, or give the file: -A path/to/file.py"
+        return f"this folder has: -A {found[0]}"
+    return "change to the folder of the module, or name the file: -A path/to/file.py"
 
 
 def _exists(module: str) -> bool:
@@ -87,7 +87,7 @@ def _from_file(path: Path) -> ModuleType:
         path = path / "__init__.py"
     if not path.is_file():
         text = f"cannot load the App from {str(path)!r}: there is no such file"
-        raise AppNotFound(text, hint=f"you are in {Path.cwd()}")
+        raise AppNotFound(text, hint=f"the current folder is {Path.cwd()}")
     path = path.resolve()
     root = path.parent
     parts = [] if path.stem == "__init__" else [path.stem]
@@ -140,11 +140,22 @@ class _OwnFailures:
         text = error.msg if isinstance(error, SyntaxError) else "".join(str(error).splitlines()[:1])
         raise AppNotFound(
             f"cannot load the App from {self.said!r}: {type(error).__name__}{_place_of(error)}: {text}".rstrip(": "),
-            hint=f"see where: python -c 'import {self.name}'" if self.said == self.name else "see where: --traceback",
+            hint=_key_hint(error) or self._where(),
         ) from error
+
+    def _where(self) -> str:
+        return f"see where: python -c 'import {self.name}'" if self.said == self.name else "see where: --traceback"
 
     def _is_missing(self, module: str | None) -> bool:
         return module is not None and (self.name == module or self.name.startswith(f"{module}."))
+
+
+def _key_hint(error: BaseException) -> str | None:
+    """What to do about an agent whose provider needs an API key that is not set."""
+    needs = re.search(r"\b[A-Z][A-Z0-9_]*API_KEY\b", str(error))
+    if needs is None:
+        return None
+    return f"set {needs[0]}, or check the key only when the agent runs: Agent(..., defer_model_check=True)"
 
 
 def _place_of(error: BaseException) -> str:
@@ -170,13 +181,14 @@ def _short(filename: str) -> str:
 
 def _named(module: ModuleType, where: str, attribute: str) -> App:
     from paigeant.runway.modules import app_of, apps_in
+    from paigeant.wire.values import with_article
 
     value: object = module
     for part in attribute.split("."):
         value = getattr(value, part, None)
     if (app := app_of(value)) is not None:
         return app
-    found = f"{attribute!r} is a {type(value).__name__}, not an App"
+    found = f"{attribute!r} is {with_article(type(value).__name__)}, not an App"
     problem = found if value is not None else f"it has no {attribute!r}"
     raise AppNotFound(f"cannot load the App from {where!r}: {problem}", hint=_choices(where, apps_in(module)))
 
@@ -193,7 +205,7 @@ def _only(module: ModuleType, where: str) -> App:
             text = f"{where!r} has {len(apps)} Apps: {', '.join(apps)}"
             raise AppNotFound(text, hint=_choices(where, apps))
     raise AppNotFound(
-        f"there is no App in {where!r}: nothing in it is a paigeant.App",
+        f"there is no App in {where!r}: it does not define a paigeant.App",
         hint=_choices(where, {}),
     )
 
@@ -209,5 +221,5 @@ def _places(module: ModuleType) -> Iterator[dict[str, App]]:
 
 def _choices(where: str, apps: dict[str, App]) -> str:
     if not apps:
-        return 'make one in it: app = paigeant.App("name")'
-    return "say which: " + " or ".join(f"-A {where}:{name}" for name in apps)
+        return 'define one in it: app = paigeant.App("name")'
+    return "choose one: " + " or ".join(f"-A {where}:{name}" for name in apps)

@@ -1,4 +1,4 @@
-"""Options that several commands have, and what was said with them."""
+"""Options of several commands, and their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 @dataclass(slots=True)
 class Options:
-    """What was said before or after the command; the last word counts."""
+    """The values of the options, before or after the command name. The last one counts."""
 
     app: str | None = None
     broker: str | None = None
@@ -42,29 +42,40 @@ def common() -> list[click.Parameter]:
             metavar="APP",
             expose_value=False,
             callback=_remember,
-            help="Where the App is: module, module:attr, package or path/file.py. Default: PAIGEANT_APP, "
+            help="App to use: module, module:attr, package or path/file.py. Default: PAIGEANT_APP, "
             "[tool.paigeant] app.",
         ),
         click.Option(
-            ["--traceback"], is_flag=True, expose_value=False, callback=_remember, help="Show the whole of an error."
+            ["--traceback"], is_flag=True, expose_value=False, callback=_remember, help="Show full tracebacks."
         ),
     ]
 
 
 def connections(command: F) -> F:
-    """``-b/--broker`` and ``--store``, for commands that need no code of an App."""
+    """Add ``-b/--broker`` and ``--store`` to a command."""
     store = click.option(
-        "--store", metavar="URL", expose_value=False, callback=_remember, help="Read this store instead of the App's."
+        "--store",
+        metavar="URL",
+        expose_value=False,
+        callback=_remember,
+        help="Store URL. Default: the store of the App or the settings.",
     )
     broker = click.option(
-        "-b", "--broker", metavar="URL", expose_value=False, callback=_remember, help="Ask this broker, not the App's."
+        "-b",
+        "--broker",
+        metavar="URL",
+        expose_value=False,
+        callback=_remember,
+        help="Broker URL. Default: the broker of the App or the settings.",
     )
     return broker(store(command))
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
-fresh = click.option("--fresh", is_flag=True, help="Have an agent begin anew, and pay for all of it again.")
+fresh = click.option(
+    "--fresh", is_flag=True, help="Restart the agent from scratch; all model calls are paid for again."
+)
 
 
 def age(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -73,7 +84,7 @@ def age(_context: click.Context, _parameter: click.Parameter, value: str | None)
         return None
     found = re.fullmatch(r"(?P<count>\d+(\.\d+)?)(?P<unit>[smhd]?)", value.strip())
     if found is None:
-        raise click.BadParameter(f"{value!r} is no age: seconds, or 15m, 2h, 7d")
+        raise click.BadParameter(f"{value!r} is not an age: use seconds, or 15m, 2h, 7d")
     return float(found["count"]) * _UNITS[found["unit"]]
 
 

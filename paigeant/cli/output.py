@@ -1,4 +1,4 @@
-"""What commands print on standard output: tables for people, aligned text for pipes, JSON for programs."""
+"""Prints to standard output: tables for people, aligned text for pipes, JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paigeant.cli.text import one_line
+from paigeant.cli.text import counted, one_line
 from paigeant.events import Cancellation, ErrorInfo
-from paigeant.records import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
+from paigeant.records.workflow import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
 
 if TYPE_CHECKING:
-    from paigeant.usage import Usage
+    from paigeant.wire.usage import Usage
+
+WAITS = "waits for an operator"
+"""The status on the screen of a workflow, and of a step, that runs again only when an operator retries it."""
 
 _TIMES = {"at", "created_at", "updated_at", "finished_at", "started_at", "seen_at"}
 _COLOURS = {
     "completed": "green",
     **dict.fromkeys(("failed", "compensation_incomplete"), "red"),
-    **dict.fromkeys(("retried", "compensating", "compensated", "cancelled", "paused"), "yellow"),
+    **dict.fromkeys(("retried", "compensating", "compensated", "cancelled", "paused", WAITS), "yellow"),
     **dict.fromkeys(("started", "running"), "cyan"),
 }
 
@@ -40,12 +43,29 @@ def iso(seconds: float | None) -> str | None:
     """Epoch seconds as ISO 8601 in UTC."""
     if seconds is None:
         return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if (moment := _moment(seconds)) is None:
+        return _beyond(seconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def readable(seconds: float | None) -> str:
     """Epoch seconds as people read them; UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds is not None else ""
+    if seconds is None:
+        return ""
+    moment = _moment(seconds)
+    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment is not None else _beyond(seconds)
+
+
+def _moment(seconds: float) -> datetime | None:
+    """The time of day, or None for one that no calendar has: a row that is odd must not hide the others."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError, TypeError):
+        return None
+
+
+def _beyond(seconds: object) -> str:
+    return f"no date: {seconds}"
 
 
 def took(started: float | None, finished: float | None) -> str:
@@ -90,13 +110,21 @@ def _written(name: str, value: Any) -> Any:
 
 
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""What JSON lets pass and terminals obey: control characters beyond ASCII, and those that turn the direction."""
+"""Characters that JSON allows and terminals obey: control characters beyond ASCII, and direction marks."""
 
 
 def print_json(value: Any) -> None:
     """One JSON document: indented for people, on one line for programs. Nothing in it controls a terminal."""
-    text = json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None)
+    text = json.dumps(value, ensure_ascii=not _takes_everything(), indent=2 if is_terminal() else None)
     click.echo(_UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text))
+
+
+def _takes_everything() -> bool:
+    """Whether standard output takes every character; in other encodings JSON is written in ASCII, which says the same.
+
+    A lone surrogate, which JSON can hold and UTF-8 cannot, is written as its escape by :mod:`paigeant.cli.streams`.
+    """
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 # --- tables --------------------------------------------------------------------------------------------------------
@@ -144,16 +172,21 @@ def print_facts(facts: Mapping[str, object]) -> None:
 
 
 def price(used: Usage) -> str:
-    """What it cost in US dollars; marked where it is more than is known."""
-    known = f"${used.cost:.4f}"
-    if used.unpriced:
-        return "?" if used.unpriced == used.requests else f"{known} + ?"
-    return known
+    """The cost in US dollars; ``-`` if no price is known, and "more" if the price of some requests is not known."""
+    if not used.unpriced:
+        return f"${used.cost:.4f}"
+    return "-" if used.unpriced == used.requests else f"${used.cost:.4f} or more"
 
 
 def spent(used: Usage) -> str:
-    """What agents used, in a line."""
+    """The usage of agents, on one line."""
     if not (used.requests or used.tool_calls):
         return ""
-    counts = f"{used.tokens} tokens, {used.requests} requests, {used.tool_calls} tool calls"
-    return f"{counts}, {price(used)}"
+    counts = [counted(used.tokens, "token"), counted(used.requests, "request"), counted(used.tool_calls, "tool call")]
+    return ", ".join([*counts, "price unknown" if used.unpriced == used.requests > 0 else price(used)])
+
+
+def legend(parts: Iterable[Usage]) -> str | None:
+    """A legend for a column of prices, if the price of some requests is unknown."""
+    unknown = sum(used.unpriced for used in parts)
+    return f"cost: the price of {counted(unknown, 'request')} is unknown" if unknown else None

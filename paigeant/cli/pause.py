@@ -8,9 +8,9 @@ from paigeant.cli.steering import steer
 
 @click.command()
 @click.argument("id")
-@click.option("--by", metavar="NAME", help="Who asks for it; kept in the history.")
+@click.option("--by", metavar="NAME", help="Your name, recorded in the history.")
 @as_json
 @connections
 def pause(id: str, by: str | None, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
-    """Let no further step of a workflow start; what runs ends."""
+    """Pause a workflow before its next step. Running steps finish."""
     steer(id, lambda workflow: workflow.pause(by=by), as_json=as_json)

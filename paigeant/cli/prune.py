@@ -9,31 +9,37 @@ from paigeant.cli.connect import app_or_urls, ask, for_reading, store_of
 from paigeant.cli.errors import WrongUsage
 from paigeant.cli.options import age, as_json, connections
 from paigeant.cli.output import iso, print_json, print_table, readable
-from paigeant.records import TERMINAL
+from paigeant.records.workflow import TERMINAL
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.records import Family
+    from paigeant.records.workflow import Family
 
 
 @click.command()
-@click.option("--older-than", metavar="AGE", required=True, callback=age, help="Ended before: 90, 15m, 2h, 30d ago.")
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    required=True,
+    callback=age,
+    help="Only workflows that ended longer ago than this: 90 (seconds), 15m, 2h, 30d.",
+)
 @click.option(
     "--status",
     "statuses",
     multiple=True,
     type=click.Choice(sorted(one.value for one in TERMINAL)),
-    help="How they must have ended. Can be said again.",
+    help="Only workflows with this final status (repeatable).",
 )
-@click.option("--values", is_flag=True, help="Delete only the large values that were kept for them.")
-@click.option("--dry-run", is_flag=True, help="Only list them.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--values", is_flag=True, help="Delete only the large values of these workflows.")
+@click.option("--dry-run", is_flag=True, help="List the workflows and delete nothing.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json
 @connections
 def prune(older_than: float, statuses: tuple[str, ...], values: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Delete all that is known of workflows which are over, with those that they dispatched and their forks.
+    """Delete the history of ended workflows, of the workflows that they dispatched, and of their forks.
 
-    What of these runs, waits, or has a dead letter keeps all of them.
+    If one of these still runs, waits or has a dead letter, the command keeps all of them.
     """
 
     async def found(app: App) -> list[Family]:
@@ -64,10 +70,12 @@ def _show(found: list[Family], as_json: bool) -> None:
         print_json([dict(zip(keys, (one.root, iso(one.ended_at), len(one.members)), strict=True)) for one in found])
     else:
         rows = [[one.root, readable(one.ended_at), len(one.members)] for one in found]
-        print_table(["id", "ended (UTC)", "workflows"], rows, none="nothing has been over for so long")
+        print_table(["id", "ended (UTC)", "workflows"], rows, none="no workflow ended that long ago")
 
 
 def _confirm(older_than: float) -> None:
     if not sys.stdin.isatty():
-        raise WrongUsage("not deleting anything unasked: there is no terminal to ask on", hint="add: --yes")
-    click.confirm(f"Forget all workflows that ended more than {older_than:g} s ago?", abort=True, err=True)
+        raise WrongUsage("nothing was deleted: confirmation needs a terminal", hint="add: --yes")
+    click.confirm(
+        f"Delete the history of all workflows that ended more than {older_than:g} s ago?", abort=True, err=True
+    )

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("queue", required=False)
-@click.option("--all", "every", is_flag=True, help="Every queue that `paigeant queues` lists.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--all", "every", is_flag=True, help="Purge every queue that `paigeant queues` lists.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json
 @connections
 def purge(queue: str | None, every: bool, yes: bool, as_json: bool) -> None:
-    """Delete the messages that wait in QUEUE, by its full name as `paigeant queues` lists it.
+    """Delete the waiting messages of QUEUE, a full name from `paigeant queues`.
 
-    What a worker holds is left to it. The workflows that lose their message stay as they are, unfinished.
+    Messages that a worker has claimed are not deleted. A workflow that loses its message stays unfinished.
     """
     if (queue is None) != every:
-        raise WrongUsage("say which queue: one by its name, or --all", hint="see: paigeant queues")
+        raise WrongUsage("which queue? Give one name, or --all", hint="see: paigeant queues")
     app = for_reading(app_or_urls())
 
     async def delete(app: App) -> dict[str, int]:
@@ -35,7 +35,7 @@ def purge(queue: str | None, every: bool, yes: bool, as_json: bool) -> None:
         chosen = waiting if queue is None else {queue: await _depth(app, queue, waiting)}
         if not yes:
             _confirm(chosen)
-        return {name: await app.transport.purge(name) for name in chosen}
+        return {name: await _purge(app, name) for name in chosen}
 
     deleted = ask(app, delete)
     if as_json:
@@ -43,6 +43,14 @@ def purge(queue: str | None, every: bool, yes: bool, as_json: bool) -> None:
         return
     for name, count in deleted.items():
         click.echo(f"{name}  {count} deleted")
+
+
+async def _purge(app: App, queue: str) -> int:
+    """Delete the waiting messages, and stop workers from publishing them again from a separate store."""
+    deleted = await app.transport.purge(queue)
+    if app.store is not None and not app.dispatcher.joined:
+        await app.store.purge(queue)
+    return deleted
 
 
 async def _depth(app: App, queue: str, waiting: dict[str, int]) -> int:
@@ -58,6 +66,6 @@ async def _depth(app: App, queue: str, waiting: dict[str, int]) -> int:
 
 def _confirm(chosen: dict[str, int]) -> None:
     if not sys.stdin.isatty():
-        raise WrongUsage("not deleting anything unasked: there is no terminal to ask on", hint="add: --yes")
+        raise WrongUsage("nothing was deleted: confirmation needs a terminal", hint="add: --yes")
     names = ", ".join(chosen) or "no queue"
     click.confirm(f"Delete {sum(chosen.values())} messages from {names}?", abort=True, err=True)

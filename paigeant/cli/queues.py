@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 @as_json
 @connections
 def queues(as_json: bool) -> None:
-    """List the queues and how many messages wait in each.
+    """List queues with their message counts.
 
-    A broker that cannot list its queues is asked for those of the App: name it with -A.
+    Some brokers cannot list their queues. With -A, the command asks them for the queues of the App.
     """
     found = ask(for_reading(app_or_urls()), depths)
     if as_json:

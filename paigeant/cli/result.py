@@ -11,13 +11,13 @@ from paigeant.cli.output import print_json
 
 @click.command()
 @click.argument("id")
-@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="How long to wait; default: for ever.")
+@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Maximum time to wait. Default: no limit.")
 @as_json
 @connections
 def result(id: str, timeout: float | None, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
     """Wait for a workflow and print its result as JSON.
 
-    Exits with 1 if the workflow failed and with 75 if it did not end in time.
+    The exit code is 1 if the workflow failed, and 75 if it did not end in time.
     """
     del as_json  # it always is
 

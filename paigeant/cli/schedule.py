@@ -13,7 +13,7 @@ from paigeant.cli.schedules import as_data
 
 if TYPE_CHECKING:
     from paigeant.app import App
-    from paigeant.records import ScheduleRecord
+    from paigeant.records.workflow import ScheduleRecord
 
 
 @click.command()
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 @as_json
 @connections
 def schedule(action: str, name: str, as_json: bool) -> None:
-    """Pause or resume the schedule NAME, delete one that is in the code no more, or run it now.
+    """Pause, resume, run or delete the schedule NAME.
 
-    To run it takes the code of its App: -A APP.
+    To run it, name its App with -A. You can delete a schedule that the code of its App no longer has.
     """
     if action == "run":
         _run(name, as_json=as_json)
@@ -97,5 +97,5 @@ def _meant(known: Sequence[ScheduleRecord], name: str, app: str) -> ScheduleReco
     own = [one for one in named if one.app == app]
     if not own and len(named) > 1:
         apps = ", ".join(one.app for one in named)
-        raise WrongUsage(f"several Apps have a schedule {name!r}: {apps}", hint="say which: -A APP")
+        raise WrongUsage(f"several Apps have a schedule {name!r}: {apps}", hint="name the App: -A APP")
     return (own or named)[0]

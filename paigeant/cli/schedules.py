@@ -7,20 +7,22 @@ import click
 from paigeant.cli.connect import ask_store
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import iso, print_json, print_table, readable
-from paigeant.records import ScheduleRecord
+from paigeant.records.workflow import ScheduleRecord
 
 
 @click.command()
 @as_json
 @connections
 def schedules(as_json: bool) -> None:
-    """List the schedules that workers registered: when each is due next, and what it last dispatched."""
+    """List schedules with their next time and their last workflow."""
     found = ask_store(lambda store: store.schedules())
     if as_json:
         print_json([as_data(one) for one in found])
     else:
         headers = ("name", "app", "status", "times", "next (UTC)", "last (UTC)", "last id", "error")
-        print_table(headers, map(_row, found), none="no schedules: a worker registers those of its App at its start")
+        print_table(
+            headers, map(_row, found), none="no schedules: a worker registers the schedules of its App when it starts"
+        )
 
 
 def as_data(one: ScheduleRecord) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from paigeant.cli.output import print_json
 @click.argument("what", type=click.Choice(["message", "routing-slip"]))
 @as_json
 def schema(what: str, as_json: bool) -> None:
-    """Print the JSON Schema of what travels: a message, or the routing slip in it."""
+    """Print the JSON Schema of a message, or of the routing slip in it."""
     del as_json  # it always is
-    from paigeant.message import PaigeantMessage
-    from paigeant.slip import RoutingSlip
+    from paigeant.wire.message import PaigeantMessage
+    from paigeant.wire.slip import RoutingSlip
 
     model = PaigeantMessage if what == "message" else RoutingSlip
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}

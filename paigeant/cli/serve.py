@@ -13,9 +13,9 @@ from typing import NoReturn
 
 from paigeant.cli.errors import DONE, explain
 from paigeant.cli.stopping import Stopping, end_now
-from paigeant.health import served
-from paigeant.io_thread import call_in
+from paigeant.runtime.io_thread import call_in
 from paigeant.worker import Worker
+from paigeant.worker.health import served
 
 _GARBAGE = (50_000, 20, 20)
 """After how many new objects the garbage collector looks for circles: what the messages that are held at a time consist
@@ -28,10 +28,10 @@ _TIDYING = 2.0
 def serve(
     make: Callable[[], Worker], stopping: Stopping, address: tuple[str, int] | None = None, *, traceback: bool = False
 ) -> NoReturn:
-    """Run the worker until it ends or is told to stop, then end the process. Its health is told on the address.
+    """Run the worker until it ends or a signal stops it, then end the process. Serve its health on the address.
 
-    The process never waits for threads: a plain function that still runs was handed back, and another worker has it.
-    What programs register with :mod:`atexit` is run.
+    The process never waits for threads. The worker has released the message of a plain function that still runs, so
+    another worker can claim it. Functions that are registered with :mod:`atexit` run.
     """
     try:
         asyncio.Runner().run(_run(make, stopping, address))
@@ -55,6 +55,7 @@ async def _run(make: Callable[[], Worker], stopping: Stopping, address: tuple[st
                 await stack.enter_async_context(served(worker.health, *address))
             await worker.run(partial(_ready, stopping))
     finally:
+        await worker.app.close()
         await _tidy()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_of
+from paigeant.cli.connect import ask_to_send, full_id, store_of
 from paigeant.cli.errors import WrongUsage
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
@@ -15,22 +15,22 @@ from paigeant.cli.output import print_json
 @click.argument("id")
 @click.argument("name")
 @click.argument("value", default="null")
-@click.option("--by", metavar="NAME", help="Who sends it; kept in the history.")
+@click.option("--by", metavar="NAME", help="Your name, recorded in the history.")
 @as_json
 @connections
 def signal(id: str, name: str, value: str, by: str | None, as_json: bool) -> None:  # noqa: A002 - as in --help
-    """Give a workflow the signal NAME with a VALUE, as JSON."""
+    """Send the signal NAME to a workflow, with a JSON VALUE (default: null)."""
     try:
         given = json.loads(value)
     except ValueError as error:
-        raise WrongUsage(f"{value!r} is no JSON: {error}", hint="quote text twice: '\"text\"'") from error
+        raise WrongUsage(f"{value!r} is not JSON: {error}", hint="quote text twice: '\"text\"'") from error
 
     async def send(app: Any) -> str:
         workflow = app.workflow(await full_id(store_of(app), id))
         await workflow.signal(name, given, by=by)
         return str(workflow.correlation_id)
 
-    correlation_id = ask(for_reading(app_or_urls()), send)
+    correlation_id = ask_to_send(send)
     if as_json:
         print_json({"correlation_id": correlation_id, "name": name, "value": given, "by": by})
     else:

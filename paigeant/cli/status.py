@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from paigeant.cli.connect import app_or_urls, ask, missing_file, urls_of
-from paigeant.cli.errors import UNREACHABLE
+from paigeant.cli.errors import UNREACHABLE, warn
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_facts, print_json
 from paigeant.cli.queues import depths
 from paigeant.errors import PaigeantError, StoreError, TransportError
-from paigeant.urls import masked
+from paigeant.records.workflow import WorkerRecord, unserved
+from paigeant.runtime.urls import masked
 
 if TYPE_CHECKING:
     from paigeant.app import App
+    from paigeant.store import Store
 
 _OK, _NONE, _NOT_THERE, _UNREACHABLE = "ok", "none", "not there yet", "unreachable"
 
@@ -23,7 +26,10 @@ _OK, _NONE, _NOT_THERE, _UNREACHABLE = "ok", "none", "not there yet", "unreachab
 @connections
 @click.pass_context
 def status(context: click.Context, as_json: bool) -> None:
-    """Show broker, store, workflows, workers and queues on one screen; exits with 69 if something is unreachable."""
+    """Show broker, store, workflows, workers and queues on one screen.
+
+    The exit code is 69 if the broker or the store is unreachable.
+    """
     app = app_or_urls()
     seen = ask(app, _look)
     if as_json:
@@ -37,6 +43,7 @@ def status(context: click.Context, as_json: bool) -> None:
 async def _look(app: App) -> dict[str, Any]:
     broker, store = (_place(url) for url in urls_of(app))
     seen: dict[str, Any] = {"broker": broker, "store": store, "workflows": {}, "workers": 0, "queues": {}}
+    seen["unserved"] = []
     if broker["state"] == _OK:
         try:
             await app.transport.connect()
@@ -46,10 +53,19 @@ async def _look(app: App) -> dict[str, Any]:
     if store["state"] == _OK and app.store is not None:
         try:
             seen["workflows"] = await app.store.counts()
-            seen["workers"] = sum(one.alive for one in await app.store.workers())
+            workers = await app.store.workers()
+            seen["workers"] = sum(one.alive for one in workers)
+            seen["unserved"] = await _unserved(app.store, seen["queues"], workers)
         except StoreError as error:
             store |= _trouble(error)
     return seen
+
+
+async def _unserved(store: Store, queues: Mapping[str, int], workers: Collection[WorkerRecord]) -> list[str]:
+    """Queues with messages, and steps of running workflows, that no live worker serves."""
+    from paigeant.workflow.unserved import unserved_running
+
+    return [*unserved(queues, workers), *await unserved_running(store, workers, queues)]
 
 
 def _place(url: str | None) -> dict[str, str | None]:
@@ -72,6 +88,10 @@ def _print(seen: dict[str, Any]) -> None:
             "queues": _counted(seen["queues"]),
         }
     )
+    for text in seen["unserved"]:
+        warn(text)
+    if seen["unserved"] and not seen["workers"]:
+        warn("no worker is running: start one with paigeant worker -A APP")
 
 
 def _on_one_line(place: dict[str, str | None]) -> str:

@@ -1,4 +1,4 @@
-"""What the commands share that steer a workflow: cancel, pause and resume."""
+"""Code that the commands cancel, pause and resume share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_of
+from paigeant.cli.connect import ask_to_send, full_id, store_of
 from paigeant.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def steer(beginning: str, change: Callable[[Workflow], Awaitable[object]], *, as_json: bool) -> None:
-    """Make the change to the workflow whose id begins so, and print how it stands then."""
+    """Change the workflow whose id begins with this text, and print its new status."""
 
     async def send(app: Any) -> tuple[str, str]:
         workflow = app.workflow(await full_id(store_of(app), beginning))
         await change(workflow)
         return workflow.correlation_id, (await workflow.status()).value
 
-    correlation_id, status = ask(for_reading(app_or_urls()), send)
+    correlation_id, status = ask_to_send(send)
     if as_json:
         print_json({"correlation_id": correlation_id, "status": status})
     else:

@@ -33,7 +33,7 @@ STEADY = 10.0
 """Seconds after which a process counts as having come up well."""
 
 RELOAD_PATIENCE = 5.0
-"""Seconds that running steps may go on after the code has changed."""
+"""Seconds for running steps to finish after the code has changed."""
 
 
 class Process:
@@ -52,19 +52,23 @@ class Process:
         """Start one, in a process group of its own."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                "--lifeline",
-                str(theirs.fileno()),
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,
-            )
+        try:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    "--lifeline",
+                    str(theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    process_group=0,
+                )
+        except BaseException:
+            ours.close()
+            raise
         return cls(process, ours)
 
     def ask(self, level: int) -> None:
-        """Ask it to finish, to hand back, or to drop everything."""
+        """Ask the process to finish, to release its messages, or to drop everything."""
         with suppress(OSError):
             self._lifeline.send(bytes([min(level, DROP)]))
         if level >= DROP:
@@ -132,7 +136,7 @@ class Supervisor:
         return self.code
 
     def stop(self) -> None:
-        """What a signal asks for: the first to finish, the second to hand back, the third to drop everything."""
+        """Handle a signal: the first asks workers to finish, the second to release, the third to drop everything."""
         self.level += 1
         self._stopping.set()
         for process in self.running:
@@ -157,7 +161,13 @@ class Supervisor:
     async def _keep(self, place: int) -> None:
         pause = SHORTEST_PAUSE
         while not self._stopping.is_set():
-            process = await Process.start(self._command_in(place))
+            try:
+                process = await Process.start(self._command_in(place))
+            except OSError as error:  # no processes, memory or files to spare: others may end soon
+                log.error("could not start a worker process, retrying", error=str(error), delay=pause)
+                await _first(self._stopping.wait(), asyncio.sleep(pause))
+                pause = min(pause * 2, LONGEST_PAUSE)
+                continue
             code = await self._attend(process)
             if self._stopping.is_set():
                 self.code = max(self.code, 0 if code == 128 + signal.SIGTERM else code)
@@ -187,7 +197,7 @@ class Supervisor:
         """Wait before another one is started, or for the code to be corrected."""
         self._changed.clear()
         if self.watch and not process.was_ready:
-            log.warning("worker process did not come up, waiting for a change", exit_code=code)
+            log.warning("worker process did not start, waiting for a change", exit_code=code)
             await _first(self._stopping.wait(), self._changed.wait())
         else:
             log.warning("worker process died, starting another", pid=process.pid, exit_code=code, delay=seconds)
@@ -201,7 +211,7 @@ class Supervisor:
         assert self.watch is not None
         async for changes in awatch(self.watch, watch_filter=PythonFilter()):
             files = sorted({Path(path).name for _, path in changes})
-            log.info("code changed, starting again", files=files[:10])
+            log.info("code changed, restarting", files=files[:10])
             self._changed.set()
             for process in self.running:
                 process.outdated = True
@@ -218,12 +228,12 @@ async def _first(*waits: Awaitable[object]) -> None:
 
 def _tell_failure(watching: asyncio.Task[None]) -> None:
     if not watching.cancelled() and (error := watching.exception()) is not None:
-        log.error("changes of the code are not seen any more", error=str(error))
+        log.error("cannot watch the code for changes any longer", error=str(error))
 
 
 def missing_watchfiles() -> ConfigurationError:
     """What to say when --reload lacks its library."""
     return ConfigurationError(
-        "--reload is not possible here: it needs watchfiles, which is not installed",
+        "--reload needs watchfiles: it is not installed",
         hint='pip install "paigeant[dev]"',
     )

@@ -4,17 +4,20 @@ from typing import Any
 
 import click
 
-from paigeant.approval import KEY as APPROVAL
 from paigeant.cli.connect import ask_store, full_id
+from paigeant.cli.errors import warn
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import iso, print_json, print_table, readable
-from paigeant.context.waits import signal_key
-from paigeant.dispatch import TIMER
-from paigeant.forward import OPERATOR, PAUSE
-from paigeant.join import KEY as JOIN
-from paigeant.limits.names import KEYS as LOCKS
-from paigeant.records import Held, child_key
+from paigeant.context.waiting import signal_key
+from paigeant.decisions.forward import OPERATOR, PAUSE
+from paigeant.decisions.lock_names import KEYS as LOCKS
+from paigeant.dispatch.packing import TIMER
+from paigeant.records.workflow import Held
 from paigeant.store import Store
+from paigeant.wire.approval import KEY as APPROVAL
+from paigeant.wire.join import KEY as JOIN
+from paigeant.wire.message import child_key
+from paigeant.workflow.unserved import unserved_of, unserved_running
 
 _KEYS = {
     "time": ("timer", TIMER),
@@ -26,29 +29,34 @@ _KEYS = {
     "operator": (OPERATOR,),
     "resume": (PAUSE,),
 }
-"""What messages wait for, and how the keys begin of those that do."""
+"""Reasons for waiting, each with the prefixes of its keys."""
 
 
 @click.command()
 @click.argument("id", required=False)
-@click.option("--for", "kind", type=click.Choice([*_KEYS]), help="Only what waits for this.")
-@click.option("-n", "--limit", default=100, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("--for", "kind", type=click.Choice([*_KEYS]), help="Filter by reason.")
+@click.option("-n", "--limit", default=100, show_default=True, type=click.IntRange(1), help="Maximum number of rows.")
 @as_json
 @connections
 def waiting(id: str | None, kind: str | None, limit: int, as_json: bool) -> None:  # noqa: A002 - as in --help
-    """List what waits, the oldest first: for what, since when, until when. With an ID: in this workflow."""
-    found = ask_store(lambda store: _read(store, id, _KEYS[kind] if kind else ("",), limit))
+    """List waiting steps, oldest first, of all workflows or of the workflow ID."""
+    found, unserved = ask_store(lambda store: _read(store, id, _KEYS[kind] if kind else ("",), limit))
     if as_json:
         print_json([_data(one) for one in found])
     else:
         headers = ("id", "step", "activity", "waits for", "since (UTC)", "until (UTC)")
-        print_table(headers, map(_row, found), none="nothing waits")
+        print_table(headers, map(_row, found), none="no step waits")
+    for text in unserved:
+        warn(text)
 
 
-async def _read(store: Store, beginning: str | None, keys: tuple[str, ...], limit: int) -> list[Held]:
+async def _read(store: Store, beginning: str | None, keys: tuple[str, ...], limit: int) -> tuple[list[Held], list[str]]:
     correlation_id = await full_id(store, beginning) if beginning is not None else None
     found = [one for key in keys for one in await store.held(correlation_id, key, limit)]
-    return sorted(found, key=lambda one: one.since)[:limit]
+    found = sorted(found, key=lambda one: one.since)[:limit]
+    if correlation_id is not None:
+        return found, await unserved_of(store, correlation_id)
+    return found, await unserved_running(store, await store.workers())
 
 
 def _kind(held: Held) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from paigeant.cli.connect import named_app, settings_in_force, unknown
-from paigeant.cli.options import Options
+from paigeant.cli.options import Options, connections
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -23,61 +23,78 @@ _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("auto", "console", "json")
 
 
+_OPTIONS = (
+    click.option(
+        "-c",
+        "--concurrency",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Maximum number of steps that a process runs at the same time.",
+    ),
+    click.option(
+        "-w",
+        "--processes",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Number of worker processes.",
+    ),
+    click.option(
+        "--prefetch",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Maximum number of messages that a process claims. Default: automatic.",
+    ),
+    click.option("-Q", "--queues", multiple=True, metavar="QUEUE", help="Serve only this queue (repeatable)."),
+    click.option(
+        "--wait/--no-wait",
+        "waits",
+        default=True,
+        help="Wait for a broker or store that is down, or exit with 69. Default: wait.",
+    ),
+    click.option("--burst", is_flag=True, help="Exit when the queues are empty."),
+    click.option("--reload", is_flag=True, help="Restart when a .py file in this folder changes (for development)."),
+    click.option(
+        "--shutdown-timeout",
+        type=click.FloatRange(0),
+        metavar="SECONDS",
+        help="Time for running steps to finish after the first SIGTERM or Ctrl-C.",
+    ),
+    click.option(
+        "--health-port",
+        type=click.IntRange(1, 65535),
+        metavar="PORT",
+        help="Serve /live and /ready over HTTP on this port. With -w, each process uses the next port.",
+    ),
+    click.option("--health-host", metavar="HOST", help="Address for --health-port. Default: 127.0.0.1."),
+    click.option("--log-level", type=click.Choice(_LEVELS), help="Minimum log level."),
+    click.option(
+        "--log-format",
+        type=click.Choice(_FORMATS),
+        help="Log format. auto: console on a terminal, otherwise json.",
+    ),
+    click.option("--lifeline", type=int, hidden=True),
+)
+"""The options of `worker` and `execute`, in the order of the help text."""
+
+
 def worker_options(command: F) -> F:
-    """What `worker` and `execute` have in common."""
-    for option in reversed(
-        (
-            click.option(
-                "-c", "--concurrency", type=click.IntRange(1), metavar="N", help="Steps a process runs at once."
-            ),
-            click.option(
-                "-w",
-                "--processes",
-                type=click.IntRange(1),
-                default=1,
-                show_default=True,
-                metavar="N",
-                help="Processes.",
-            ),
-            click.option(
-                "--prefetch",
-                type=click.IntRange(1),
-                metavar="N",
-                help="Messages held; default: as many, some in advance.",
-            ),
-            click.option("-Q", "--queues", multiple=True, metavar="QUEUE", help="Serve these queues only; repeatable."),
-            click.option("--burst", is_flag=True, help="End when nothing is left to do."),
-            click.option("--reload", is_flag=True, help="Start again when a .py file here changes (for development)."),
-            click.option(
-                "--shutdown-timeout",
-                type=click.FloatRange(0),
-                metavar="SECONDS",
-                help="How long running steps may go on after the first SIGTERM or Ctrl-C.",
-            ),
-            click.option(
-                "--health-port",
-                type=click.IntRange(1, 65535),
-                metavar="PORT",
-                help="Answer /live and /ready by HTTP; the second process one port higher.",
-            ),
-            click.option("--health-host", metavar="HOST", help="The address for that; default: 127.0.0.1."),
-            click.option("--log-level", type=click.Choice(_LEVELS), help="Least level logged."),
-            click.option("--log-format", type=click.Choice(_FORMATS), help="auto: console on a terminal, else JSON."),
-            click.option("--lifeline", type=int, hidden=True),
-        )
-    ):
+    """Add the options of `worker` and `execute`."""
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 @click.command()
-@click.option("--only", multiple=True, metavar="ACTIVITY", help="Run this activity only; repeatable.")
+@click.option("--only", multiple=True, metavar="ACTIVITY", help="Run only this activity (repeatable).")
 @worker_options
+@connections
 def worker(only: tuple[str, ...], **options: Any) -> None:
-    """Run the steps of an App until told to stop.
+    """Run a worker for an App until you stop it.
 
-    The first SIGTERM or Ctrl-C finishes what runs, within --shutdown-timeout, and hands back the rest; the second hands
-    everything back at once.
+    After the first SIGTERM or Ctrl-C, running steps can finish within --shutdown-timeout, and the worker releases all
+    other messages. After the second, it releases everything at once.
     """
     run(only, **options)
 
@@ -138,8 +155,8 @@ def _serve(
         raise unknown("activity", missing[0], list(app.activities))
 
     def make() -> Worker:
-        from paigeant.health import Health
         from paigeant.worker import Worker
+        from paigeant.worker.health import Health
 
         health = Health(settings.health_patience) if settings.health_port else None
         worker = Worker(app, only=only, queues=_full(app, queues), health=health, **options)
@@ -151,8 +168,8 @@ def _serve(
 
 
 def _full(app: App, queues: Sequence[str]) -> list[str]:
-    """The queues' full names: what is said may leave out the App's prefix."""
-    from paigeant.dispatch import queue_name
+    """The full names of the queues; the options may omit the App's prefix."""
+    from paigeant.dispatch.packing import queue_name
 
     names = [name for said in queues for name in said.split(",") if name]
     known = {app.queue_of(activity) for activity in app.activities.values()}

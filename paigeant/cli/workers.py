@@ -5,14 +5,14 @@ import click
 from paigeant.cli.connect import ask_store
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import as_data, print_json, print_table, readable
-from paigeant.records import WorkerRecord
+from paigeant.records.workflow import WorkerRecord
 
 
 @click.command()
 @as_json
 @connections
 def workers(as_json: bool) -> None:
-    """List the workers that announced themselves; one that was silent for a minute counts as gone."""
+    """List registered workers. A worker without a heartbeat for a minute is shown as gone."""
     found = ask_store(lambda store: store.workers())
     if as_json:
         print_json([as_data(one, without=("offers",)) for one in found])

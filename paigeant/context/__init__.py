@@ -1,4 +1,4 @@
-"""What a running step is given."""
+"""The context of a running step, and the parts that it consists of."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Rounds of a scatter: what a step that is tried again knows of its branches. Pure.
+"""Rounds of a scatter: the results of branches from earlier attempts of the step. Pure.
 
-Branches that completed are done, whichever attempt or epoch began them. The others are begun again, in a join of their
-own: each attempt of the step has one at most.
+A branch that completed does not run again, in any attempt or epoch. The other branches begin again, in a new join: each
+attempt of the step has at most one join per scatter.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from paigeant.join import KEY, Join
-from paigeant.message import PaigeantMessage
+from paigeant.wire.join import KEY, Join
+from paigeant.wire.message import PaigeantMessage
 
 Ended = Mapping[str, Any]
-"""How a branch ended, as :class:`~paigeant.join.BranchResult` is written; with nothing else, it completed."""
+"""The end of a branch, as the fields of :class:`~paigeant.wire.join.BranchResult`; no ``status`` means completed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How each branch ended, by place, as often as it was begun. ``key`` is that of this attempt's join."""
+    """The ends of each branch, by place, one for each time that it ran. ``key`` is that of this attempt's join."""
 
     key: str
     tries: tuple[tuple[Ended, ...], ...]
 
     @classmethod
     def before(cls, message: PaigeantMessage, place: str, nth: int, total: int) -> Rounds:
-        """What earlier attempts left of the nth scatter of the step at this place, which has so many branches now."""
+        """The rounds of earlier attempts, for the nth scatter at this place, which has ``total`` branches now."""
         rounds = cls(_key(message, place, nth), ((),) * total)
         for key, arrived in message.received.items():
             if key != rounds.key and _is_of(key, place, nth) and "value" in arrived[0]:
@@ -35,7 +35,7 @@ class Rounds:
         return rounds if len(rounds.tries) == total else replace(rounds, tries=((),) * total)
 
     def after(self, results: Sequence[Ended]) -> Rounds:
-        """And after a round with these results, of what was missing, or of all if the scatter was another one then."""
+        """Add a round with the results of the missing branches, or of all branches if their number was another one."""
         missing = self.missing
         if len(results) != len(missing):
             return replace(self, tries=tuple((one,) for one in results))
@@ -44,7 +44,7 @@ class Rounds:
 
     @property
     def ended(self) -> list[Ended]:
-        """How those ended last that were begun."""
+        """The last end of each branch that ran."""
         return [tries[-1] for tries in self.tries if tries]
 
     @property
@@ -53,25 +53,25 @@ class Rounds:
         return [at for at, tries in enumerate(self.tries) if not tries or not has_completed(tries[-1])]
 
     def workflows(self, place: int) -> list[str]:
-        """What was begun for a branch and did not complete."""
+        """The workflows that ran for a branch and did not complete."""
         return [ended["workflow"] for ended in self.tries[place] if ended.get("workflow")]
 
     @property
     def completed(self) -> int:
-        """How many have."""
+        """How many branches have completed."""
         return len(self.tries) - len(self.missing)
 
     def suffice(self, join: Join) -> bool:
-        """Whether no branch has to be begun again."""
+        """Whether enough branches have completed, so that none begins again."""
         return self.completed >= (join.total if join.needed is None else join.needed)
 
     def rest(self, join: Join) -> Join:
-        """What the branches that are begun again come together in."""
+        """The join of the branches that begin again."""
         return Join(len(self.missing), None if join.needed is None else join.needed - self.completed)
 
 
 def has_completed(ended: Ended) -> bool:
-    """Whether the branch completed that ended like this."""
+    """Whether the branch with this end completed."""
     return "status" not in ended
 
 

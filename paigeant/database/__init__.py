@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from paigeant.database.database import MOMENT, Database, is_transient, retrying, unreachable_as
+from paigeant.database.database import DATABASES, MOMENT, Database, is_transient, retrying, unreachable_as
 
-__all__ = ["MOMENT", "Database", "is_transient", "retrying", "unreachable_as"]
+__all__ = ["DATABASES", "MOMENT", "Database", "is_transient", "retrying", "unreachable_as"]

@@ -1,5 +1,6 @@
-"""Whether a column has one of many values, as one parameter of a statement. Of single ones, databases take some ten
-thousand; and for each number of them SQLAlchemy would write the statement anew.
+"""Conditions that a column has one of many values, given as one parameter of a statement.
+
+Databases accept only some ten thousand single parameters, and SQLAlchemy would compile a statement for each number.
 """
 
 from __future__ import annotations
@@ -8,24 +9,29 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic_core import to_json
-from sqlalchemy import ARRAY, Boolean, Column, Dialect, Text, bindparam
+from sqlalchemy import ARRAY, BindParameter, Boolean, Column, Dialect, Text, bindparam
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
 def among(column: Column[Any], name: str) -> _Among:
-    """Whether the column has one of the values in the parameter of this name."""
-    return _Among(column, bindparam(name, type_=_Many(column.type)))
+    """The condition that the column has one of the values in the parameter of this name."""
+    return _Among(column, many(name, column.type))
+
+
+def many(name: str, type_: TypeEngine[Any]) -> BindParameter[Any]:
+    """A list in the parameter of this name: an array on PostgreSQL, JSON on SQLite."""
+    return bindparam(name, type_=_Many(type_))
 
 
 def one_of(column: Column[Any], values: Collection[Any]) -> _Among:
-    """Whether the column has one of these values."""
+    """The condition that the column has one of these values."""
     return _Among(column, bindparam(None, list(values), type_=_Many(column.type), unique=True))
 
 
 class _Many(TypeDecorator[Sequence[Any]]):
-    """A list as one parameter. SQLite's JSON ends a text at a NUL, so that it would be another one there: left out."""
+    """A list as one parameter. Values with a NUL are left out, because SQLite's JSON ends a text at a NUL."""
 
     impl = Text
     cache_ok = True

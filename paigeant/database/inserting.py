@@ -1,4 +1,4 @@
-"""Inserts that know what to do with a row that is there already: each database has its own, and imports no other's."""
+"""Inserts that handle existing rows. Each database has its own construct and imports no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import Table
 
 
 def insert_into(dialect: str, table: Table) -> Any:
-    """An insert that takes ``on_conflict_do_update``."""
+    """Return an insert that supports ``on_conflict_do_update``."""
     if dialect == "sqlite":
         from sqlalchemy.dialects.sqlite import insert
 
@@ -21,5 +21,5 @@ def insert_into(dialect: str, table: Table) -> Any:
 
 @lru_cache
 def insert_new(dialect: str, table: Table) -> Any:
-    """An insert that leaves alone what is there already: recording a fact twice changes nothing."""
+    """Return an insert that skips existing rows, so that recording a fact twice changes nothing."""
     return insert_into(dialect, table).on_conflict_do_nothing()

@@ -1,7 +1,7 @@
 """Wake-ups between the processes that share a PostgreSQL database, by LISTEN and NOTIFY. SQLite is polled instead.
 
-A wake-up says only that it is worth looking now: nothing rests on it, and whoever listens still looks once a second.
-That is why it is sent after the transaction it tells of and not in it: a NOTIFY makes the commits of a whole PostgreSQL
+A wake-up is only a hint to look now: nothing depends on it, and every listener also polls once a second.
+Therefore it is sent after its transaction and not in it: a NOTIFY makes the commits of a whole PostgreSQL
 server wait for each other, for as long as a commit takes, and on its own it takes no time.
 
 The connection that listens is the one that reads, so that a broken one is found out like any broken connection.
@@ -21,15 +21,15 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from paigeant.database import Database
-from paigeant.io_thread import readable
+from paigeant.runtime.io_thread import readable
 
 log = structlog.stdlib.get_logger("paigeant.database")
 
 QUEUE, END, EVENT = "queue", "end", "event"
-"""What a wake-up is about: messages in queues, workflows that have ended, workflows with new events."""
+"""The topics of wake-ups: messages in queues, workflows that have ended, workflows with new events."""
 
 LONGEST_SLEEP = 1.0
-"""Seconds after which a listener looks unasked: some things come without a wake-up, and one may be lost."""
+"""Seconds after which a listener polls, because some changes send no wake-up, and one may be lost."""
 
 _PROBE = "probe"
 _PROBE_PATIENCE = 0.25
@@ -38,11 +38,11 @@ _LARGEST_PAYLOAD = 7900
 """Bytes; PostgreSQL takes less than 8000."""
 
 Heard = tuple[str, frozenset[str] | None]
-"""What a wake-up is about, and which queues or workflows it names; None for any."""
+"""The topic of a wake-up, and the queues or workflows it names; None for any."""
 
 
 class Listener:
-    """What one reader, a connection in autocommit mode, hears and tells. Used by the connection's thread alone."""
+    """Receives and sends wake-ups on one connection in autocommit mode. Only the connection's thread uses it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -57,20 +57,20 @@ class Listener:
 
     @property
     def has_news(self) -> bool:
-        """Whether something was heard, during a query perhaps, that :meth:`take` has not returned."""
-        return bool(self._heard) or self._is_broken
+        """Whether a wake-up arrived, perhaps during a query, that :meth:`take` has not returned."""
+        return bool(self._heard) or self.is_broken
 
     @property
-    def _is_broken(self) -> bool:
-        """Whether the connection was found to be broken by :meth:`tell`, which raises nothing."""
+    def is_broken(self) -> bool:
+        """Whether :meth:`tell`, which raises nothing, found the connection broken."""
         return self._connection is not None and bool(self._connection.closed)
 
     def fileno(self) -> int | None:
-        """The socket on which wake-ups come; a broken connection has none."""
-        return None if self._connection is None or self._is_broken else int(self._connection.fileno())
+        """Return the socket on which wake-ups arrive. A broken connection has none."""
+        return None if self._connection is None or self.is_broken else int(self._connection.fileno())
 
     def listen(self, reader: Connection, *topics: str) -> None:
-        """Listen on this connection; costs nothing when it does so already."""
+        """Listen on this connection. This costs nothing if it listens already."""
         if self._database.is_sqlite:
             return
         connection: Any = reader.connection.driver_connection
@@ -86,14 +86,14 @@ class Listener:
             self._try_it()
 
     def rest(self) -> None:
-        """Listen to nothing until asked again; the connection stays."""
+        """Stop listening until :meth:`listen` is called again. The connection stays open."""
         if self._topics:
             self._execute("UNLISTEN *")
             self._topics.clear()
         self._heard.clear()
 
     def forget(self) -> None:
-        """The connection has gone."""
+        """Forget the connection, because it was closed."""
         self._connection = None
         self._topics.clear()
         self._heard.clear()
@@ -102,7 +102,7 @@ class Listener:
         self._probe_at = 0.0
 
     def take(self) -> list[Heard]:
-        """What was heard since the last call.
+        """Return the wake-ups since the last call.
 
         Raises:
             OperationalError: the connection is broken.
@@ -113,7 +113,7 @@ class Listener:
         return heard
 
     def tell(self, reader: Callable[[], Connection], news: Mapping[str, Collection[str]]) -> None:
-        """Wake whoever listens for one of these names; never fails, for what it tells of is done already."""
+        """Wake the listeners for these names. This never fails, because the change itself is committed already."""
         if self._database.is_sqlite or not any(news.values()):
             return
         channels = [self._channel(topic) for topic, names in news.items() if names]
@@ -144,7 +144,7 @@ class Listener:
 
     @contextmanager
     def _broken(self) -> Iterator[None]:
-        """The driver's errors as SQLAlchemy's."""
+        """Turn errors of the driver into SQLAlchemy's."""
         try:
             yield
         except self._errors as error:
@@ -159,7 +159,7 @@ class Listener:
                 self._heard.append((topic, _names(payload)))
 
     def _try_it(self) -> None:
-        """Have another connection call. While nothing is asked here, a pooler has nobody to hand the call to."""
+        """Send a probe from another connection. While this one is idle, a pooler cannot deliver the probe to it."""
         self._probe, self._probes = uuid4().hex, self._probes + 1
         self._probe_at = time.monotonic() + _PROBE_EVERY
         with self._broken(), self._database.reader() as other:
@@ -185,13 +185,13 @@ _NOTIFY = "SELECT pg_notify(channel, payload) FROM unnest(%s::text[], %s::text[]
 
 
 def _payload(names: Iterable[str]) -> str:
-    """The names as JSON, or nothing when they are too many: then it is about any."""
+    """Return the names as JSON, or an empty text for any name if there are too many."""
     text = json.dumps(sorted(names))
     return text if len(text) <= _LARGEST_PAYLOAD else ""
 
 
 def _names(payload: str) -> frozenset[str] | None:
-    """The names in a payload. Anybody may send one: what cannot be read is about any."""
+    """Return the names in a payload, or None for any name. Any program may send a payload that cannot be read."""
     try:
         found = json.loads(payload)
     except (ValueError, RecursionError):

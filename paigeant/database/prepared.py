@@ -1,4 +1,4 @@
-"""Statements that every step executes: SQLAlchemy writes their text once, and then only hands it to the driver.
+"""Statements that every step executes: SQLAlchemy compiles their text once and then only passes it to the driver.
 
 It would look up what it has compiled, and lay out the parameters, anew at each execution, which takes a multiple of the
 time that SQLite takes for the statement itself.
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 
 def execute(connection: Connection, statement: Any, rows: Row | Sequence[Row]) -> CursorResult[*tuple[Any, ...]]:
-    """Execute a statement of which there is one object, for as long as the process lives, with one row or for several.
+    """Execute a statement, of which the process has one object only, with one row or with several.
 
     All rows have the names of the first. What is selected comes as the driver has it: JSON is a text.
     """

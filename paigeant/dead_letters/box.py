@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 
-from paigeant import codec
+from paigeant.decisions.redrive import NotRedrivable
 from paigeant.errors import DeadLetterError, MessageError
-from paigeant.message import PaigeantMessage
-from paigeant.records import DeadLetter, Letters
-from paigeant.redrive import Refused
+from paigeant.records.workflow import DeadLetter, Letters
+from paigeant.wire import codec
+from paigeant.wire.message import PaigeantMessage
 
 
 class Opened(ABC):
@@ -77,7 +77,7 @@ class LetterBox(ABC):
             ) from error
 
 
-def refused(letter: DeadLetter, verdict: Refused) -> DeadLetterError:
+def refused(letter: DeadLetter, verdict: NotRedrivable) -> DeadLetterError:
     """The error for a letter that cannot be sent again."""
     return DeadLetterError(
         f"dead letter {letter.id} cannot be sent again: {verdict.why}",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
-from paigeant.catalog import Catalog
-from paigeant.clock import Clock
+from paigeant.activity import Activity
 from paigeant.dead_letters.box import LetterBox, Opened
-from paigeant.dispatch import Dispatcher
+from paigeant.dispatch.catalog import Catalog
+from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import (
     DeadLetterError,
     DeadLetterNotFound,
@@ -18,11 +18,13 @@ from paigeant.errors import (
     MessageError,
 )
 from paigeant.events import LetterKind
-from paigeant.message import PaigeantMessage
-from paigeant.records import DeadLetter, Letters
-from paigeant.slip import ActivitySpec
-from paigeant.times import Times, When
-from paigeant.values import jsonable_each
+from paigeant.records.workflow import DeadLetter, Letters
+from paigeant.runtime.clock import Clock
+from paigeant.runtime.nearest import did_you_mean
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.slip import ActivitySpec
+from paigeant.wire.times import Times, When
+from paigeant.wire.values import jsonable_each
 
 
 class Filters(TypedDict, total=False):
@@ -74,10 +76,10 @@ class DeadLetters:
         return await self.box.count(self.meant(**filters))
 
     async def get(self, id: int | str) -> DeadLetter:  # noqa: A002 - the field's name
-        """One of them.
+        """Return one dead letter.
 
         Raises:
-            DeadLetterNotFound.
+            DeadLetterNotFound: no dead letter has this id.
         """
         async with self.box.opened(Letters(), [str(id)]) as letters:
             async for one in letters:
@@ -149,10 +151,10 @@ class DeadLetters:
             MessageTooLarge, NotSerializable: the message cannot be written.
         """
         changes = _Changes(
-            arguments=jsonable_each(arguments or {}, "argument"),
+            arguments=dict(arguments or {}),
             without=tuple(without),
             prompt=prompt,
-            variables=jsonable_each(variables or {}, "variable"),
+            variables=dict(variables or {}),
             deadline=self._deadline(deadline),
             obo_token=obo_token,
         )
@@ -168,15 +170,27 @@ class DeadLetters:
 
     async def _edit(self, opened: Opened, changes: _Changes, by: str | None) -> DeadLetter:
         message = self.box.message(opened.letter)
-        changed = changes.applied_to(message)
+        changed = self._serialized(changes, message).applied_to(message)
         self._check(changed.step, is_back=changed.routing_slip.is_back)
-        written = self.dispatcher.encoded(changed)
-        await self.dispatcher.keep([written])
-        return await opened.replace(written.body, changes.names, by)
+        encoded = self.dispatcher.packing.encoded(changed)
+        await self.dispatcher.keep([encoded])
+        return await opened.replace(encoded.body, changes.names, by)
+
+    def _serialized(self, changes: _Changes, message: PaigeantMessage) -> _Changes:
+        """The changes as JSON types, as far as it is known here who reads them."""
+        slip = message.routing_slip
+        activity = self._activity(message.step, is_back=slip.is_back)
+        given = changes.arguments
+        arguments = jsonable_each(given, "argument") if activity is None else activity.serialize(given)
+        readers = () if slip.is_back else slip.itinerary
+        return replace(changes, arguments=arguments, variables=self.catalog.serialize(changes.variables, readers))
+
+    def _activity(self, step: ActivitySpec, *, is_back: bool) -> Activity[..., Any] | None:
+        known = self.catalog.find(step.name)
+        return known.compensation if known is not None and is_back else known
 
     def _check(self, step: ActivitySpec, *, is_back: bool) -> None:
-        known = self.catalog.find(step.name)
-        activity = known.compensation if known is not None and is_back else known
+        activity = self._activity(step, is_back=is_back)
         if activity is not None:
             activity.refuse_unknown(step.arguments)
             activity.refuse_wrong(step.arguments)
@@ -262,7 +276,8 @@ class _Changes:
         for name in self.without:
             if name not in there:
                 has = ", ".join(map(repr, there)) or "none"
-                raise InvalidArguments(f"step {step.name!r} has no argument {name!r}", hint=f"it has {has}")
+                hint = did_you_mean(name, there, f"it has {has}")
+                raise InvalidArguments(f"step {step.name!r} has no argument {name!r}", hint=hint)
         step = step.changed("arguments", self.arguments, self.without)
         if self.prompt is not None:
             step = step.with_field("prompt", self.prompt)

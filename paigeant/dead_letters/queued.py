@@ -14,16 +14,17 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
-from paigeant import codec
-from paigeant.clock import Clock
 from paigeant.dead_letters.box import LetterBox, Opened, refused
-from paigeant.dispatch import DEAD_LETTER, Dispatcher, queue_name
+from paigeant.decisions.redrive import Again, judge
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.dispatch.packing import DEAD_LETTER, queue_name
 from paigeant.errors import DeadLetterNotFound, MessageError, Superseded
 from paigeant.events import ErrorInfo, LetterKind
-from paigeant.message import PaigeantMessage
-from paigeant.records import DeadLetter, Letters
-from paigeant.redrive import Again, judge
+from paigeant.records.workflow import DeadLetter, Letters
+from paigeant.runtime.clock import Clock
 from paigeant.transport import Delivery, Outgoing
+from paigeant.wire import codec
+from paigeant.wire.message import PaigeantMessage
 
 MOST = 1000
 """How many letters of a queue are looked at."""
@@ -58,12 +59,12 @@ class QueuedLetters(LetterBox):
         depth = min(max(await transport.depth(self.queue), 1), MOST)
         async with aclosing(transport.consume([self.queue], depth)) as batches:
             taken = await _taken(batches, depth)
-        held = [QueuedLetter(self._letter(one), one, self) for one in taken]
-        meant = [one for one in held if (ids is None or one.letter.id in ids) and is_meant(one.letter, which)]
+        claimed = [QueuedLetter(self._letter(one), one, self) for one in taken]
+        meant = [one for one in claimed if (ids is None or one.letter.id in ids) and is_meant(one.letter, which)]
         try:
             yield _each(sorted(meant, key=lambda one: -one.letter.at)[:most])
         finally:
-            for one in held:
+            for one in claimed:
                 if not one.is_settled:
                     await transport.release(one.delivery)
 
@@ -179,7 +180,7 @@ class QueuedLetter(Opened):
         if not isinstance(verdict, Again):
             raise refused(self.letter, verdict)
         again = verdict.message.due(now)
-        await self._settle([self.box.dispatcher.encoded(again)])
+        await self._settle([self.box.dispatcher.packing.encoded(again)])
         return again
 
     async def discard(self, by: str | None, note: str) -> None:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from paigeant.clock import Clock
 from paigeant.dead_letters.box import LetterBox, Opened, refused
-from paigeant.dispatch import Dispatcher
+from paigeant.decisions.forward import decide
+from paigeant.decisions.outcome import Execution, Faulted
+from paigeant.decisions.plan import Hold, Settle
+from paigeant.decisions.redrive import REDRIVEN, Again, awaits, judge
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.dispatch.timers import Timers
 from paigeant.errors import DeadLetterError, DeadLetterNotFound, PaigeantError
 from paigeant.events import (
     DeadLetterDiscarded,
@@ -22,17 +26,14 @@ from paigeant.events import (
     DeadLetterRedriven,
     ErrorInfo,
     Event,
+    MessageHeld,
     WorkflowCompensated,
     WorkflowEnded,
 )
-from paigeant.forward import decide
-from paigeant.message import PaigeantMessage
-from paigeant.outcome import Execution, Faulted
-from paigeant.plan import Hold, Settle
-from paigeant.records import DeadLetter, Letters, Move, Status, WorkflowRecord
-from paigeant.redrive import REDRIVEN, Again, awaits, judge
+from paigeant.records.workflow import DeadLetter, Letters, Move, Owner, Status, WorkflowRecord, elsewhere
+from paigeant.runtime.clock import Clock
 from paigeant.store import Store
-from paigeant.timers import Timers
+from paigeant.wire.message import PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.dead_letters")
 
@@ -86,7 +87,7 @@ class StoredLetters(LetterBox):
     async def count(self, which: Letters) -> int:
         return await self.store.count_dead_letters(which)
 
-    async def left_standing(self, correlation_id: str) -> Sequence[str]:
+    async def uncompensated(self, correlation_id: str) -> Sequence[str]:
         """The steps that a workflow could not take back, when it last ended."""
         after, left = 0, list[str]()
         while batch := await self.store.events(correlation_id, after):
@@ -94,11 +95,19 @@ class StoredLetters(LetterBox):
             left = next((one.data["left"] for one in reversed(batch) if one.type == WorkflowCompensated.type), left)
         return left
 
-    async def held(self, messages: Iterable[PaigeantMessage], now: float) -> Sequence[Event]:
+    async def parked(self, messages: Iterable[PaigeantMessage], now: float) -> Sequence[Event]:
         """That these messages are due, wherever their workers are; what they refer to is kept."""
-        written = self.dispatcher.written(Settle(hold=tuple(Hold(one, REDRIVEN, _AT_ONCE) for one in messages)), now)
-        await self.dispatcher.keep(written.outgoing, written.parcels)
-        return written.facts
+        packed = self.dispatcher.packing.packed(
+            Settle(hold=tuple(Hold(one, REDRIVEN, _AT_ONCE) for one in messages)), now
+        )
+        await self.dispatcher.keep(packed.outgoing, packed.parcels)
+        known = await self.store.brokers()
+        return [self._owned(fact, known) if isinstance(fact, MessageHeld) else fact for fact in packed.facts]
+
+    def _owned(self, parked: MessageHeld, known: Sequence[Owner]) -> MessageHeld:
+        """The same message; one of another App is left to that App, which publishes it to its own broker."""
+        owner = elsewhere(parked.queue, self.dispatcher.owner, known)
+        return parked if owner is None else replace(parked, prefix=owner.prefix, broker=owner.broker)
 
     async def announce(self, record: Sequence[Event]) -> None:
         """Tell who looks on, and send on what is due by now."""
@@ -125,7 +134,7 @@ class StoredLetter(Opened):
             again = await self._judged(message)
             if fresh:
                 await self.box.store.forget_journal(message.correlation_id, message.step.id)
-            record = [self._redriven(again.message, by), *await self.box.held([again.message], self.box.clock.now())]
+            record = [self._redriven(again.message, by), *await self.box.parked([again.message], self.box.clock.now())]
             if await self._taken(again.move, record):
                 return again.message
         raise self._restless()
@@ -134,7 +143,7 @@ class StoredLetter(Opened):
         found = await self._workflow(message)
         left: Sequence[str] = ()
         if found is not None and found.status is Status.COMPENSATION_INCOMPLETE:
-            left = await self.box.left_standing(found.correlation_id)
+            left = await self.box.uncompensated(found.correlation_id)
         verdict = judge(message, self.letter.kind, found, left, self.box.clock.now())
         if not isinstance(verdict, Again):
             raise refused(self.letter, verdict)
@@ -184,7 +193,7 @@ class StoredLetter(Opened):
         error = ErrorInfo(type=DISCARDED, message=f"its message was set aside and discarded{who}{why}")
         plan = decide(message, Faulted(ran, error))
         assert isinstance(plan, Settle)
-        follow = await self.box.held([send.message for send in plan.send], now)
+        follow = await self.box.parked([send.message for send in plan.send], now)
         return Move(correlation_id=message.correlation_id, before=found.status, after=None), [*plan.record, *follow]
 
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:

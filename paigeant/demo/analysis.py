@@ -1,6 +1,6 @@
-"""What the demo finds out about documents: their sections, key terms, how sure those are, and near copies.
+"""The analysis of the demo: sections of documents, their key terms, the stability of these terms, and near copies.
 
-Plain functions over plain values; nothing here knows about workflows.
+The functions take and return plain values and do not depend on workflows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 KINDS = (".md", ".markdown", ".rst", ".txt", ".py")
 MOST_BYTES = 1_000_000
-"""How much is read at most: the demo is to end within seconds."""
+"""Maximum number of bytes to read, so that the demo ends within seconds."""
 
 _HEADING = re.compile(r"^(?:#{1,6} +(?P<md>.+)|(?P<py>(?:async )?def \w+|class \w+).*)$")
 _UNDERLINE = re.compile(r"^(?P<mark>[=\-~^\"'#*+])(?P=mark){2,}\s*$")
@@ -45,7 +45,7 @@ class Section(BaseModel):
 
 
 class Report(BaseModel):
-    """What is known in the end."""
+    """The results of the whole analysis."""
 
     documents: dict[str, DocumentFacts]
     copies: list[Copy]
@@ -53,7 +53,7 @@ class Report(BaseModel):
 
 
 class DocumentFacts(BaseModel):
-    """One document in numbers. ``terms`` come with the share of resamples in which they stay key terms."""
+    """Numbers about one document. ``terms`` maps each key term to the share of resamples in which it stays one."""
 
     sections: int
     words: int
@@ -62,7 +62,7 @@ class DocumentFacts(BaseModel):
 
 
 class Copy(BaseModel):
-    """Two sections that say nearly the same; ``overlap`` is the share of five-word sequences they have in common."""
+    """Two sections with nearly the same text; ``overlap`` is the share of five-word sequences that both contain."""
 
     one: str
     other: str
@@ -73,7 +73,7 @@ class Copy(BaseModel):
 
 
 def documents_in(path: Path) -> tuple[list[Path], int]:
-    """The documents of a folder, or the one file; and how many were left out because they are too many."""
+    """Return the documents of a folder, or the one file; and how many documents exceed the limit on size."""
     if path.is_file():
         return [path], 0
     found = sorted(one for one in path.rglob("*") if one.suffix in KINDS and one.is_file() and _is_visible(one, path))
@@ -91,7 +91,7 @@ def _is_visible(path: Path, root: Path) -> bool:
 
 
 def sections_of(name: str, text: str) -> list[Section]:
-    """The document cut at its headings: Markdown's, reStructuredText's, or a module's functions and classes."""
+    """Split the document at its headings: Markdown, reStructuredText, or a module's functions and classes."""
     parts: list[tuple[str, list[str]]] = [(name, [])]
     lines = text.splitlines()
     for number, line in enumerate(lines):
@@ -107,7 +107,7 @@ def sections_of(name: str, text: str) -> list[Section]:
 
 
 def words_of(text: str) -> list[str]:
-    """The words that carry meaning, in lower case."""
+    """Return the words that carry meaning, in lower case."""
     return [word for word in (found.lower() for found in _WORD.findall(text)) if word not in _STOP_WORDS]
 
 
@@ -124,17 +124,17 @@ class Counted:
 
     @property
     def cost(self) -> float:
-        """About how many microseconds one ranking takes."""
+        """Estimated microseconds for one ranking."""
         sections = [words for parts in self.by_document.values() for words in parts]
         return 20 + 10 * len(self.by_document) + 3 * len(sections) + 0.8 * sum(map(len, sections))
 
     def resampled(self, dice: random.Random) -> Mapping[str, Sequence[Counter[str]]]:
-        """Each document with as many of its sections, drawn with replacement."""
+        """Draw a sample of each document's sections with replacement, as many as the document has."""
         return {name: dice.choices(parts, k=len(parts)) for name, parts in self.by_document.items()}
 
 
 def key_terms(documents: Mapping[str, Sequence[Counter[str]]], most: int = 5) -> dict[str, list[str]]:
-    """For each document the words that are frequent in it and rare in the others (TF-IDF)."""
+    """Return for each document the words that are frequent in it and rare in the others (TF-IDF)."""
     totals = {name: _sum(sections) for name, sections in documents.items()}
     spread = Counter(word for words in totals.values() for word in words)
     rarity = {word: math.log((1 + len(totals)) / (1 + count)) + 1 for word, count in spread.items()}
@@ -152,12 +152,12 @@ def _sum(counters: Iterable[Counter[str]]) -> Counter[str]:
 
 
 def resamples_for(counted: Counted) -> int:
-    """How many resamples there is time for: a few seconds' worth, whatever the documents' size."""
+    """Return the number of resamples that take a few seconds, whatever the documents' size."""
     return max(40, int(2_500_000 / counted.cost))
 
 
 def stays(counted: Counted, resamples: int, seed: int) -> dict[str, Counter[str]]:
-    """How often each word is among its document's key terms when the sections are drawn anew (the bootstrap)."""
+    """Count how often each word is a key term of its document when the sections are resampled (bootstrap)."""
     dice = random.Random(seed)
     found: dict[str, Counter[str]] = defaultdict(Counter)
     for _ in range(resamples):
@@ -170,7 +170,7 @@ def stays(counted: Counted, resamples: int, seed: int) -> dict[str, Counter[str]
 
 
 def near_copies(sections: Sequence[Section], least: float = 0.5) -> list[Copy]:
-    """Pairs of sections that have at least this share of their five-word sequences in common."""
+    """Return pairs of sections that share at least this fraction of their five-word sequences."""
     sequences = [set(_sequences(words_of(section.text))) for section in sections]
     owners: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, found in enumerate(sequences):
@@ -197,7 +197,7 @@ def _label(section: Section) -> str:
 
 
 def facts_of(sections: Sequence[Section], terms: Mapping[str, float]) -> DocumentFacts:
-    """One document in numbers."""
+    """Compute the numbers about one document."""
     text = "\n".join(section.text for section in sections)
     words = len(re.findall(r"\w+", text))
     sentences = max(1, len(_SENTENCE_END.findall(text)))
@@ -207,7 +207,7 @@ def facts_of(sections: Sequence[Section], terms: Mapping[str, float]) -> Documen
 
 
 def as_markdown(report: Report) -> str:
-    """The report for people."""
+    """Format the report as Markdown."""
     by_length = sorted(report.documents.items(), key=lambda item: -item[1].words)
     lines = [
         "# What is in these documents",

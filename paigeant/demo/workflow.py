@@ -1,6 +1,6 @@
 """The App that the demo's workers serve: read, rank, write.
 
-What the steps hand on is small: a path and some numbers. The texts stay in files, as they should when they are large.
+The outputs of the steps are small: a path and some numbers. Large texts stay in files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paigeant.context import ActivityContext
 from paigeant.demo import analysis
 
 ROUNDS = 40
-"""In how many rounds ``rank`` does its work, each with a heartbeat at its end."""
+"""Number of rounds in which ``rank`` does its work; each ends with a heartbeat."""
 
 app = App("demo")
 
@@ -55,7 +55,7 @@ def read(source: Path, folder: Path, ctx: ActivityContext) -> Sections:
 
 @app.activity
 async def rank(read: Sections, folder: Path, ctx: ActivityContext) -> Ranking:
-    """Find key terms and near copies; resample to see which key terms are more than luck."""
+    """Find key terms and near copies; resample the sections to see which key terms are stable."""
     note_start(folder, ctx)
     sections = _SECTIONS.validate_json(read.path.read_bytes())
     counted = analysis.Counted(sections)
@@ -78,7 +78,7 @@ async def rank(read: Sections, folder: Path, ctx: ActivityContext) -> Ranking:
 
 @app.activity
 def write(ranked: Ranking, folder: Path, ctx: ActivityContext) -> Path:
-    """Write the report, as JSON and for people."""
+    """Write the report as JSON and as Markdown."""
     note_start(folder, ctx)
     report = analysis.Report.model_validate_json(ranked.path.read_bytes())
     replaced(folder / "report.json", report.model_dump_json(indent=2).encode())
@@ -89,13 +89,13 @@ _SECTIONS = TypeAdapter(list[analysis.Section])
 
 
 def replaced(path: Path, content: bytes) -> Path:
-    """Write the file whole or not at all: a step that is killed here leaves no half of it to the one after it."""
+    """Write the file atomically, so that a step that is killed here leaves no partial file for the next step."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_bytes(content)
     return draft.replace(path)
 
 
 def note_start(folder: Path, ctx: ActivityContext) -> None:
-    """Leave a line for every start of a step, so that the demo can count them apart from what the store says."""
+    """Append a line for every start of a step, so that the demo can count starts independently of the store."""
     with (folder / "starts.log").open("a") as log:
         log.write(f"{ctx.step.name} {ctx.deliveries} {os.getpid()}\n")

@@ -1,4 +1,4 @@
-"""What a newcomer gets wrong, looked at one thing at a time, and what the user's own broker keeps, measured on it."""
+"""``paigeant doctor``: checks for common mistakes, and experiments that measure what the user's broker guarantees."""
 
 from __future__ import annotations
 

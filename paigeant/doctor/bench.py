@@ -1,4 +1,4 @@
-"""Where the experiments are made: queues that nobody else uses, and other processes on the same broker."""
+"""The bench for experiments: queues that nobody else uses, and other processes on the same broker."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from paigeant.transports.kombu import KombuTransport
 
 LONGEST_START = 60.0
-"""Seconds in which another process must come up and answer."""
+"""Maximum seconds until another process has started and answers."""
 
 AMPLE = 60.0
-"""Seconds of a lease that an experiment about something else must not lose on a busy machine."""
+"""Lease in seconds for experiments that must not lose it even on a busy machine."""
 
 QUICKLY = 10.0
-"""Seconds in which a message that nothing holds up arrives, on a busy machine too."""
+"""Maximum seconds until a message without a delay arrives, even on a busy machine."""
 
 _QUIET = 0.3
 _TICK = 0.02
 
 
 class Process:
-    """Another process with the broker, see :mod:`paigeant.doctor.other`."""
+    """Another process that uses the broker; see :mod:`paigeant.doctor.other`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
     async def start(cls, url: str, lease_seconds: float) -> Process:
-        """Start one; it comes up while others do something else."""
+        """Start a process without waiting until it is ready."""
         pipe = subprocess.PIPE
         command = (sys.executable, "-m", "paigeant.doctor.other")
         process = await asyncio.create_subprocess_exec(
@@ -57,10 +57,10 @@ class Process:
         return made
 
     async def ask(self, do: str, **order: Any) -> Any:
-        """Have it carry out an order, see :class:`paigeant.doctor.other.Other`.
+        """Send an order to the process and return its answer; see :class:`paigeant.doctor.other.Other`.
 
         Raises:
-            TransportError: it could not, or has died.
+            TransportError: the order failed, or the process has died.
         """
         await self._write({"do": do, **order})
         assert self._process.stdout is not None
@@ -78,20 +78,20 @@ class Process:
 
     async def _write(self, order: dict[str, Any]) -> None:
         assert self._process.stdin is not None
-        with suppress(OSError):  # it has died: reading the answer says so
+        with suppress(OSError):  # the process has died: reading the answer raises the error
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             await self._process.stdin.drain()
 
     def freeze(self) -> None:
-        """SIGSTOP: it stands still, its connections stay."""
+        """Send SIGSTOP: the process pauses, its connections stay open."""
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT: the process continues."""
         os.kill(self._process.pid, signal.SIGCONT)
 
     async def kill(self) -> float:
-        """SIGKILL; when that was, by the monotonic clock."""
+        """Send SIGKILL; returns the time of the kill by the monotonic clock."""
         with suppress(ProcessLookupError):
             self._process.kill()
         killed_at = time.monotonic()
@@ -100,7 +100,7 @@ class Process:
 
 
 class Bench:
-    """One broker under experiment. ``here`` is a transport of this process; what was seen is in ``measured``."""
+    """One broker under experiment. ``here`` is this process's transport; ``measured`` collects the observations."""
 
     def __init__(
         self, url: str, lease_seconds: float, *, name: str | None = None, measured: Measured | None = None
@@ -112,11 +112,9 @@ class Bench:
         self.here = self.new_transport()
         self._queues: list[str] = []
 
-    def branch(self, name: str) -> Bench:
-        """A bench for one experiment, with a connection and queues of its own; it knows what was measured so far."""
-        return Bench(
-            self.url, self.lease_seconds, name=f"{self.name}.{name}", measured=replace(self.measured, loses=False)
-        )
+    def branch(self, name: str, lease_seconds: float) -> Bench:
+        """Return a bench for one experiment, with its own connection and queues and a copy of the measurements."""
+        return Bench(self.url, lease_seconds, name=f"{self.name}.{name}", measured=replace(self.measured, loses=False))
 
     @property
     def features(self) -> Features:
@@ -124,25 +122,25 @@ class Bench:
 
     @property
     def promised(self) -> float:
-        """Seconds in which what a dead holder had must come again."""
+        """Seconds within which the broker must redeliver the message of a dead holder."""
         return 1.5 * self.lease_seconds
 
     @property
     def patience(self) -> float:
-        """Seconds after which what has not come counts as not coming."""
+        """Seconds after which a message that has not arrived counts as lost."""
         return 3 * self.lease_seconds + 5.0
 
-    def new_transport(self, lease_seconds: float | None = None) -> KombuTransport:
-        """One more, shared with nobody; whoever asks closes it. The lease is the bench's unless it does not matter."""
+    def new_transport(self) -> KombuTransport:
+        """Return a new transport that nobody shares; the caller closes it."""
         from paigeant.transports import BestEffortWarning, new_transport
 
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BestEffortWarning)  # what it warns of is what is measured here
-            made = new_transport(self.url, lease_seconds=lease_seconds or self.lease_seconds, durability="best_effort")
+            warnings.simplefilter("ignore", BestEffortWarning)  # the experiments measure what it warns about
+            made = new_transport(self.url, lease_seconds=self.lease_seconds, durability="best_effort")
         return cast("KombuTransport", made)
 
     def queue(self, name: str) -> str:
-        """The full name of a queue, which is deleted at the end."""
+        """Return the full name of a queue; the bench deletes the queue at the end."""
         full = f"{self.name}.{name}"
         if full not in self._queues:
             self._queues.append(full)
@@ -150,7 +148,7 @@ class Bench:
 
     @asynccontextmanager
     async def other_process(self) -> AsyncIterator[Process]:
-        """One that is killed at the end, if it still lives."""
+        """Start another process and kill it at the end."""
         process = await Process.start(self.url, self.lease_seconds)
         try:
             yield process
@@ -158,16 +156,16 @@ class Bench:
             await process.kill()
 
     @asynccontextmanager
-    async def other_transport(self, lease_seconds: float | None = None) -> AsyncIterator[KombuTransport]:
-        """One more connection from this process."""
-        transport = self.new_transport(lease_seconds)
+    async def other_transport(self) -> AsyncIterator[KombuTransport]:
+        """Open one more connection from this process."""
+        transport = self.new_transport()
         try:
             yield transport
         finally:
             await transport.close()
 
     async def clear_up(self) -> list[str]:
-        """Delete every queue and disconnect; the queues that could not be deleted."""
+        """Delete every queue and disconnect; returns the queues that could not be deleted."""
         left = []
         for queue in self._queues:
             try:
@@ -180,11 +178,11 @@ class Bench:
     # --- what experiments are made of ------------------------------------------------------------------------
 
     async def send(self, queue: str, *names: str, **options: Any) -> None:
-        """Messages that say these names."""
+        """Publish one message for each name, with the name as its body."""
         await self.here.send([message(queue, name, **options) for name in names])
 
     async def take(self, queue: str, patience: float, transport: BaseTransport | None = None) -> Delivery | None:
-        """One delivery, unsettled; None when none comes."""
+        """Return one unsettled delivery, or None if none arrives within ``patience`` seconds."""
         try:
             async with asyncio.timeout(patience):
                 async with aclosing((transport or self.here).consume([queue], 1)) as batches:
@@ -193,21 +191,21 @@ class Bench:
             return None
 
     async def drain(self, queue: str, expected: int = 1) -> list[str]:
-        """Take and settle as many as are expected, and for a moment see whether more come."""
+        """Consume and settle the expected number of messages, then wait briefly for more."""
         names: list[str] = []
         while (delivery := await self.take(queue, QUICKLY if len(names) < expected else _QUIET)) is not None:
-            names.append(delivery.body.decode())
-            await is_accepted(self.here, delivery)
+            if await is_accepted(self.here, delivery):  # otherwise its lease expired, and the redelivery counts
+                names.append(delivery.body.decode())
         return names
 
 
 def message(queue: str, name: str, **options: Any) -> Outgoing:
-    """A message that says this name."""
+    """Return a message with this name as its body."""
     return Outgoing(queue=queue, body=name.encode(), id=f"{queue}/{name}", **options)
 
 
 async def is_accepted(transport: BaseTransport, delivery: Delivery, following: Sequence[Outgoing] = ()) -> bool:
-    """Settle; whether the broker took it."""
+    """Settle the delivery and return whether the broker accepted it."""
     try:
         await transport.settle(delivery, following)
     except Superseded:
@@ -216,7 +214,7 @@ async def is_accepted(transport: BaseTransport, delivery: Delivery, following: S
 
 
 class Stillness:
-    """Notes for how long this process stood still at most, because the machine had no time for it."""
+    """Measures the longest time for which this process did not run, because the machine was too busy."""
 
     def __init__(self) -> None:
         self.longest = 0.0

@@ -1,7 +1,7 @@
-"""What a newcomer gets wrong, looked at one thing at a time on the user's own machine and broker.
+"""Checks for common mistakes in an installation, run on the user's own machine and broker.
 
-Every check gives one :class:`Finding`; none of them raises. Nothing is changed: the round trip uses a queue of its own
-and leaves it empty.
+Every check returns one :class:`Finding`; none of them raises. The checks change nothing: the round trip uses its own
+queue and leaves it empty.
 """
 
 from __future__ import annotations
@@ -10,41 +10,42 @@ import asyncio
 import platform
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import aclosing, suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from paigeant.dispatch import DEAD_LETTER, queue_name
-from paigeant.doctor.broker import settings_of
+from paigeant.activity.builtin import CONTROL
+from paigeant.dispatch.packing import DEAD_LETTER, queue_name
+from paigeant.doctor.broker import delivery_limit, settings_of
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.errors import PaigeantError
-from paigeant.records import WorkerRecord
-from paigeant.steps import CONTROL
+from paigeant.records.workflow import WorkerRecord, unserved
+from paigeant.runtime.trouble import advice
+from paigeant.runtime.urls import masked
 from paigeant.store import Store
 from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
 from paigeant.transports import schemes
-from paigeant.urls import masked
+from paigeant.workflow.unserved import unserved_running
 
 if TYPE_CHECKING:
     from paigeant.app import App
 
 PATIENCE = 10.0
-"""Seconds a round trip may take."""
+"""Maximum seconds for a round trip."""
 
 EXTRAS = dict(schemes.EXTRAS.values()) | {"dev": "watchfiles", "objects": "fsspec"}
-"""paigeant's extras, and a module each brings."""
+"""paigeant's extras, each with a module that it installs."""
 
 _PACKAGES = ("paigeant", "kombu", "SQLAlchemy", "pydantic", "pydantic-ai-slim")
 
-_REFUSED_LOGIN = ("ACCESS_REFUSED", "WRONGPASS", "NOAUTH", "password", "authentication", "no PostgreSQL user")
-_NOT_LISTENING = ("refused",)
+_REFUSED_COMMAND = ("permission", "can't run this command", "ACL failure")
 _UNKNOWN_HOST = ("not known", "resolve", "resolution", "nodename", "getaddrinfo")
 
 
 async def examine(app: App) -> AsyncIterator[Finding]:
-    """Look at the installation, the broker and the store; each finding as soon as it is there."""
+    """Check the installation, the broker and the store; yields each finding as soon as it is available."""
     yield _versions()
     yield _extras()
     try:
@@ -52,10 +53,15 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         await transport.connect()
     except PaigeantError as error:
         yield Finding("broker", Verdict.FAIL, str(error), advice_for(error))
+        if any(word in str(error) for word in _REFUSED_COMMAND):
+            for finding in await settings_of(transport, ()):
+                yield finding
     else:
         yield _promise(transport)
         yield await _round_trip(transport, app.prefix)
         for finding in await settings_of(transport, app.activities.values()):
+            yield finding
+        for finding in await delivery_limit(transport, app.prefix, app.settings.max_deliveries):
             yield finding
         yield names(transport.features.longest_name, queues_of(app))
     async for finding in _store(app):
@@ -63,15 +69,11 @@ async def examine(app: App) -> AsyncIterator[Finding]:
 
 
 def advice_for(error: PaigeantError) -> str | None:
-    """What to do about a broker that was not reached, by what was said."""
+    """Return advice for an unreachable broker, derived from the error text."""
     said = str(error)
-    if any(word in said for word in _NOT_LISTENING) and "ACCESS_REFUSED" not in said:
-        return "nothing answers there: is it running, and are host and port of the URL right?"
-    if any(word in said for word in _REFUSED_LOGIN):
-        return "it answers, and refuses the login: are user, password and virtual host or database of the URL right?"
     if any(word in said for word in _UNKNOWN_HOST):
-        return "there is no machine of this name: is the host of the URL right?"
-    return error.hint
+        return "there is no machine with this name: check the host in the URL"
+    return advice(error) or error.hint
 
 
 def _versions() -> Finding:
@@ -104,7 +106,7 @@ def _promise(transport: BaseTransport) -> Finding:
 
 
 async def _round_trip(transport: BaseTransport, prefix: str) -> Finding:
-    queue = f"{prefix}.doctor"  # always the same, so that no broker fills with them
+    queue = f"{prefix}.doctor"  # a fixed name, so that repeated checks create no new queues
     started = time.perf_counter()
     try:
         async with asyncio.timeout(PATIENCE):
@@ -120,18 +122,18 @@ async def _round_trip(transport: BaseTransport, prefix: str) -> Finding:
 
 
 def queues_of(app: App) -> list[str]:
-    """The names of all queues of the App, those of paigeant's own steps and dead letters included."""
+    """Return the names of all queues of the App, including those for built-in steps and dead letters."""
     own = [queue_name(app.prefix, name) for name in (CONTROL, DEAD_LETTER, "doctor")]
     return [*own, *(app.queue_of(activity) for activity in app.activities.values())]
 
 
 def names(limit: int | None, queues: Collection[str]) -> Finding:
-    """Whether the broker can have queues of these names."""
+    """Check whether the broker supports queue names of this length."""
     length, longest = max((len(queue.encode()), queue) for queue in queues)
     found = f"the longest name of a queue has {length} bytes"
     if limit is not None and length > limit:
         advice = "give the activity queue=..., or the App a short queue_prefix"
-        return Finding("names", Verdict.FAIL, f"{found}, the broker takes {limit}: {longest[:60]}…", advice)
+        return Finding("names", Verdict.FAIL, f"{found}, the broker allows {limit}: {longest[:60]}…", advice)
     return Finding("names", Verdict.OK, found)
 
 
@@ -159,15 +161,31 @@ async def _store(app: App) -> AsyncIterator[Finding]:
     yield _found_store(store, is_joined, len(alive))
     for finding in code_of(alive):
         yield finding
+    for text, advice in await _unserved(app, store, alive):
+        yield Finding("workers", Verdict.WARN, text, advice)
+
+
+async def _unserved(app: App, store: Store, alive: Collection[WorkerRecord]) -> list[tuple[str, str]]:
+    """Return queues with messages and steps of running workflows that no live worker serves, each with advice."""
+    depths: Mapping[str, int] = {}
+    found = list[tuple[str, str]]()
+    with suppress(PaigeantError):  # an unreachable broker was reported before
+        depths = await app.transport.queues()
+    for text in unserved(depths, alive):
+        found.append((text, "start a worker that has this activity, or purge the queue"))
+    with suppress(PaigeantError):
+        for text in await unserved_running(store, alive, depths):
+            found.append((text, "start a worker that has this activity, or cancel the workflow"))
+    return found
 
 
 def _found_store(store: Store, is_joined: bool, alive: int) -> Finding:
-    where = "in the broker's database: one transaction" if is_joined else "apart from the broker"
+    where = "in the broker's database: one transaction" if is_joined else "separate from the broker"
     return Finding("store", Verdict.OK, f"{masked(store.url)}, {where}; {alive} workers alive")
 
 
 def code_of(alive: Iterable[WorkerRecord]) -> list[Finding]:
-    """Whether the workers of each App run the same code; of workers that do not say, nothing is known."""
+    """Check whether the workers of each App run the same code; workers that do not report it are skipped."""
     by_app: dict[str, Counter[str]] = defaultdict(Counter)
     for worker in alive:
         if worker.code:
@@ -180,5 +198,5 @@ def _same_code(app: str, found: Counter[str]) -> Finding:
         [(code, number)] = found.items()
         return Finding("code", Verdict.OK, f"the workers of {app!r} run the same code: {code} ({number})")
     versions = ", ".join(f"{code} ({number})" for code, number in found.most_common())
-    advice = "if no rollout is going on, start those again that run old code: paigeant workers --json"
+    advice = "if no rollout is in progress, restart the workers that run old code: paigeant workers --json"
     return Finding("code", Verdict.WARN, f"the workers of {app!r} run {len(found)} versions: {versions}", advice)

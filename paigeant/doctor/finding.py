@@ -1,4 +1,4 @@
-"""What a check or an experiment came to."""
+"""The result of a check or an experiment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How it came out."""
+    """The rating of a finding."""
 
     OK = "ok"
     WARN = "warn"
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it came out, what was found and what to do about it."""
+    """One result: the subject of the check, its verdict, the observation and optional advice."""
 
     name: str
     verdict: Verdict

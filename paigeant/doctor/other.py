@@ -1,7 +1,7 @@
-"""Another process on the same broker, which does what it is told, and to which accidents happen.
+"""Another process on the same broker. The experiments send it orders, kill it, pause it and cut its connections.
 
-``python -m paigeant.doctor.other`` reads one JSON object a line from standard input and answers each with another. The
-first says where the broker is: a command line would show its password to everyone on the machine.
+``python -m paigeant.doctor.other`` reads one JSON object per line from standard input and answers each with another.
+The first contains the broker's URL: a command line would show its password to everyone on the machine.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import warnings
 from contextlib import aclosing, suppress
 from typing import Any
 
-from paigeant import logs
 from paigeant.errors import PaigeantError, Superseded
+from paigeant.runtime import logs
 from paigeant.transport import BaseTransport, Delivery, Outgoing
 
 PATIENCE = 20.0
-"""Seconds that anything but waiting for a message may take."""
+"""Maximum seconds for any order except waiting for a message."""
 
 
 class Other:
@@ -31,7 +31,7 @@ class Other:
         self._held: Delivery | None = None
 
     async def carry_out(self, do: str, **order: Any) -> Any:
-        """What the order asks for, as JSON types."""
+        """Carry out the order and return its result as JSON types."""
         match do:
             case "take":
                 return await self._take(**order)
@@ -44,7 +44,7 @@ class Other:
         raise ValueError(do)
 
     async def _take(self, queue: str, patience: float) -> int | None:
-        """Take one message and hold it; its delivery count, or None when none came."""
+        """Claim one message and hold it; returns its delivery count, or None if none arrived."""
         try:
             async with asyncio.timeout(patience), aclosing(self._transport.consume([queue], 1)) as batches:
                 [self._held] = await anext(batches)
@@ -56,7 +56,7 @@ class Other:
         await self._transport.send([Outgoing(queue=queue, body=name.encode(), id=f"{queue}/{name}", delay=delay)])
 
     async def _settle(self, queue: str, name: str) -> bool:
-        """Settle what is held, with one message that follows; whether that was accepted."""
+        """Settle the held message with one successor; returns whether the broker accepted it."""
         assert self._held is not None
         following = Outgoing(queue=queue, body=name.encode(), id=f"{queue}/{name}")
         try:
@@ -68,7 +68,7 @@ class Other:
 
 
 def cut_connections() -> int:
-    """Break every network connection of this process as a cable that is pulled would; how many."""
+    """Break every network connection of this process, as if a cable was pulled; returns their number."""
     cut = 0
     for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers, not paths
         with suppress(OSError), socket.socket(fileno=os.dup(int(name))) as one:
@@ -82,7 +82,7 @@ async def _main() -> None:
     from paigeant.transports import new_transport
 
     orders, answers = sys.stdin, os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout = sys.stderr  # whatever prints must not answer
+    sys.stdout = sys.stderr  # stray prints must not look like answers
     about = json.loads(await asyncio.to_thread(orders.readline))
     transport = new_transport(about["url"], lease_seconds=about["lease_seconds"], durability="best_effort")
     other = Other(transport)

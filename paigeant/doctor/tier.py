@@ -1,4 +1,4 @@
-"""From what was measured on a broker to the tier it deserves, compared with what its transport declares."""
+"""Derives a broker's tier from measurements and compares it with the tier that its transport declares."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from paigeant.transport import Durability, Features
 
 
 class Tier(StrEnum):
-    """How much a broker keeps of what paigeant promises; the best first."""
+    """How many of paigeant's promises a broker supports; the best tier first."""
 
     ATOMIC = "atomic with the store"
-    """Recording, publishing and acknowledging are one transaction, refused to a stale holder."""
+    """Recording, publishing and acknowledging are one transaction. The broker refuses it to a stale holder."""
     FENCED = "fenced"
-    """Publishing and acknowledging are one act, refused to a stale holder."""
+    """Publishing and acknowledging are one atomic operation. The broker refuses it to a stale holder."""
     AT_LEAST_ONCE = "at least once"
-    """What was not acknowledged comes again."""
+    """The broker redelivers messages that were not acknowledged."""
     BEST_EFFORT = "best effort"
     """Messages are lost or late when a worker dies."""
     ONE_PROCESS = "one process"
@@ -30,7 +30,7 @@ class Tier(StrEnum):
 
 @dataclass(slots=True)
 class Measured:
-    """What the experiments saw; None where none of them could tell."""
+    """The observations of the experiments; None means that no experiment could measure it."""
 
     is_shared: bool | None = None
     comes_again: bool | None = None
@@ -38,10 +38,10 @@ class Measured:
     is_fenced: bool | None = None
     is_atomic: bool | None = None
     deliveries: int | None = None
-    """What the second delivery said about its count."""
+    """The delivery count that the second delivery reported."""
 
     def adopt(self, later: Measured) -> None:
-        """Add what a later experiment has seen."""
+        """Add the observations of a later experiment."""
         for one in fields(later):
             value = getattr(later, one.name)
             if value is not None and one.name != "loses":
@@ -50,7 +50,7 @@ class Measured:
 
 
 def declared_tier(features: Features) -> Tier:
-    """The tier that the transport's features claim."""
+    """Return the tier that the transport's features declare."""
     match features.durability:
         case Durability.VOLATILE:
             return Tier.ONE_PROCESS
@@ -63,7 +63,7 @@ def declared_tier(features: Features) -> Tier:
 
 
 def measured_tier(measured: Measured) -> Tier:
-    """The tier that the experiments support; what could not be measured supports nothing."""
+    """Return the tier that the experiments support; a promise that could not be measured does not count."""
     if measured.is_shared is False:
         return Tier.ONE_PROCESS
     if not measured.comes_again or measured.loses:
@@ -74,5 +74,5 @@ def measured_tier(measured: Measured) -> Tier:
 
 
 def compared(declared: bool, measured: bool) -> Verdict:
-    """A feature that is declared and not there is a failure; one that is there and not declared is none."""
+    """Return FAIL for a declared feature that is missing; an undeclared feature that exists is OK."""
     return Verdict.FAIL if declared and not measured else Verdict.OK

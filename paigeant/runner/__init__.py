@@ -1,4 +1,4 @@
-"""What a worker does with one message: from the delivery to the settlement, with all that a running step needs."""
+"""The runner executes one message: from its delivery to the settlement, with everything that a running step needs."""
 
 from __future__ import annotations
 

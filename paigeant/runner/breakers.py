@@ -1,57 +1,64 @@
-"""What one worker knows of its activities: which of them work, and which keep failing and are tried one at a time."""
+"""The circuit breakers of one worker, one for each activity."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 
 from paigeant.activity import Activity
-from paigeant.failure import Failure
-from paigeant.interrupts import Interrupt
-from paigeant.message import PaigeantMessage
-from paigeant.retry import RetryPolicy
-from paigeant.runner.breaker import Breaker
+from paigeant.decisions.failure import Failure
+from paigeant.decisions.interrupts import Interrupt
+from paigeant.runner.breaker import TRIALS, Breaker
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.retry import RetryPolicy
 
 log = structlog.stdlib.get_logger("paigeant.breakers")
 
 
 def policy_of(activity: Activity[..., Any], message: PaigeantMessage) -> RetryPolicy:
-    """How often the step is tried: as it says itself, else as its activity says."""
+    """Return the retry policy of a step: its own, or else the policy of its activity."""
     return message.step.retry or activity.retry
 
 
 @dataclass(slots=True)
 class Breakers:
-    """A :class:`Breaker` for each activity. Times are epoch seconds."""
+    """Has a :class:`Breaker` for each activity; a breaker gives up after ``trials``. Times are epoch seconds."""
 
-    _each: defaultdict[Activity[..., Any], Breaker] = field(default_factory=lambda: defaultdict(Breaker))
+    trials: int = TRIALS
+    _each: defaultdict[Activity[..., Any], Breaker] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._each = defaultdict(partial(Breaker, self.trials))
 
     def hold_off(self, activity: Activity[..., Any], message: PaigeantMessage, now: float) -> float | None:
-        """Seconds for which a step goes back because its activity keeps failing; one that is never retried does not."""
+        """Seconds to wait before a step of a failing activity starts, or None. A step without retries never waits."""
         if not policy_of(activity, message).retries:
             return None
         return self._each[activity].ask(message.id, now)
 
     def left(self, activity: Activity[..., Any], message: PaigeantMessage) -> None:
-        """The run of this message, which was let in, is over."""
+        """Record that the admitted run of this message is over."""
         self._each[activity].left(message.id)
 
     def excuse(self, activity: Activity[..., Any], failure: Failure, now: float) -> float | None:
-        """Seconds until the next attempt of a step that failed only because its activity does, for everyone."""
+        """Seconds until the retry of a step that failed only because its activity fails for every step, or None."""
         if isinstance(failure.error, Interrupt) or not failure.is_curable or not failure.policy.retries:
             return None
         breaker, message = self._each[activity], failure.message
-        was_open = breaker.is_open
+        was_open, was_given_up = breaker.is_open, breaker.is_given_up
         pause = breaker.failed(message.id, f"{message.correlation_id} {message.step.id}", now)
         if breaker.is_open and not was_open:
-            log.warning("activity keeps failing: it is tried one at a time until it works")
+            log.warning("activity keeps failing: its steps run one at a time until one completes")
+        if breaker.is_given_up and not was_given_up:
+            log.error("activity failed in every trial: its steps use up their attempts again", trials=self.trials)
         return pause
 
     def works(self, activity: Activity[..., Any]) -> None:
-        """A step of it completed."""
+        """Record that a step of the activity completed."""
         breaker = self._each[activity]
         if breaker.is_open:
             log.warning("activity works again")

@@ -1,24 +1,26 @@
-"""One message as it was delivered to a worker: what everything that runs it is about."""
+"""A message as delivered to a worker, with everything that concerns its run."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from paigeant.clock import Clock
-from paigeant.message import PaigeantMessage
-from paigeant.outcome import Execution
+from paigeant.decisions.outcome import Execution
+from paigeant.runtime.clock import Clock
 from paigeant.transport import Delivery
-from paigeant.usage import NOTHING, Usage
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.usage import NOTHING, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A message, the delivery that brought it, and the name and clock of the worker that took it.
+    """A message, its delivery, and the name and clock of the worker that received it.
 
-    ``ended`` is called when the step's body has ended, if it was begun: what is left to do is to settle.
-    ``claims`` are those of the user on whose behalf it runs, checked; None: it runs on nobody's.
+    ``ended`` is called when the step's body has ended, if it started: only the settlement remains. ``claims`` are the
+    checked claims of the user on whose behalf the step runs; None if there is no such user. Until ``stands_until``, by
+    the boot clock, the step may start without another read of its workflow's standing.
     """
 
     message: PaigeantMessage
@@ -27,13 +29,14 @@ class Run:
     clock: Clock
     ended: Callable[[], None]
     claims: Mapping[str, Any] | None = None
+    stands_until: float = -math.inf
 
     def carrying(self, message: PaigeantMessage) -> Run:
-        """The same delivery, with another message in the place of its own."""
+        """Return a run of the same delivery with another message."""
         return self if message is self.message else replace(self, message=message)
 
     def execution(self, started_at: float | None = None, used: Usage = NOTHING) -> Execution:
-        """Who ran it, from then (default: now) until now, having used this."""
+        """Return the worker, the time from ``started_at`` (default: now) until now, and the usage ``used``."""
         now = self.clock.now()
         return Execution(
             worker=self.worker,
@@ -45,13 +48,13 @@ class Run:
 
     @property
     def is_repeated(self) -> bool:
-        """Whether the step has run before, from its beginning: in vain, or until it waited for something."""
+        """Whether the step has run from its beginning before: an attempt failed, or the step was parked."""
         message = self.message
         again = message.attempt > 1 or message.resumes > 0 or message.epoch > 0
         return again or self.delivery.deliveries > 1
 
     def about(self) -> dict[str, Any]:
-        """What every event says that is about this attempt."""
+        """Return the fields that every event about this attempt has."""
         message = self.message
         return {
             "correlation_id": message.correlation_id,
@@ -65,6 +68,6 @@ class Run:
         }
 
     def __str__(self) -> str:
-        """The step, or the taking back of it, for people."""
+        """The step, or its compensation, for people."""
         name = repr(self.message.step.name)
         return f"the compensation of {name}" if self.message.routing_slip.is_back else name

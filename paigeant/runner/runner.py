@@ -1,42 +1,53 @@
 """The execution of one message: verify, claim, resolve, bind, invoke, outcome, decide, carry out.
 
-What can be known before there is a slot for the step is done before, so that slots are not empty meanwhile.
+The runner checks everything it can before it waits for a slot, so that no slot is occupied without a running step.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from dataclasses import InitVar, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from paigeant import codec
 from paigeant.activity import Activity
-from paigeant.catalog import BUILT_IN
-from paigeant.clock import Clock, SystemClock
 from paigeant.config import CHECKS_TOKENS
-from paigeant.context.facts import PlanSteps
-from paigeant.dispatch import Dispatcher
-from paigeant.errors import InvalidInput, KeysUnavailable, MessageError, StoreRequired, Superseded, TokenRefused
-from paigeant.events import StepSuperseded
-from paigeant.failure import error_info, poison
-from paigeant.forward import admit
-from paigeant.limits.limit import Lock, wanted_data
-from paigeant.message import PaigeantMessage
-from paigeant.outcome import Faulted, Outcome, Parked, Poisoned, Refused, Returned
-from paigeant.records import STANDS_FOR, Standing
+from paigeant.context.services import Plans
+from paigeant.decisions.failure import error_info
+from paigeant.decisions.foreign import completed, unrecorded, with_sources
+from paigeant.decisions.forward import admit
+from paigeant.decisions.limit import Lock, wanted_data
+from paigeant.decisions.outcome import Faulted, Outcome, Parked, Poisoned, Refused, Returned
+from paigeant.dispatch.catalog import BUILT_IN
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.dispatch.timers import Timers
+from paigeant.errors import (
+    InvalidInput,
+    KeysUnavailable,
+    MessageError,
+    ResultRefused,
+    StoreRequired,
+    Superseded,
+    TokenRefused,
+)
+from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
+from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Standing, WorkerRecord
 from paigeant.runner.attempt import Attempts, Tried
 from paigeant.runner.breakers import Breakers
-from paigeant.runner.conclusion import Conclusions
+from paigeant.runner.conclusion import Conclusions, kind_of
+from paigeant.runner.holding import Holding
 from paigeant.runner.locks import Locks, locks_of
+from paigeant.runner.returns import others_serve, others_take_back, resent_after, returns_of
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stops
-from paigeant.timers import Timers
-from paigeant.transport import Delivery
+from paigeant.runtime.clock import Clock, SystemClock, boot_time
+from paigeant.transport import HANDED_ON, Delivery
+from paigeant.wire import codec
+from paigeant.wire.message import PaigeantMessage
 
 if TYPE_CHECKING:
     from paigeant.security.claims import Tokens
@@ -46,23 +57,24 @@ T = TypeVar("T")
 log = structlog.stdlib.get_logger("paigeant.runner")
 
 _QUESTIONS = 3
-"""How often a store that answers slowly is asked how a workflow stands, before its answer counts all the same."""
+"""Maximum reads of a workflow's standing from a slow store; after that even a late answer counts."""
+
+_HELD_DELAY = 2.0
+"""Seconds until a message that another worker holds is due again; each return doubles them, up to a minute."""
+
+_PATIENT, _MOST_PATIENT = 2, 20
+"""Returns after which a compensation without a worker is skipped: minimum, and while other workers may serve it."""
 
 RETURN_DELAY = 10.0
-"""Seconds before a step that this worker does not serve is offered again."""
+"""Seconds until a step that this worker does not serve is due again; each return doubles them, up to a minute."""
 
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """What is to run, and until when on the monotonic clock it may begin without another question."""
-
-    run: Run
-    until: float
+_SERVED_DELAY, _SERVED_MOST = 0.25, 2.0
+"""The same, first and longest, while another live worker serves it: this worker may receive it a few more times."""
 
 
 @dataclass(slots=True)
 class Runner:
-    """Runs deliveries for one worker. ``threads`` is where plain functions run."""
+    """Runs deliveries for one worker. ``threads`` is the executor for plain functions."""
 
     worker: str
     activities: Mapping[str, Activity[..., Any]]
@@ -70,34 +82,58 @@ class Runner:
     threads: InitVar[Executor]
     timers: InitVar[Timers | None] = None
     locks: Locks | None = None
+    holding: Holding | None = None
     stops: InitVar[Stops | None] = None
-    plan_steps: InitVar[PlanSteps | None] = None
+    plans: InitVar[Plans | None] = None
     tokens: Tokens | None = None
-    max_deliveries: int = 5
     message_limit: int = 1_048_576
     clock: Clock = field(default_factory=SystemClock)
     breakers: Breakers = field(default_factory=Breakers)
     attempts: Attempts = field(init=False)
     conclusions: Conclusions = field(init=False)
 
-    def __post_init__(
-        self, threads: Executor, timers: Timers | None, stops: Stops | None, plan_steps: PlanSteps | None
-    ) -> None:
-        self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plan_steps)
+    def __post_init__(self, threads: Executor, timers: Timers | None, stops: Stops | None, plans: Plans | None) -> None:
+        self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plans, self._standing)
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks)
 
-    async def admit(self, delivery: Delivery, ended: Callable[[], None]) -> Admitted | None:
-        """What is to run of a delivery, or None: then it is settled. This much needs no slot.
+    async def admit(self, delivery: Delivery, ended: Callable[[], None]) -> Run | None:
+        """Return the run of a delivery, or None if the delivery was settled. This needs no slot.
 
-        ``ended`` is called when the step's body has: what is left to do is to settle.
+        ``ended`` is called when the step's body has ended: only the settlement remains.
         """
+        run = await self._read(delivery, ended)
+        return None if run is None else await self._unless_superseded(run, self._admit(run))
+
+    async def condemn(self, delivery: Delivery, error: ErrorInfo, unread: bool = False) -> None:
+        """End a step with this error, without running it.
+
+        A step that has already ended, or must not run any more, is settled as usual. ``unread``: reading the message
+        kills the process too, so only its bytes become a dead letter, and its workflow does not end.
+        """
+        if unread:
+            await self._set_aside(delivery, LetterKind.POISON, error)
+        elif (run := await self._read(delivery, _nothing)) is not None:
+            await self._unless_superseded(run, self._condemn(run, error))
+
+    async def _set_aside(self, delivery: Delivery, kind: LetterKind, error: ErrorInfo) -> None:
+        reason = f"{error.type}: {error.message}"
+        await self.conclusions.set_aside(delivery, kind, reason, self.worker, self.clock.now())
+
+    async def _condemn(self, run: Run, error: ErrorInfo) -> None:
+        standing, _ = await self._standing(run.message)
+        run = await self._introduced(run, standing)
+        if not await self._is_over(run, standing):
+            await self.conclusions.draw(run, Poisoned(run.execution(), error))
+
+    async def _read(self, delivery: Delivery, ended: Callable[[], None]) -> Run | None:
+        """Return the run of the delivery's message, or None if the bytes are no message and became a dead letter."""
         try:
             message = codec.decode(delivery.body, self.message_limit)
         except MessageError as error:
-            await self.conclusions.set_aside(delivery, error, self.worker, self.clock.now())
+            await self._set_aside(delivery, kind_of(error), error_info(error))
             return None
         step = message.step
-        # A delivery runs in a task of its own, so what is bound here ends with it.
+        # A delivery runs in a task of its own, so the log context bound here ends with that task.
         structlog.contextvars.bind_contextvars(
             correlation_id=message.correlation_id,
             step=step.id,
@@ -105,89 +141,180 @@ class Runner:
             attempt=message.attempt,
             worker=self.worker,
         )
-        run = Run(message, delivery, self.worker, self.clock, ended)
-        return await self._unless_superseded(run, self._admit(run))
+        return self._run_of(delivery, message, ended)
 
-    async def run(self, admitted: Admitted) -> None:
-        """Run it to its settlement. Nothing an activity does escapes from here."""
-        await self._unless_superseded(admitted.run, self._run(admitted))
+    def _run_of(self, delivery: Delivery, message: PaigeantMessage, ended: Callable[[], None]) -> Run:
+        """Return the run. It counts the deliveries of earlier copies too; the broker counts only those of this copy."""
+        before = max(returns_of(delivery.headers).before, resent_after(delivery.headers))
+        deliveries = max(delivery.deliveries, before + 1)
+        return Run(message, replace(delivery, deliveries=deliveries), self.worker, self.clock, ended)
+
+    async def run(self, admitted: Run) -> None:
+        """Run it to its settlement. No error of an activity reaches the caller."""
+        await self._unless_superseded(admitted, self._run(admitted))
 
     async def _unless_superseded(self, run: Run, what: Coroutine[Any, Any, T]) -> T | None:
         try:
             return await what
         except Superseded:
-            deliveries = run.delivery.deliveries
-            log.warning("step superseded: another worker has it, this result is refused", deliveries=deliveries)
-            await self.dispatcher.transport.release(run.delivery)  # it may have come again since the step was given up
-            await self.dispatcher.note([StepSuperseded(at=self.clock.now(), **run.about())])
-            return None
-
-    async def _run(self, admitted: Admitted) -> None:
-        """Of what waited long for its slot it is asked again how its workflow stands."""
-        now: Admitted | None = admitted
-        if time.monotonic() > admitted.until:
-            now = await self._admit(admitted.run)
-        if now is not None:
-            await self._start(now.run)
-
-    async def _admit(self, run: Run) -> Admitted | None:
-        try:
-            run, missing = await self._whole(run)
-        except KeysUnavailable as error:
-            await self.conclusions.draw(run, Returned(str(error), RETURN_DELAY))
-            return None
-        standing, until = await self._standing(run.message)
-        if standing.done is not None:
-            await self.dispatcher.transport.settle(run.delivery, standing.done)
-            log.info("step was done before, its successor is sent again")
-        elif (outcome := admit(run.message, standing, run.execution())) is not None:
-            await self.conclusions.draw(run, outcome)
-            if self.locks is not None:
-                await self.locks.pass_on(run.message, self.worker)
-        elif missing is not None:
-            await self.conclusions.draw(run, _lacking(run, missing))
-        else:
-            return Admitted(run, until)
+            await self.dispatcher.transport.release(run.delivery)  # the message may have been delivered again meanwhile
+        except ResultRefused:
+            pass
+        deliveries = run.delivery.deliveries
+        log.warning("step superseded: another worker has it, this result is rejected", deliveries=deliveries)
+        await self.dispatcher.note([StepSuperseded(at=self.clock.now(), **run.about())])
         return None
 
-    async def _whole(self, run: Run) -> tuple[Run, MessageError | None]:
-        """The run with all its step needs, or what is missing."""
+    async def put_back(self, delivery: Delivery, error: BaseException) -> None:
+        """Return an unsettled delivery to its queue after an error, with growing pauses.
+
+        After too many errors of the message itself it becomes a dead letter with the last error.
+
+        Raises:
+            PaigeantError: broker or store are unavailable; this worker still holds the delivery.
+        """
+        if not await self.conclusions.put_back(delivery, error):
+            info = error_info(error)
+            try:
+                run = self._run_of(delivery, codec.decode(delivery.body, self.message_limit), _nothing)
+            except MessageError:
+                await self._set_aside(delivery, LetterKind.UNREADABLE, info)
+            else:
+                await self._unless_superseded(run, self.conclusions.abandon(run, info))
+
+    async def _run(self, admitted: Run) -> None:
+        """Run it. If it waited long for its slot, read the workflow's standing again first."""
+        now: Run | None = admitted
+        if boot_time() > admitted.stands_until:
+            now = await self._admit(admitted)
+        if now is not None:
+            await self._start(now)
+
+    async def _admit(self, run: Run) -> Run | None:
         try:
-            run = run.carrying(await self.dispatcher.whole(run.message))
+            run, missing = await self.dispatcher.patiently(lambda: self._whole(run))
+        except KeysUnavailable as error:
+            await self.conclusions.draw(run, Returned(str(error), RETURN_DELAY, grows=True))
+            return None
+        standing, until = await self.dispatcher.patiently(lambda: self._standing(run.message))
+        run = await self._introduced(run, standing)
+        if await self._is_over(run, standing) or await self._is_anothers(run, standing):
+            return None
+        if missing is not None:
+            await self.conclusions.draw(run, _lacking(run, missing))
+            return None
+        return replace(run, stands_until=until)
+
+    async def _introduced(self, run: Run, standing: Standing) -> Run:
+        """Return the run, after recording what other programs did in its workflow and the store does not have."""
+        message, now = run.message, run.clock.now()
+        if not standing.is_known:
+            await self.dispatcher.patiently(lambda: self.dispatcher.beginning.introduce(message, now))
+        if self.dispatcher.store is None or not unrecorded(message):
+            return run
+        course = await self.dispatcher.patiently(partial(self.dispatcher.store.course, message.correlation_id))
+        if course is None:
+            await self.dispatcher.patiently(lambda: self.dispatcher.beginning.introduce(message, now))
+        facts = [*completed(message, [one.id for one in course.done] if course else (), now)]
+        for fact in facts:
+            await self.dispatcher.patiently(partial(self.dispatcher.note, [fact]))
+        return run.carrying(with_sources(message, facts)) if facts else run
+
+    async def _is_over(self, run: Run, standing: Standing) -> bool:
+        """Settle a step that has already ended or must not run any more; return False for a step that may run."""
+        if standing.done is not None:
+            following = standing.done
+            if RESENT in run.delivery.headers:  # recovery may publish those as well
+                following = [replace(one, headers={**one.headers, RESENT: "0"}) for one in following]
+            await self.conclusions.repeat(run, following)
+            await self.dispatcher.done_with(run.message.id)
+            log.info("step has already ended, its next messages are published again", messages=len(following))
+        elif (outcome := admit(run.message, standing, run.execution())) is not None:
+            await self._refuse(run, outcome)
+        else:
+            return False
+        return True
+
+    async def _is_anothers(self, run: Run, standing: Standing) -> bool:
+        """Settle a message that may count as lost, or a copy of one, if another worker or delivery has the message."""
+        delivery, message_id = run.delivery, run.message.id
+        is_copy = RESENT in delivery.headers
+        if self.holding is None or not (is_copy or standing.is_late):
+            return False
+        holding, came_again = self.holding, delivery.redelivered or delivery.deliveries > 1
+        is_here = is_copy and holding.leaves(message_id)
+        take_over = came_again and not is_copy
+        if not is_here and await self.dispatcher.patiently(lambda: holding.claim(message_id, take_over=take_over)):
+            return False
+        is_spare = is_copy and HANDED_ON not in delivery.headers and not delivery.redelivered
+        if is_spare:  # the holder of the message does the rest
+            await self.dispatcher.transport.settle(delivery)
+            log.info("a copy of a message that is not lost is dropped")
+        else:
+            await self.conclusions.draw(run, Returned("another worker holds the message", _HELD_DELAY, grows=True))
+        return True
+
+    async def _whole(self, run: Run) -> tuple[Run, MessageError | None]:
+        """Return the run with everything its step needs, and None or the error about what is missing."""
+        try:
+            run = run.carrying(await self.dispatcher.reading.whole(run.message))
             claims = await self._claims(run.message)
             return run if claims is None else replace(run, claims=claims), None
         except MessageError as error:
             return run, error
 
     async def _standing(self, message: PaigeantMessage) -> tuple[Standing, float]:
-        """How the workflow stands, and until when that may be acted on, by the monotonic clock.
+        """Return the workflow's standing, and the boot time until which it is valid.
 
-        An answer that took long is asked for again: somebody may have cancelled since. Whoever cancels waits twice as
-        long as an answer may have taken, so that a busy machine has time to spare.
+        A slow answer is read again, because the workflow may have been cancelled since.
         """
         if self.dispatcher.store is None:
             return Standing(), math.inf
         for _ in range(_QUESTIONS):
-            until = time.monotonic() + STANDS_FOR / 2
-            standing = await self.dispatcher.standing(message)
-            if time.monotonic() <= until:
+            until = boot_time() + ACTED_ON_FOR
+            standing = await self.dispatcher.reading.standing(message)
+            if boot_time() <= until:
                 return standing, until
-        return standing, time.monotonic() + STANDS_FOR / 2
+        return standing, boot_time() + ACTED_ON_FOR
 
     async def _start(self, run: Run) -> None:
         activity = self._serves(run.message)
         if activity is None:
-            await self.conclusions.draw(run, Returned(f"this worker does not serve {run}", RETURN_DELAY))
-        elif (refused := self._refused(activity, run)) is not None:
-            await self.conclusions.draw(run, refused)
+            await self._refuse(run, await self._unserved(run))
+        elif (obstacle := self._obstacle(activity, run)) is not None:
+            await self._refuse(run, obstacle)
         else:
             try:
                 await self._under_locks(activity, run)
             finally:
                 self.breakers.left(activity, run.message)
 
+    async def _refuse(self, run: Run, outcome: Outcome) -> None:
+        """Conclude a step that does not start, and release the locks that were reserved for it."""
+        await self.conclusions.draw(run, outcome)
+        if self.locks is not None:
+            await self.locks.pass_on(run.message, self.worker)
+
+    async def _unserved(self, run: Run) -> Outcome:
+        """Return the outcome for a step that this worker does not serve: during a deploy another worker may serve it.
+
+        Compensation does not wait for ever: a compensation that no worker has any more is skipped, and the others run.
+        """
+        returned, store = Returned(f"this worker does not serve {run}", RETURN_DELAY, grows=True), self.dispatcher.store
+        name, workers = run.message.step.name, list[WorkerRecord]()
+        if store is not None:
+            workers = list(await self.dispatcher.patiently(store.workers))
+        if not run.message.routing_slip.is_back:
+            is_served = others_serve(workers, self.worker, name)
+            return replace(returned, delay=_SERVED_DELAY, most=_SERVED_MOST) if is_served else returned
+        waits = returns_of(run.delivery.headers).waits
+        serve = others_take_back if name in self.activities else others_serve  # the same code lacks it too
+        if waits < _PATIENT or (waits < _MOST_PATIENT and (store is None or serve(workers, self.worker, name))):
+            return returned
+        return Faulted(run.execution(), ErrorInfo(type="CompensationMissing", message=f"no worker has {run} any more"))
+
     async def _claims(self, message: PaigeantMessage) -> Mapping[str, Any] | None:
-        """What the message's token says; what was done with it is taken back also after it has expired."""
+        """Return the claims of the message's token. For a compensation an expired token is valid, too."""
         if message.obo_token is None:
             return None
         if self.tokens is None:
@@ -197,25 +324,23 @@ class Runner:
         return await self.tokens.claims(message.obo_token, expires=not message.routing_slip.is_back)
 
     def _serves(self, message: PaigeantMessage) -> Activity[..., Any] | None:
-        """What runs the message's step, or takes it back."""
+        """Return the activity that runs the message's step or compensation."""
         name = message.step.name
         activity = self.activities.get(name) or BUILT_IN.get(name)
         return activity.compensation if activity and message.routing_slip.is_back else activity
 
-    def _refused(self, activity: Activity[..., Any], run: Run) -> Outcome | None:
-        """What becomes of a step that must not start: it killed too many workers, or its activity keeps failing."""
-        if run.delivery.deliveries > self.max_deliveries:
-            return Poisoned(run.execution(), poison(self.max_deliveries))
+    def _obstacle(self, activity: Activity[..., Any], run: Run) -> Outcome | None:
+        """Return the outcome for a step that must not start because its activity keeps failing, or None."""
         if (pause := self.breakers.hold_off(activity, run.message, self.clock.now())) is not None:
             return Returned(f"{run} keeps failing", pause, is_usual=True)
         return None
 
     async def _under_locks(self, activity: Activity[..., Any], run: Run) -> None:
-        """Run the step under what it takes first, locks, places and turns, if any; without them, it waits."""
+        """Acquire the locks, places and starts that the step needs, and run it; park it if one is not free."""
         try:
             wanted = locks_of(activity, run, self.dispatcher.prefix, self.locks)
         except (InvalidInput, StoreRequired) as error:
-            await self.conclusions.draw(run, Faulted(run.execution(), error_info(error)))
+            await self._refuse(run, Faulted(run.execution(), error_info(error)))
             return
         if not wanted or self.locks is None:
             await self._conclude(await self.attempts.of(activity, run), run)
@@ -234,11 +359,15 @@ class Runner:
 
 
 def _lacking(run: Run, missing: MessageError) -> Outcome:
-    """What becomes of a step that lacks a value, or whose token is not valid here."""
+    """Return the outcome for a step that lacks a value, or whose token is not valid here."""
     end = Refused if isinstance(missing, TokenRefused) else Faulted
     return end(run.execution(), error_info(missing))
 
 
 def _taken_over(run: Run, lock: Lock) -> Tried:
-    """What came of a step counts only if its lock was held all the time: it runs again."""
-    return Tried(run, Returned(f"its lock {lock.key!r} was taken over", delay=0.0))
+    """Return a result that makes the step run again: its lock was lost, so its own result does not count."""
+    return Tried(run, Returned(f"its lock {lock.key!r} was taken over", delay=0.1, grows=True))
+
+
+def _nothing() -> None:
+    """Do nothing: a body that never starts has no end to report."""

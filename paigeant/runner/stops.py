@@ -1,4 +1,4 @@
-"""The steps that run here, and telling those to stop whose workflow somebody cancelled."""
+"""Tracks the steps that run in this process, and stops those whose workflow was cancelled."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 import structlog
 
-from paigeant.errors import StoreError
 from paigeant.events import Cancellation
-from paigeant.message import PaigeantMessage
-from paigeant.store import Store
+from paigeant.runtime.outage import Outage
+from paigeant.store import Steering
+from paigeant.wire.message import PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.stops")
 
 LOOK = 1.0
-"""Seconds between two questions which workflows were cancelled."""
+"""Seconds between two polls for cancelled workflows."""
 
 
 @dataclass(slots=True, eq=False)
 class Stop:
-    """Whether a running step is to stop. It is told first; what then awaits longer than the grace is interrupted.
+    """Whether a running step has to stop. The step is told first; after the grace period its awaits are interrupted.
 
-    As a context: what runs inside can be interrupted, by a TimeoutError.
+    As a context: the code inside can be interrupted, by a TimeoutError.
     """
 
     cancellation: Cancellation | None = None
@@ -41,7 +41,7 @@ class Stop:
         await limit.__aexit__(*raised)
 
     def tell(self, cancellation: Cancellation, grace: float) -> None:
-        """The step is to stop."""
+        """Tell the step to stop, and interrupt it after ``grace`` seconds."""
         self.cancellation = cancellation
         if self._limit is not None:
             self._limit.reschedule(asyncio.get_running_loop().time() + grace)
@@ -49,15 +49,15 @@ class Stop:
 
 @dataclass(slots=True)
 class Stops:
-    """What runs in this process, by workflow. Without a store nobody can cancel anything."""
+    """The steps that run in this process, by workflow. Without a store nobody can cancel a workflow."""
 
-    store: Store | None = None
+    store: Steering | None = None
     grace: float = 0.0
     _running: dict[str, set[Stop]] = field(default_factory=dict)
 
     @contextmanager
     def of(self, message: PaigeantMessage) -> Iterator[Stop]:
-        """While the step of this message runs. What takes a step back is not stopped: a cancel waits for it."""
+        """Register the step of this message while it runs. Compensations are not stopped: a cancellation runs them."""
         stop = Stop()
         if message.routing_slip.is_back:
             yield stop
@@ -72,16 +72,15 @@ class Stops:
                 self._running.pop(message.correlation_id, None)
 
     async def watch(self) -> None:
-        """Look again and again, for ever."""
+        """Poll for cancelled workflows, for ever."""
+        outage = Outage(log, "ask which workflows were cancelled")
         while True:
             await asyncio.sleep(LOOK)
-            try:
+            with outage.noted():
                 await self.look()
-            except StoreError as error:
-                log.warning("could not ask which workflows were cancelled", error=str(error))
 
     async def look(self) -> None:
-        """Tell the steps whose workflow was cancelled."""
+        """Tell the steps of cancelled workflows to stop."""
         if self.store is None or not self._running:
             return
         for correlation_id, cancellation in (await self.store.cancellations([*self._running])).items():

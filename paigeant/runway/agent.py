@@ -1,4 +1,4 @@
-"""The agent of the documents: an agent of pydantic-ai that knows the dispatcher whose workflows it takes part in."""
+"""``PaigeantAgent`` of the source documents: a pydantic-ai agent that belongs to a dispatcher."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
 
 class PaigeantAgent(Agent[AgentDepsT, OutputDataT]):
-    """A pydantic-ai agent that steps of workflows run. Outside of a workflow it is an Agent as any other.
+    """A pydantic-ai agent that workflow steps run. Outside of a workflow it behaves like any other Agent.
 
-    It is an activity of the ``dispatcher``'s App under its ``name``: without one, the variable that holds it. A first
-    argument that names no provider (``"notifier-agent"``) is a name as well; such an agent is given a model with
-    ``agent.override(model=...)``. Models are looked up when the agent first runs, so that making it needs no key.
+    The agent is an activity of the ``dispatcher``'s App under its ``name``; an unnamed agent takes the name of the
+    variable it is assigned to. A first argument without a provider (``"notifier-agent"``) is a name, too; set the
+    model of such an agent with ``agent.override(model=...)``. The agent looks up its model on its first run, so
+    creating it needs no API key.
 
     With ``can_edit_itinerary`` its model has the tool ``_edit_itinerary``, which inserts steps right after the current
-    one: at most ``max_added_steps`` of them, and only what :meth:`register_activity` made insertable. All other options
+    one: at most ``max_added_steps``, and only activities that :meth:`register_activity` registered. All other options
     are those of :class:`pydantic_ai.Agent`.
 
     Raises:
-        DuplicateActivity: the dispatcher has an agent or activity of this name.
+        DuplicateActivity: the dispatcher already has an agent or activity of this name.
     """
 
     def __init__(
@@ -61,14 +62,14 @@ class PaigeantAgent(Agent[AgentDepsT, OutputDataT]):
         """Append a run of this agent to the workflow that its dispatcher will dispatch.
 
         Raises:
-            ConfigurationError: it has no dispatcher or no name.
+            ConfigurationError: the agent has no dispatcher or no name.
             InvalidArguments: the deps are not of its ``deps_type``.
-            NotSerializable: the deps cannot be written as JSON.
+            NotSerializable: the deps cannot be serialized as JSON.
         """
         self._dispatcher(sys._getframe(1)).add_to_runway(self, prompt, deps)
 
     def register_activity(self, prompt: str | None = None, deps: Any = None) -> None:
-        """Let agents that may edit their itinerary insert this one; what an edit does not say is taken from here.
+        """Let agents that may edit their itinerary insert this agent. ``prompt`` and ``deps`` are its defaults.
 
         Raises:
             ConfigurationError, InvalidArguments, NotSerializable: as :meth:`add_to_runway`.
@@ -76,7 +77,7 @@ class PaigeantAgent(Agent[AgentDepsT, OutputDataT]):
         self._dispatcher(sys._getframe(1)).register_activity(self, prompt, deps)
 
     def take_name(self, frame: FrameType) -> str | None:
-        """Its name, from now on that of the variable that holds it in this frame, if it has none."""
+        """Return the agent's name; an unnamed agent takes the name of the variable it is assigned to in this frame."""
         self.name = self.name or variable_of(self, frame)
         return self.name
 

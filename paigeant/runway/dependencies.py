@@ -1,8 +1,8 @@
-"""What the agent of a step is given as ``deps``."""
+"""The ``deps`` of an agent step, with the output of the step before it."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -10,31 +10,32 @@ from paigeant.context import ActivityContext
 
 
 class PreviousOutput(BaseModel):
-    """The output of the step before: ``agent_name`` is that step's activity, ``output`` what it gave, as JSON types."""
+    """The previous step's output: ``agent_name`` is that step's activity, ``output`` its result as JSON types."""
 
     agent_name: str
     output: Any = None
 
 
 class WorkflowDependencies(BaseModel):
-    """The ``deps`` of an agent step; subclasses have fields of their own.
+    """The ``deps`` of an agent step. Subclasses add their own fields.
 
-    ``previous_output`` is what the step finds before it. It is filled in where the step runs and never carried there;
-    None at the start of a workflow.
+    ``previous_output`` is the output of the step before. The worker fills it in when the step runs; messages never
+    carry it. It is None at the start of a workflow.
     """
 
-    previous_output: PreviousOutput | None = Field(None, exclude=True)
+    filled_on_reading: ClassVar = frozenset({"previous_output"})
+
+    previous_output: PreviousOutput | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _with_previous_output(self) -> Self:
         if self.previous_output is None:
-            self.__dict__["previous_output"] = _found_before()  # also where a subclass is frozen
+            self.__dict__["previous_output"] = _found_before()  # works for frozen subclasses, too
         return self
 
 
 def _found_before() -> PreviousOutput | None:
     context = ActivityContext.running()
-    if context is None or not context.message.routing_slip.log or context.is_compensating:
+    if context is None or context.is_compensating or (entry := context.message.routing_slip.previous) is None:
         return None
-    slip = context.message.routing_slip
-    return PreviousOutput(agent_name=slip.log[-1].name, output=context.previous)
+    return PreviousOutput(agent_name=entry.name, output=context.previous)

@@ -1,4 +1,4 @@
-"""The dispatcher of the documents: a draft of a workflow, and the App behind it."""
+"""``WorkflowDispatcher`` of the source documents: collects steps in a draft and dispatches them through an App."""
 
 from __future__ import annotations
 
@@ -10,45 +10,51 @@ from paigeant.activity import Activity
 from paigeant.activity.offering import offer_of
 from paigeant.app import App
 from paigeant.errors import ConfigurationError, InvalidArguments
-from paigeant.grant import Allowance, Grant
-from paigeant.offer import Offer, merged
-from paigeant.slip import ActivitySpec
+from paigeant.records.offer import Offer, merged
+from paigeant.runway.draft import Draft
 from paigeant.transport import BaseTransport
-from paigeant.values import jsonable
+from paigeant.wire.grant import Allowance, Grant
+from paigeant.wire.slip import ActivitySpec, RoutingSlip
+from paigeant.wire.values import jsonable
 
 if TYPE_CHECKING:
     from pydantic_ai.agent import AbstractAgent
 
 NAME = "paigeant"
-"""The App behind a dispatcher that is given none: one name, so that programs find each other's queues."""
+"""Name of the App of a dispatcher without ``app``. It is fixed, so that programs find each other's queues."""
 
 
 class WorkflowDispatcher:
-    """Lines up steps on its runway, and sends a copy of them on their way as often as it is told to.
+    """Collects steps on its runway and dispatches them. The first step after a dispatch starts a new draft.
 
-    Behind it is an ``app``, by default one of its own, whose activities its agents are. ``transport`` is what carries
-    the messages where dispatching names no other: a transport or a broker's URL; default: that of the settings.
+    The dispatcher's agents are activities of its ``app``; by default it creates its own App. ``transport`` is the
+    default transport of its dispatches: a transport or a broker's URL. Without it, the settings name the broker.
 
     Raises:
-        ConfigurationError: a broker that nothing here knows.
+        ConfigurationError: no transport supports the broker's URL.
     """
 
     def __init__(self, transport: BaseTransport | str | None = None, *, app: App | None = None) -> None:
         url = transport if isinstance(transport, str) else None
         found = app or App(NAME, broker=url)
         self.app = found.on(transport) if isinstance(transport, BaseTransport) else found
-        self.runway: list[ActivitySpec] = []
+        self._draft = Draft()
         self.registered: dict[str, ActivitySpec] = {}
+
+    @property
+    def runway(self) -> list[ActivitySpec]:
+        """A copy of the steps of the current draft."""
+        return self._draft.steps
 
     def __repr__(self) -> str:
         return f"<WorkflowDispatcher: {' > '.join(step.name for step in self.runway) or 'empty'}>"
 
     def add(self, agent: AbstractAgent[Any, Any], made_in: FrameType | None = None) -> Activity[..., Any]:
-        """Make an agent that has a name an activity of the App, if it is none yet.
+        """Register a named agent as an activity of the App, unless it is one already.
 
         Raises:
-            DuplicateActivity: another has this name.
-            ConfigurationError: it has no name.
+            DuplicateActivity: another activity has this name.
+            ConfigurationError: the agent has no name.
         """
         for known in self.app.activities.values():
             if getattr(known, "agent", None) is agent:
@@ -60,17 +66,17 @@ class WorkflowDispatcher:
         return self.app.activity(agent, name=agent.name)
 
     def add_to_runway(self, what: Any, prompt: str | None = None, deps: Any = None) -> None:
-        """Append a run of this agent or activity, or of what has this name elsewhere, to the draft.
+        """Append a run of this agent or activity to the draft. A name may belong to an activity of another program.
 
         Raises:
-            ConfigurationError: an agent without a name.
-            InvalidArguments: wrong deps.
-            NotSerializable: the deps cannot be written as JSON.
+            ConfigurationError: the agent has no name.
+            InvalidArguments: the deps have the wrong type.
+            NotSerializable: the deps cannot be serialized as JSON.
         """
-        self.runway.append(self._step(what, prompt, deps))
+        self._draft.add(self._step(what, prompt, deps))
 
     def register_activity(self, what: Any, prompt: str | None = None, deps: Any = None) -> None:
-        """Let agents that may edit their itinerary insert this agent or activity, or what has this name elsewhere.
+        """Let agents that may edit their itinerary insert this agent or activity, or an activity with this name.
 
         Raises:
             ConfigurationError, InvalidArguments, NotSerializable: as :meth:`add_to_runway`.
@@ -86,16 +92,18 @@ class WorkflowDispatcher:
         variables: Mapping[str, Any] | None = None,
         obo_token: str | None = None,
     ) -> str:
-        """Send a workflow on its way: these activities, or the draft; when this returns, the broker has it.
+        """Dispatch these activities, or the draft. After this call returns, the broker has the first message.
 
-        ``activities`` are steps, agents, activities or names. They may also be the first argument, as may a transport
-        or a broker's URL: the type tells which it is. ``obo_token`` is the token of the user on whose behalf it runs.
+        A second dispatch without a new step dispatches the same draft again.
+
+        ``activities`` are steps, agents, activities or names. The first argument may be the activities, a transport or
+        a broker's URL; its type decides. ``obo_token`` is the token of the user on whose behalf the workflow runs.
 
         Returns:
             The workflow's correlation id.
 
         Raises:
-            InvalidArguments: nothing to dispatch, or something that is neither a transport nor activities.
+            InvalidArguments: there is nothing to dispatch, or an argument is neither a transport nor activities.
             ConfigurationError, TransportError, StoreError: as :meth:`paigeant.App.dispatch`.
         """
         for one in given:
@@ -113,11 +121,16 @@ class WorkflowDispatcher:
             raise InvalidArguments(
                 "there is nothing to dispatch", hint="agent.add_to_runway(prompt=...), or activities=[...]"
             )
-        workflow = self._on(transport).dispatch(*steps, variables=variables, obo_token=obo_token, grant=self._grant())
-        return (await workflow).correlation_id
+        if activities is None:
+            self._draft.sent()
+        app, grant = self._on(transport), self._grant()
+        slip = RoutingSlip(itinerary=app.catalog.specs(steps))
+        if any(allowance.steps for allowance in grant.allowances.values()):  # agents on any worker read it
+            slip = slip.model_copy(update={"registered": app.catalog.specs([*self.registered.values()])})
+        return (await app.dispatch(slip, variables=variables, obo_token=obo_token, grant=grant)).correlation_id
 
     async def offers(self) -> dict[str, Offer]:
-        """What can be dispatched, by name: announced by live workers, or an activity of the App here.
+        """Return the activities that can be dispatched, by name: those of live workers and those of the App.
 
         Raises:
             StoreError: the store cannot be read.
@@ -129,13 +142,13 @@ class WorkflowDispatcher:
         return {offer.name: offer for offer, _ in announced} | own
 
     def planned(self, offer: Offer) -> ActivitySpec:
-        """A step that runs what is offered, with the prompt it was registered with here."""
+        """Plan a step that runs the offered activity, with the prompt that was registered for it here."""
         registered = self.registered.get(offer.name)
         step = registered if registered is not None else ActivitySpec(name=offer.name)
         return step.model_copy(update={"queue": step.queue or offer.queue})
 
     async def close(self) -> None:
-        """Disconnect; using the dispatcher again connects again."""
+        """Disconnect. The dispatcher connects again on its next use."""
         for app in self.app.everywhere:
             await app.close()
 
@@ -147,7 +160,7 @@ class WorkflowDispatcher:
         return self.app if transport is None else self.app.on(transport)
 
     def _grant(self) -> Grant:
-        """What its agents may insert travels with the workflow, so that every worker holds them to it."""
+        """Return what its agents may insert. The workflow carries it, so that every worker can enforce it."""
         agents = {name: getattr(one, "agent", None) for name, one in self.app.activities.items()}
         allowances = {name: self._allowance(one) for name, one in agents.items() if hasattr(one, "can_edit_itinerary")}
         return Grant(allowances=allowances)
@@ -158,7 +171,7 @@ class WorkflowDispatcher:
         return Allowance(steps=agent.max_added_steps, activities=tuple(self.registered))
 
     def _known(self, one: Any) -> Any:
-        """What the App understands: of an agent, the activity it is."""
+        """Return the activity of an agent; anything else unchanged."""
         is_agent = hasattr(one, "run") and not isinstance(one, str | ActivitySpec | Activity)
         return self.add(one) if is_agent else one
 

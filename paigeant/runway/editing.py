@@ -1,4 +1,4 @@
-"""The tool with which an agent inserts steps right after its own."""
+"""The tool with which an agent inserts steps right after its own step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic_ai.tools import RunContext, Tool, ToolDefinition
 
 from paigeant.context import ActivityContext
 from paigeant.errors import InvalidArguments
-from paigeant.slip import ActivitySpec
+from paigeant.runtime.nearest import suggestion
+from paigeant.wire.slip import ActivitySpec
 
 if TYPE_CHECKING:
     from paigeant.runway.agent import PaigeantAgent
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
 TOOL = "_edit_itinerary"
 
 _CORRECTIONS = 3
-"""How often the model may correct an edit that was refused."""
+"""How often the model may correct a rejected edit."""
 
 
 def edit_tool(agent: PaigeantAgent[Any, Any]) -> Tool[Any]:
-    """``_edit_itinerary({"registered-name": "prompt"})``, shown to the model where there is something to insert."""
+    """Create the tool ``_edit_itinerary({"registered-name": "prompt"})``; the model sees it if it may insert steps."""
 
     async def edit(**steps: Any) -> str:
         return _edit(agent, steps)
@@ -38,7 +39,7 @@ def edit_tool(agent: PaigeantAgent[Any, Any]) -> Tool[Any]:
 
 
 def _shown(agent: PaigeantAgent[Any, Any], definition: ToolDefinition) -> ToolDefinition | None:
-    """The tool as the model sees it now: what it may insert and how many steps are left; None if it may nothing."""
+    """Describe the tool for the model: which steps it may insert and how many; None if it may insert none."""
     edit = Edit.of(agent)
     if edit is None or not edit.left or not edit.names:
         return None
@@ -56,13 +57,14 @@ def _shown(agent: PaigeantAgent[Any, Any], definition: ToolDefinition) -> ToolDe
 
 
 def _edit(agent: PaigeantAgent[Any, Any], steps: dict[str, Any]) -> str:
-    """Insert all of the steps, or none and say why."""
+    """Insert all of the steps, or none and return the reason."""
     edit = Edit.of(agent)
     if edit is None:
         return "Nothing was inserted: there is no workflow here."
     if unknown := [name for name in steps if name not in edit.names]:
         allowed = ", ".join(edit.names) or "nothing"
-        raise ModelRetry(f"Nothing was inserted: there is no {unknown[0]!r}. You may insert: {allowed}.")
+        more = suggestion(unknown[0], edit.names, " Did you mean")
+        raise ModelRetry(f"Nothing was inserted: there is no {unknown[0]!r}.{more} You may insert: {allowed}.")
     if not edit.left:
         return "Nothing was inserted: you may insert no more steps."
     if len(steps) > edit.left:
@@ -76,7 +78,7 @@ def _edit(agent: PaigeantAgent[Any, Any], steps: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What the step that runs an agent may insert: ``names``, as they are registered, and ``left`` of them."""
+    """The edits that an agent's step may still make: it may insert ``left`` of the registered steps ``names``."""
 
     context: ActivityContext
     dispatcher: WorkflowDispatcher
@@ -85,27 +87,28 @@ class Edit:
 
     @classmethod
     def of(cls, agent: PaigeantAgent[Any, Any]) -> Self | None:
-        """None where no step runs the agent: outside of a workflow, and in another agent's tool."""
+        """Return the edits that the running step allows; None outside of a workflow and in another agent's tool."""
         context, dispatcher = ActivityContext.running(), agent.dispatcher
         if context is None or dispatcher is None:
             return None
         name, slip = context.step.name, context.message.routing_slip
         if getattr(dispatcher.app.activities.get(name), "agent", None) is not agent:
             return None
-        names = {one: step for one, step in dispatcher.registered.items() if slip.grant.allows(name, one)}
+        registered = dispatcher.registered | {step.name: step for step in slip.registered}
+        names = {one: step for one, step in registered.items() if slip.grant.allows(name, one)}
         left = min(slip.insertions_left, agent.max_added_steps - slip.inserted.get(name, 0)) - context.inserting
         return cls(context, dispatcher, names, max(left, 0))
 
     def about(self, name: str) -> str:
-        """A line on what this name does, as far as it is known here."""
+        """Return one line that describes the activity with this name, as far as this process knows it."""
         known = self.dispatcher.app.activities.get(name)
         about = (known.description if known else "") or self.names[name].prompt or "no description"
         return f"{name}: {about}"
 
 
 def _step(registered: ActivitySpec, prompt: Any) -> ActivitySpec:
-    """The step as registered, with this prompt if it says anything."""
+    """Return the registered step; a non-empty prompt replaces the registered one."""
     if prompt is not None and not isinstance(prompt, str):
-        raise InvalidArguments(f"the prompt for {registered.name!r} is no text")
+        raise InvalidArguments(f"the prompt for {registered.name!r} is not a string")
     said = (prompt or "").strip()
     return registered.model_copy(update={"prompt": said}) if said else registered

@@ -1,4 +1,4 @@
-"""The executor of the documents: a worker for one activity."""
+"""``ActivityExecutor`` of the source documents: a worker for one activity."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 from paigeant.app import App
 from paigeant.context import ActivityContext
 from paigeant.errors import AppNotFound, ConfigurationError
-from paigeant.handed import HandedMessage
+from paigeant.runtime.nearest import did_you_mean
 from paigeant.runway.dispatcher import NAME, WorkflowDispatcher
 from paigeant.runway.modules import app_of, apps_in, imported, loose_agents
 from paigeant.transport import BaseTransport
+from paigeant.wire.handed import HandedMessage
 from paigeant.worker import Worker
 
 Handler = Callable[[Any], Awaitable[None]]
-"""Runs a step by hand: it is given a :class:`HandedMessage`, and marks its step complete."""
+"""Runs a step by hand: it receives a :class:`HandedMessage` and marks its step complete."""
 
 Place = str | ModuleType | App | WorkflowDispatcher | Handler
-"""Where an activity is."""
+"""Where the executor finds its activity."""
 
 
 class ActivityExecutor:
-    """A worker for the one activity of this name: an agent's, a function's, or a handler's.
+    """A worker for one activity, which is an agent, a function or a handler.
 
-    ``agent_path`` is where it is: the name of a module, a module, an App or a dispatcher; by default the program
-    itself. It may also be a handler: an async function that is given the message and marks the step complete.
-    ``transport`` is a transport or a broker's URL; what else there is, is an option of :class:`paigeant.Worker`.
+    ``agent_path`` says where the activity is: the name of a module, a module, an App or a dispatcher; by default the
+    program itself. It may also be a handler: an async function that receives the message and marks the step complete.
+    ``transport`` is a transport or a broker's URL. All other options are those of :class:`paigeant.Worker`.
 
     Raises:
         AppNotFound: there is no such module, or no such activity in it.
@@ -53,7 +54,7 @@ class ActivityExecutor:
         await self.worker.run()
 
     def stop(self) -> None:
-        """The first call lets running steps finish; the second hands them back at once."""
+        """Stop the worker. The first call lets running steps finish; the second releases their messages at once."""
         self.worker.stop()
 
 
@@ -73,8 +74,9 @@ def _having(name: str, apps: Sequence[App], where: str) -> App:
     for app in apps:
         if name in app.activities:
             return app
-    known = ", ".join(sorted({activity for app in apps for activity in app.activities}))
-    raise AppNotFound(f"there is no activity {name!r} in {where}", hint=f"it has: {known or 'none'}")
+    known = sorted({activity for app in apps for activity in app.activities})
+    hint = did_you_mean(name, known, f"it has: {', '.join(known) or 'none'}")
+    raise AppNotFound(f"there is no activity {name!r} in {where}", hint=hint)
 
 
 def _app_of_handler(name: str, handler: Handler) -> App:
@@ -83,10 +85,12 @@ def _app_of_handler(name: str, handler: Handler) -> App:
     async def run(ctx: ActivityContext) -> Any:
         message = HandedMessage(ctx.message, ctx.variables)
         await handler(message)
+        if message.error is not None:
+            raise message.error
         if not message.routing_slip.is_advanced:
             raise ConfigurationError(
                 f"the handler of {name!r} returned and did not complete its step",
-                hint=f"message.routing_slip.mark_complete({name!r}), or raise what is wrong",
+                hint=f"call message.routing_slip.mark_complete({name!r}) or message.fail(error), or raise an error",
             )
         return message.routing_slip.output
 

@@ -1,4 +1,4 @@
-"""The Apps in a module, those behind dispatchers and loose agents included."""
+"""Finds the Apps in a module, including those of dispatchers and of agents without a dispatcher."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from paigeant.runway.dispatcher import NAME, WorkflowDispatcher
 
 
 def app_of(value: object) -> App | None:
-    """The App that this is, or that is behind this dispatcher."""
+    """Return the value if it is an App, the App of a dispatcher, or None for anything else."""
     if isinstance(value, WorkflowDispatcher):
         return value.app
     return value if isinstance(value, App) else None
 
 
 def apps_in(module: ModuleType) -> dict[str, App]:
-    """The Apps of a module by the variable that holds them; one with two names is one.
+    """Return the Apps of a module by variable name. An App with two variables is listed once.
 
-    Where there is none, the agents without a dispatcher are the activities of one.
+    In a module without Apps, its agents without a dispatcher become the activities of one App.
     """
     found: dict[str, App] = {}
     for name, value in list(vars(module).items()):
@@ -33,10 +33,10 @@ def apps_in(module: ModuleType) -> dict[str, App]:
 
 
 def imported(name: str) -> ModuleType:
-    """The module of this name, in the working directory or on ``sys.path``.
+    """Import the module with this name from the working directory or ``sys.path``.
 
     Raises:
-        AppNotFound: there is none; what the module itself raises is raised as it is.
+        AppNotFound: there is no such module. Errors that the module itself raises pass unchanged.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -53,8 +53,8 @@ def imported(name: str) -> ModuleType:
 
 
 def loose_agents(module: ModuleType) -> list[App]:
-    """An App of the module's agents that have no dispatcher, if there are any."""
-    if "paigeant.runway.agent" not in sys.modules:  # then nobody has made one
+    """Return a list with one App for the module's agents without a dispatcher; empty if there are none."""
+    if "paigeant.runway.agent" not in sys.modules:  # then no agent exists
         return []
     from paigeant.runway.agent import PaigeantAgent
 

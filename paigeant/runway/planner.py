@@ -1,4 +1,4 @@
-"""An agent that plans workflows: from a request in words to steps that workers serve."""
+"""An agent that plans workflows: it turns a request in words into steps that workers serve."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pydantic_ai.models import Model
 
 from paigeant.context import ActivityContext
 from paigeant.errors import ConfigurationError
-from paigeant.offer import Offer
+from paigeant.records.offer import Offer
+from paigeant.runtime.nearest import suggestion
 from paigeant.runway.dispatcher import WorkflowDispatcher
 
 _TASK = """\
@@ -22,23 +23,23 @@ activities need: a variable fills the arguments of its name in every activity; a
 given the output of the activity before. Answer with the id that the tool returns."""
 
 _CORRECTIONS = 3
-"""How often the model may correct a plan that was refused."""
+"""How often the model may correct a rejected plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerAgentDeps:
-    """What a planner works with: where its workflows are dispatched, and the token of the user who asks."""
+    """The ``deps`` of a planner: the dispatcher for its workflows, and the token of the user who asks."""
 
     workflow_dispatcher: WorkflowDispatcher
     user_obo_token: str | None = None
 
 
 def create_planner_agent(model: Model | str | None = None, **options: Any) -> Agent[PlannerAgentDeps, str]:
-    """An agent with the tool ``dispatch_workflow(activity_names, variables)``, which answers with the workflow's id.
+    """Create an agent with the tool ``dispatch_workflow(activity_names, variables)``. It answers with a workflow's id.
 
-    It knows the activities of its dispatcher's App and what that was given to be inserted, and those that workers
-    announce in the store, with their descriptions and arguments. A plan with an unknown name, or with arguments that do
-    not fit, goes back to the model to be corrected. ``options`` are those of :class:`pydantic_ai.Agent`.
+    The agent knows the activities of its dispatcher's App, those registered for insertion, and those that workers
+    announce in the store, with their descriptions and arguments. If a plan has an unknown name or arguments that do
+    not fit, the model has to correct it. ``options`` are those of :class:`pydantic_ai.Agent`.
     """
     given: dict[str, Any] = {"name": "planner", "instructions": _TASK, "defer_model_check": True} | options
     planner: Agent[PlannerAgentDeps, str] = Agent(model, deps_type=PlannerAgentDeps, **given)
@@ -55,15 +56,17 @@ async def dispatch_workflow(
     Args:
         ctx: The run.
         activity_names: Names of activities, in the order in which they are to run.
-        variables: What the activities are to know, by name.
+        variables: Values that the activities need, by name.
     """
     dispatcher = ctx.deps.workflow_dispatcher
     offers = await dispatcher.offers()
     if unknown := [name for name in activity_names if name not in offers]:
-        raise ModelRetry(f"There is no activity {unknown[0]!r}. There are: {', '.join(sorted(offers)) or 'none'}.")
+        more = suggestion(unknown[0], offers, " Did you mean")
+        there = ", ".join(sorted(offers)) or "none"
+        raise ModelRetry(f"There is no activity {unknown[0]!r}.{more} There are: {there}.")
     steps = [dispatcher.planned(offers[name]) for name in activity_names]
     try:
-        if (step := ActivityContext.running()) is not None:  # sent once, however often the step runs
+        if (step := ActivityContext.running()) is not None:  # dispatched once, even if the step runs again
             return step.dispatch(*steps, variables=variables)
         return await dispatcher.dispatch_workflow(steps, variables=variables, obo_token=ctx.deps.user_obo_token)
     except ConfigurationError as error:
@@ -82,6 +85,6 @@ def _line(offer: Offer) -> str:
 
 
 def _short(schema: Mapping[str, Any]) -> str:
-    """The arguments, and the types they are made of."""
+    """Format the arguments' schema, with the shared types that it refers to."""
     types = f", where $defs are {json.dumps(schema['$defs'])}" if "$defs" in schema else ""
     return json.dumps(schema.get("properties", {})) + types

@@ -1,4 +1,4 @@
-"""What is dispatched again and again: when it is due, and who dispatches it."""
+"""Periodic work of an App: its schedules, their timetables, and the deletion of old workflows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Schedules: what an App dispatches again and again, served by every worker of it, each time once.
+"""Schedules: workflows that an App dispatches periodically. All its workers serve them, and each time is served once.
 
-Of the workers that see a schedule due one takes it, dispatches under an id that follows from App, schedule and time,
-and moves it on. If that worker dies in between, another one does the same again: the same id twice is one workflow.
+One of the workers that see a due schedule claims it, dispatches under an id derived from App, schedule and time, and
+sets the next time. If that worker dies in between, another one does the same: the same id twice is one workflow.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 import structlog
 
-from paigeant.clock import Clock
+from paigeant import store as roles
 from paigeant.errors import (
     ConfigurationError,
-    PaigeantError,
     ScheduleInUse,
     ScheduleNotFound,
     StoreError,
@@ -27,26 +25,28 @@ from paigeant.errors import (
     StoreRequired,
     TransportError,
 )
-from paigeant.ids import derive_schedule_id
-from paigeant.records import ScheduleRecord
+from paigeant.records.workflow import ScheduleRecord
+from paigeant.runtime.clock import Clock
+from paigeant.runtime.nearest import did_you_mean
+from paigeant.runtime.outage import Outage
 from paigeant.schedules.timetable import Timetable
-from paigeant.store import Store
+from paigeant.wire.ids import derive_schedule_id
 from paigeant.workflow import Workflow
 
 log = structlog.stdlib.get_logger("paigeant.scheduling")
 
 LOOK = 1.0
-"""Seconds between two looks for what is due."""
+"""Seconds between two polls for due schedules."""
 
 PATIENCE = 20.0
-"""Seconds that the function of a schedule may take to say what is to be dispatched."""
+"""Seconds that the function of a schedule may take to return what to dispatch."""
 
 Dispatch = Callable[..., Workflow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """A schedule in an App's code: ``function`` says what to dispatch, ``takes_time`` whether it is told the time."""
+    """A schedule in an App's code. ``function`` returns what to dispatch; ``takes_time``: it receives the due time."""
 
     name: str
     timetable: Timetable
@@ -56,7 +56,7 @@ class Schedule:
     paused: bool = False
 
     async def steps(self, at: float) -> tuple[Any, ...]:
-        """What to dispatch for this time; a plain function runs in a thread. Nothing: this time nothing is."""
+        """Return what to dispatch for this time; empty for nothing. A plain function runs in a thread."""
         given = (datetime.fromtimestamp(at, self.timetable.zone),) if self.takes_time else ()
         if inspect.iscoroutinefunction(self.function):
             made = await self.function(*given)
@@ -68,38 +68,38 @@ class Schedule:
 
 
 def takes_time(function: Callable[..., Any]) -> bool:
-    """Whether the function of a schedule wants to know the time it is due.
+    """Whether the function of a schedule has a parameter for the time it is due.
 
     Raises:
-        ConfigurationError: it wants something else.
+        ConfigurationError: the function has other parameters.
     """
     parameters = inspect.signature(function).parameters
     if len(parameters) > 1:
         raise ConfigurationError(
             f"the schedule {function.__name__!r} takes {len(parameters)} parameters",
-            hint="none, or one: the datetime it is due",
+            hint="it may take one parameter: the datetime it is due",
         )
     return bool(parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedules:
-    """The schedules of one App: those of its code, ``declared``, and those of its store."""
+    """The schedules of one App: those in its code, ``declared``, and those in its store."""
 
     app: str
     declared: Mapping[str, Schedule]
-    store: Store | None
+    store: roles.Schedules | None
     dispatch: Dispatch
     clock: Clock
 
     # --- by operators ----------------------------------------------------------------------------------------
 
     async def list(self) -> Sequence[ScheduleRecord]:
-        """The schedules of the App that its workers have registered, by name."""
+        """Return the schedules of the App that its workers have registered, by name."""
         return await self._required_store().schedules(self.app)
 
     async def pause(self, name: str) -> None:
-        """Let a schedule rest until :meth:`resume`. What it has dispatched goes on.
+        """Pause a schedule until :meth:`resume`. Workflows that it has dispatched continue.
 
         Raises:
             ScheduleNotFound: no worker has registered a schedule of this name.
@@ -107,7 +107,7 @@ class Schedules:
         await pause(self._required_store(), await self._found(name))
 
     async def resume(self, name: str) -> None:
-        """Let a paused schedule go on with the next time that is to come.
+        """Resume a paused schedule at its next future time.
 
         Raises:
             ScheduleNotFound: no worker has registered a schedule of this name.
@@ -115,16 +115,16 @@ class Schedules:
         await resume(self._required_store(), await self._found(name), self.clock.now())
 
     async def delete(self, name: str) -> None:
-        """Forget a schedule that the code has no more.
+        """Delete a schedule that the code no longer has.
 
         Raises:
             ScheduleNotFound: no worker has registered a schedule of this name.
-            ScheduleInUse: living workers have it in their code.
+            ScheduleInUse: live workers have it in their code.
         """
         await delete(self._required_store(), await self._found(name))
 
     async def run(self, name: str) -> Workflow | None:
-        """Dispatch now what the schedule would, also when it is paused; None if it has nothing to dispatch.
+        """Dispatch the schedule's workflow now, even if the schedule is paused; None if there is nothing to dispatch.
 
         Raises:
             ScheduleNotFound: the App's code has no schedule of this name.
@@ -144,7 +144,7 @@ class Schedules:
     # --- by workers ------------------------------------------------------------------------------------------
 
     async def register(self) -> None:
-        """Write down in the store what the code has, as workers do at their start; what it has no more is orphaned.
+        """Record the code's schedules in the store, as each worker does when it starts. Others become orphaned.
 
         Raises:
             StoreRequired: there are schedules, and no store.
@@ -164,20 +164,19 @@ class Schedules:
             await self._required_store().register_schedules(self.app, rows)
 
     async def serve(self) -> None:
-        """Dispatch what is due, for ever."""
+        """Dispatch due schedules, for ever."""
+        outage = Outage(log, "serve schedules")
         while self.declared:
-            try:
+            with outage.noted():
                 while await self.sweep():
                     pass
-            except PaigeantError as error:
-                log.warning("could not serve schedules", error=str(error))
             await asyncio.sleep(LOOK)
 
     async def sweep(self) -> int:
-        """Dispatch what is due; of how many schedules something was.
+        """Dispatch due schedules. Return how many schedules dispatched something.
 
         Raises:
-            StoreError, TransportError: what was taken and not dispatched is taken again after a while.
+            StoreError, TransportError: a schedule that was claimed and not dispatched is claimed again after a while.
         """
         definitions = {name: one.timetable.definition for name, one in self.declared.items()}
         store = self._required_store()
@@ -186,7 +185,7 @@ class Schedules:
             await self._fire(store, one, now)
         return len(taken)
 
-    async def _fire(self, store: Store, taken: ScheduleRecord, now: float) -> None:
+    async def _fire(self, store: roles.Schedules, taken: ScheduleRecord, now: float) -> None:
         schedule = self.declared[taken.name]
         due = schedule.timetable.due(max(taken.next_at or now, 0.0), now)
         done: dict[str, Any] = {}
@@ -195,7 +194,7 @@ class Schedules:
         await store.move_schedule(taken, due.next_at, **done)
 
     async def _dispatched(self, schedule: Schedule, at: float) -> dict[str, Any]:
-        """Dispatch for this time; the workflow's id, or the error if the code of the schedule is at fault."""
+        """Dispatch for this time. Return the workflow's id, or the error if the schedule's code failed."""
         workflow_id = derive_schedule_id(self.app, schedule.name, at)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -210,7 +209,7 @@ class Schedules:
             return {"error": f"{type(error).__name__}: {error}".rstrip(": ")}
         return {"last_id": workflow_id}
 
-    def _required_store(self) -> Store:
+    def _required_store(self) -> roles.Schedules:
         if self.store is None:
             raise StoreRequired(
                 "schedules are kept in a store, and this App has none",
@@ -219,32 +218,31 @@ class Schedules:
         return self.store
 
 
-async def pause(store: Store, schedule: ScheduleRecord) -> None:
-    """Let a schedule rest; one that does so already stays as it is."""
+async def pause(store: roles.Schedules, schedule: ScheduleRecord) -> None:
+    """Pause a schedule; a paused one stays paused."""
     await store.pause_schedule(schedule.app, schedule.name)
 
 
-async def resume(store: Store, schedule: ScheduleRecord, now: float) -> None:
-    """Let a paused schedule go on with the next time after now; another one stays as it is."""
+async def resume(store: roles.Schedules, schedule: ScheduleRecord, now: float) -> None:
+    """Resume a paused schedule at its first time after ``now``; another schedule does not change."""
     next_at = Timetable.defined(schedule.definition).next_after(now)
     await store.resume_schedule(schedule.app, schedule.name, next_at)
 
 
-async def delete(store: Store, schedule: ScheduleRecord) -> None:
-    """Forget a schedule that no living worker has in its code.
+async def delete(store: roles.Schedules, schedule: ScheduleRecord) -> None:
+    """Delete a schedule that no live worker has in its code.
 
     Raises:
-        ScheduleInUse: there are such workers.
+        ScheduleInUse: live workers have it in their code.
     """
     if not await store.delete_schedule(schedule.app, schedule.name):
         raise ScheduleInUse(
             f"workers of App {schedule.app!r} have the schedule {schedule.name!r} in their code",
-            hint=f"take it out of the code and restart them, or let it rest: paigeant schedule pause {schedule.name}",
+            hint=f"remove it from the code and restart them, or pause it: paigeant schedule pause {schedule.name}",
         )
 
 
 def not_found(name: str, known: Collection[str], what: str) -> ScheduleNotFound:
-    """The error for a name that is none of these."""
-    near = get_close_matches(name, known, n=1)
+    """Return the error for a name that is not among the known names."""
     there = f"there is {', '.join(sorted(known))}" if known else "a worker registers those of its App when it starts"
-    return ScheduleNotFound(what, hint=f"did you mean {near[0]!r}?" if near else there)
+    return ScheduleNotFound(what, hint=did_you_mean(name, known, there))

@@ -1,6 +1,6 @@
-"""When a schedule is due: the times after a time, and what becomes of those that were missed.
+"""Computes when a schedule is due: the times after a time, and which missed times to make up for.
 
-Cron expressions are those of Debian's cron, by the library cronsim: also around the changes of daylight saving time.
+Cron expressions are those of Debian's cron, by the library cronsim, also at changes of daylight saving time.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from paigeant.errors import ConfigurationError
+from paigeant.wire.times import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
 SHORTEST = 1.0
-"""Seconds between two times of an interval, at least: schedules are looked at once a second."""
+"""Minimum seconds between two times of an interval: workers poll schedules once a second."""
 
 MISSED_AFTER = 60.0
-"""Seconds after which a time that nobody has served counts as missed."""
+"""Seconds after which an unserved time counts as missed."""
 
 BATCH = 20
-"""How many times of one schedule are served at a time, when all that were missed are made up for."""
+"""How many times of one schedule are served at once when all missed times are made up for."""
 
 _FIRST_WINDOW, _GROWTH = 3600.0, 24
 """Seconds before now in which the latest time is looked for first, and how many times as many next."""
 
 
 class Backfill(StrEnum):
-    """What becomes of the times that passed while no worker ran."""
+    """What happens to the times that passed while no worker ran."""
 
     NONE = "none"
     LATEST = "latest"
@@ -43,7 +44,7 @@ class Backfill(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The times to serve now, the earliest first, and the one to look at next (None: there is no further one)."""
+    """The times to serve now, the earliest first, and the next time to check (None: there is no further one)."""
 
     times: tuple[float, ...]
     next_at: float | None
@@ -53,7 +54,7 @@ class Due:
 class Timetable:
     """The times of a schedule: every so many seconds since 1970-01-01 UTC, or by a cron expression in a time zone.
 
-    Made by :meth:`of`, which checks it; :attr:`definition` is the same as JSON types. Times are epoch seconds.
+    :meth:`of` makes and checks it; :attr:`definition` is the same as JSON types. Times are epoch seconds.
     """
 
     every: float | None = None
@@ -69,10 +70,10 @@ class Timetable:
         timezone: str = "UTC",
         backfill: str = Backfill.LATEST,
     ) -> Timetable:
-        """What a developer wrote.
+        """Make a timetable from a developer's arguments.
 
         Raises:
-            ConfigurationError: saying which part makes no sense.
+            ConfigurationError: an argument is wrong; the error names it.
         """
         if (every is None) == (cron is None):
             raise ConfigurationError("a schedule has either every or cron", hint='every=60, cron="0 9 * * 1-5"')
@@ -81,6 +82,11 @@ class Timetable:
         seconds = every.total_seconds() if isinstance(every, timedelta) else every
         if seconds is not None and not (math.isfinite(seconds) and seconds >= SHORTEST):
             raise ConfigurationError(f"every={seconds:g} is no interval of at least {SHORTEST:g} s")
+        if seconds is not None and seconds > LONGEST:
+            raise ConfigurationError(
+                f"every={seconds:g} is longer than {LONGEST:g} seconds, a hundred years",
+                hint="times are seconds, not milliseconds",
+            )
         table = cls(every=seconds, cron=cron, timezone=timezone, backfill=Backfill(backfill))
         if table.next_after(0.0) is None:
             raise ConfigurationError(f"cron={cron!r} has no time within fifty years")
@@ -93,10 +99,10 @@ class Timetable:
 
     @classmethod
     def defined(cls, definition: Mapping[str, Any]) -> Timetable:
-        """The timetable of a :attr:`definition`.
+        """Return the timetable of a :attr:`definition`.
 
         Raises:
-            ConfigurationError: it is none.
+            ConfigurationError: the definition is not a valid timetable.
         """
         try:
             return cls.of(**definition)
@@ -119,18 +125,18 @@ class Timetable:
     # --- times -----------------------------------------------------------------------------------------------
 
     def next_after(self, at: float) -> float | None:
-        """The first time later than ``at``, or None: a cron expression may have no further one."""
+        """Return the first time later than ``at``, or None: a cron expression may have no further one."""
         return next(self.after(at), None)
 
     def after(self, at: float) -> Iterator[float]:
-        """The times later than ``at``, in order.
+        """Yield the times later than ``at``, in order.
 
         Raises:
             ConfigurationError: the cron expression or the time zone cannot be read.
         """
         times = self._beats(at) if self.every is not None else self._crons(at)
         for time in times:
-            if time > at:  # what a clock put back shows twice is one time
+            if time > at:  # a time that occurs twice when clocks are set back counts once
                 yield time
                 at = time
 
@@ -156,7 +162,7 @@ class Timetable:
     # --- what is due -----------------------------------------------------------------------------------------
 
     def due(self, next_at: float, now: float) -> Due:
-        """What to serve now of a schedule whose next time, not later than now, is ``next_at``.
+        """Return what to serve now of a schedule whose next time is ``next_at``, which is not later than ``now``.
 
         ``all`` serves each time; otherwise only the latest, and with ``none`` only if it is not missed.
         """
@@ -171,7 +177,7 @@ class Timetable:
         return takewhile(lambda time: time <= until, self.after(after))
 
     def _latest(self, since: float, until: float) -> float:
-        """The last time up to ``until``, of which ``since`` is one: looked for in ever larger windows before it."""
+        """Return the last time up to ``until``, at least ``since``. Searches ever larger windows before ``until``."""
         window = _FIRST_WINDOW
         while until - window > since:
             if times := deque(self._between(until - window, until), maxlen=1):

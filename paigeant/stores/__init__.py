@@ -1,20 +1,20 @@
-"""Stores, and what keeps large values, by URL."""
+"""Open stores, and keepers of large values, by URL."""
 
 from __future__ import annotations
 
 import re
 
-from paigeant.claim_check import Keeper
 from paigeant.errors import ConfigurationError
+from paigeant.runtime.urls import check_database, is_database_url, masked, tidied
 from paigeant.store import Store
-from paigeant.urls import is_database_url, masked
+from paigeant.wire.claim_check import Keeper
 
 NONE = "none"
-"""The store URL that means: remember nothing."""
+"""The store URL for an App without a store."""
 
 
 def store_url(broker_url: str, wanted: str | None) -> str | None:
-    """Where the store is: as wanted, else in the broker's database, else in memory for an in-memory broker."""
+    """Return the URL of the store: the wanted one, else the broker's database, else memory for a broker in memory."""
     if wanted == NONE:
         return None
     if wanted:
@@ -25,26 +25,39 @@ def store_url(broker_url: str, wanted: str | None) -> str | None:
 
 
 def open_keeper(url: str) -> Keeper:
-    """What keeps large values at this URL of a directory or an object store.
+    """Return the keeper of large values at this URL of a directory or an object store.
 
     Raises:
-        ConfigurationError: nothing here knows such URLs, or what would is not installed.
+        ConfigurationError: no installed package supports such URLs.
     """
     from paigeant.stores.objects import Objects
 
     return Objects(url)
 
 
-def open_store(url: str) -> Store:
-    """The store at this URL, not yet connected.
+def check_store(url: str | None) -> None:
+    """Raise an error for an unusable store URL. None and ``none`` mean no store.
 
     Raises:
-        ConfigurationError: for a URL that is no database.
+        ConfigurationError: the URL names no database, or an option that paigeant does not support.
     """
+    if not url or url == NONE:
+        return
     if not is_database_url(url):
         raise ConfigurationError(
             f"{masked(url)!r} cannot be a store", hint="use a sqlite:// or postgresql:// URL, or 'none'"
         )
+    check_database(url)
+
+
+def open_store(url: str) -> Store:
+    """Return the store at this URL, not yet connected.
+
+    Raises:
+        ConfigurationError: the URL names no database.
+    """
+    url = tidied(url)
+    check_store(url)
     from paigeant.stores.sql import SqlStore
 
     return SqlStore(url)

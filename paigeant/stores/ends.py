@@ -1,4 +1,4 @@
-"""How the end of a workflow is written down: for its own row, and for whoever waits for it."""
+"""The end of a workflow as values: for its own row, and for the message that waits for it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from paigeant.events import (
     WorkflowEnded,
     WorkflowFailed,
 )
-from paigeant.records import Status
+from paigeant.records.workflow import Status
 
 
 def end_of(event: WorkflowEnded) -> tuple[Status, Any, ErrorInfo | None]:
-    """How the workflow ended: with which output or error."""
+    """Return the final status, and the output or error."""
     match event:
         case WorkflowCompleted(output=output):
             return Status.COMPLETED, output, None
@@ -31,7 +31,7 @@ def end_of(event: WorkflowEnded) -> tuple[Status, Any, ErrorInfo | None]:
 
 
 def told(event: WorkflowEnded) -> dict[str, Any]:
-    """What the parent is told of the end of a child or branch."""
+    """Return what the parent receives when a child or branch ends."""
     status, output, error = end_of(event)
     why = {"type": error.type, "message": error.message} if error else None
-    return {"status": status.value, "output": output, "error": why}
+    return {"status": status.value, "output": output, "error": why, "used": dict(event.used)}

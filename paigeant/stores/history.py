@@ -1,13 +1,13 @@
-"""How events become rows. Everything here runs inside somebody's transaction, for a whole batch of events at once."""
+"""How events become rows. Every function runs in a transaction of its caller, for a whole batch of events at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from functools import cache, lru_cache, partial
 from typing import Any
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, delete, func, or_, select, update
 
 from paigeant.database.among import among
 from paigeant.database.inserting import insert_into, insert_new
@@ -25,15 +25,17 @@ from paigeant.events import (
     StepEnded,
     StepRestarted,
     StepStarted,
+    WorkflowCompleted,
     WorkflowDispatched,
     WorkflowEnded,
 )
-from paigeant.join import Branch, Join
-from paigeant.records import TERMINAL, Status, child_key
+from paigeant.records.workflow import TERMINAL, Status
 from paigeant.stores import joins as join_rows
 from paigeant.stores.ends import end_of, told
 from paigeant.stores.steering import reconcile
 from paigeant.stores.tables import JsonText, branches, dead_letters, events, joins, signals, steps, waits, workflows
+from paigeant.wire.join import Branch, Join
+from paigeant.wire.message import child_key
 
 Row = dict[str, Any]
 
@@ -50,15 +52,17 @@ _ASIDE = {
     "expires_at",
     "slip",
     "ahead",
+    "changes",
+    "instead",
 }
-"""Fields an event's row leaves out: they have columns of their own, here or in the workflow or step they change."""
+"""Fields that are not in the data of an event's row: they have their own columns, there or in another table."""
 
 STARTED = "started"
-"""The status of a step that is not done with its message."""
+"""The status of a step that has not finished its message."""
 
 
 class SqlLedger:
-    """Writes history on a connection it is given, so that a transport in the same database can do it in passing."""
+    """Writes history on the connection of its caller, so that a transport in the same database can do so as well."""
 
     def __init__(self, database_url: str) -> None:
         self.database_url = database_url
@@ -70,75 +74,103 @@ class SqlLedger:
         self.note(connection, batch)
 
     def end(self, connection: Connection, batch: Sequence[StepEnded]) -> set[str]:
-        """Record the ends of attempts; the ids of the messages that nobody had ended before.
+        """Record the ends of attempts. Returns the ids of those messages that had not ended, nor started again, before.
 
-        Two who end the same message at the same time wait for each other here, and the later one is told.
+        Two transactions that end the same message wait for each other here; the id is not returned to the later one.
         """
         rows = {event.message_id: _step_row(event) for event in reversed(batch)}
         return _changed(connection, _end_started(connection.dialect.name), list(rows.values()))
 
+    def recorded(self, connection: Connection, ends: Sequence[StepEnded]) -> bool:
+        """Return whether all these ends are recorded, and for this very run.
+
+        They are when an earlier try wrote them and its answer got lost. The same worker, delivery and times mean the
+        same run: the ends of any other run, even by a worker of the same name, are not these.
+        """
+        found = connection.execute(_ENDS, {"ids": [end.message_id for end in ends]})
+        recorded = {row.message_id: tuple(row)[1:] for row in found}
+        return all(recorded.get(end.message_id) == _run_of(end) for end in ends)
+
     def note(self, connection: Connection, batch: Sequence[Event]) -> None:
-        """Record everything but the ends of attempts."""
+        """Record all events but the ends of attempts."""
         insert = partial(insert_new, connection.dialect.name)
         if begun := [_workflow_row(event) for event in batch if isinstance(event, WorkflowDispatched)]:
             batch = _without_repetitions(batch, _changed(connection, _begin(connection.dialect.name), begun))
-        # Who decides a join locks it first, and then the workflows of its branches.
+        # Every transaction locks a join first, and then the workflows of its branches.
         join_rows.lock(connection, [event for event in batch if isinstance(event, WorkflowEnded)])
         batch = reconcile(connection, batch)
         if not batch:
             return
         for table, rows in _inserts(batch).items():
             execute(connection, insert(table), rows)
+        _drop_unheard(connection, batch)
         if started := [_step_row(event) for event in batch if isinstance(event, StepStarted | StepRestarted)]:
             execute(connection, _replace_earlier_start(connection.dialect.name), started)
         join_rows.count(connection, self.note, [event for event in batch if isinstance(event, WorkflowEnded)])
         for statement, rows in _updates(batch):
             execute(connection, statement, rows)
 
-    def finished(self, connection: Connection, message_ids: Sequence[str]) -> Mapping[str, str]:
-        """Which of these messages are done with, and by which worker."""
-        rows = execute(connection, FINISHED, {"ids": message_ids})
-        return {row.message_id: row.worker for row in rows}
+    def finished(self, connection: Connection, message_ids: Sequence[str]) -> list[str]:
+        """Return those of these messages that are finished."""
+        return list(execute(connection, FINISHED, {"ids": message_ids}).scalars())
 
 
-FINISHED = select(steps.c.message_id, steps.c.worker).where(among(steps.c.message_id, "ids"), steps.c.status != STARTED)
+FINISHED = select(steps.c.message_id).where(among(steps.c.message_id, "ids"), steps.c.status != STARTED)
+
+_ENDS = select(
+    *(steps.c[name] for name in ("message_id", "status", "worker", "deliveries", "started_at", "finished_at"))
+).where(among(steps.c.message_id, "ids"))
+
+
+def _run_of(end: StepEnded) -> tuple[Any, ...]:
+    """The values that only the run with this end has, in the order of ``_ENDS``."""
+    return end.status, end.worker, end.deliveries, end.started_at, end.at
+
 
 _change = update(workflows).where(workflows.c.correlation_id == bindparam("id"))
 _OPEN = _change.where(*[workflows.c.status != one.value for one in sorted(TERMINAL)])
 _END = _OPEN.values(
     {name: bindparam(f"new_{name}") for name in ("status", "updated_at", "finished_at", "variables", "output", "used")}
-    # What a workflow that is taken back ends with is shorter than what it failed with.
+    # The error of the failure says more than the error that the compensation ends with.
     | {"error": func.coalesce(workflows.c.error, bindparam("new_error", type_=JsonText))}
 )
-_TURN = _OPEN.values({name: bindparam(f"new_{name}") for name in ("status", "updated_at", "error")})
+_REVERSE = _OPEN.values({name: bindparam(f"new_{name}") for name in ("status", "updated_at", "error")})
 _RESUMED = delete(waits).where(waits.c.wait_id == bindparam("id"))
 _CARRY = _change.values(variables=bindparam("new_variables"), updated_at=bindparam("new_updated_at"))
 
 
 @lru_cache
 def _replace_started(dialect: str) -> Any:
-    """Insert an ended attempt, or complete the row that its start left; an ended one never changes."""
-    insert = insert_into(dialect, steps)
-    changed = {column.name: insert.excluded[column.name] for column in steps.columns if column.name != "message_id"}
-    return insert.on_conflict_do_update(
-        index_elements=[steps.c.message_id], set_=changed, where=steps.c.status == STARTED
-    )
+    """Insert an ended attempt, or complete the row of its start. The row of an ended attempt never changes."""
+    return _ended(dialect, lambda new: steps.c.status == STARTED)
 
 
 @lru_cache
 def _end_started(dialect: str) -> Any:
-    """The same, and which messages had not been ended before."""
-    return _replace_started(dialect).returning(steps.c.message_id)
+    """The same, and return the messages that ended now, except those whose later delivery another worker started."""
+    return _ended(dialect, lambda new: and_(steps.c.status == STARTED, _is_of_latest(new))).returning(
+        steps.c.message_id
+    )
+
+
+def _is_of_latest(new: Any) -> Any:
+    return or_(steps.c.worker == new.worker, steps.c.deliveries <= new.deliveries)
+
+
+def _ended(dialect: str, where: Callable[[Any], Any]) -> Any:
+    insert = insert_into(dialect, steps)
+    changed = {column.name: insert.excluded[column.name] for column in steps.columns if column.name != "message_id"}
+    return insert.on_conflict_do_update(index_elements=[steps.c.message_id], set_=changed, where=where(insert.excluded))
 
 
 @lru_cache
 def _begin(dialect: str) -> Any:
-    """Insert workflows, and which of them are new."""
+    """Insert workflows and return the new ones."""
     return insert_new(dialect, workflows).returning(workflows.c.correlation_id)
 
 
 def _changed(connection: Connection, insert: Any, rows: Sequence[Row]) -> set[str]:
-    """What the insert returns; of several rows only SQLAlchemy makes one statement."""
+    """Execute the insert and return its ids. Only SQLAlchemy makes one statement of several rows."""
     if not rows:
         return set()
     done = execute(connection, insert, rows[0]) if len(rows) == 1 else connection.execute(insert, list(rows))
@@ -147,15 +179,15 @@ def _changed(connection: Connection, insert: Any, rows: Sequence[Row]) -> set[st
 
 @lru_cache
 def _replace_earlier_start(dialect: str) -> Any:
-    """Insert a started attempt, or put it in the place of the start by a worker that died of it or lost it."""
+    """Insert a started attempt, or replace an earlier start by a worker that died or lost its lease."""
     insert = insert_into(dialect, steps)
     changed = {name: insert.excluded[name] for name in ("worker", "deliveries", "started_at")}
-    is_later = and_(steps.c.status == STARTED, steps.c.deliveries < insert.excluded.deliveries)
+    is_later = and_(steps.c.status == STARTED, steps.c.deliveries <= insert.excluded.deliveries)
     return insert.on_conflict_do_update(index_elements=[steps.c.message_id], set_=changed, where=is_later)
 
 
 def _without_repetitions(batch: Sequence[Event], new: set[str]) -> list[Event]:
-    """The events without the beginnings of workflows that had begun before."""
+    """Return the events without repeated dispatches."""
     kept = []
     for event in batch:
         if isinstance(event, WorkflowDispatched):
@@ -187,9 +219,32 @@ def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
     return rows
 
 
+def _drop_unheard(connection: Connection, batch: Sequence[Event]) -> None:
+    """Delete the signals of completed workflows, because no message waits for them any more.
+
+    The signals of a failed workflow stay, because an operator may retry its step.
+    """
+    over = {event.correlation_id for event in batch if isinstance(event, WorkflowCompleted)}
+    parents = {
+        event.parent for event in batch if isinstance(event, WorkflowEnded) and event.parent and not event.branch
+    }
+    if parents:
+        found = execute(connection, _OVER, {"ids": sorted(parents)})
+        over |= set(found.scalars())
+    if over:
+        execute(connection, _UNHEARD, {"ids": sorted(over)})
+
+
+_OVER = select(workflows.c.correlation_id).where(
+    among(workflows.c.correlation_id, "ids"),
+    or_(workflows.c.status == Status.COMPLETED.value, workflows.c.status == Status.CANCELLED.value),
+)
+_UNHEARD = delete(signals).where(among(signals.c.correlation_id, "ids"))
+
+
 def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
     carried: list[Row] = []
-    turned: list[Row] = []
+    reversed_: list[Row] = []
     ended: list[Row] = []
     resumed: list[Row] = []
     for event in batch:
@@ -197,16 +252,16 @@ def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
             case StepCompleted(variables=dict() as variables) | StepCompensated(variables=dict() as variables):
                 carried.append({"id": event.correlation_id, "new_variables": variables, "new_updated_at": event.at})
             case CompensationStarted():
-                turned.append(_turn_row(event))
+                reversed_.append(_reversal_row(event))
             case WorkflowEnded():
                 ended.append(_end_row(event))
             case MessageResumed(wait_id=wait_id):
                 resumed.append({"id": wait_id})
-    statements = ((_CARRY, carried), (_TURN, turned), (_END, ended), (_RESUMED, resumed))
+    statements = ((_CARRY, carried), (_REVERSE, reversed_), (_END, ended), (_RESUMED, resumed))
     return [(statement, rows) for statement, rows in statements if rows]
 
 
-def _turn_row(event: CompensationStarted) -> Row:
+def _reversal_row(event: CompensationStarted) -> Row:
     return {
         "id": event.correlation_id,
         "new_status": Status.COMPENSATING.value,
@@ -252,8 +307,11 @@ def _columns(event: Event, table: Table) -> Row:
     return {column.name: getattr(event, column.name) for column in table.columns if column.name != "id"}
 
 
+_OF_THE_MESSAGE = ("queue", "body", "priority", "prefix", "broker")
+
+
 def _wait_row(event: MessageHeld) -> Row:
-    kept = ("wait_id", "correlation_id", "step_id", "activity", "key", "due_at", "detail", "queue", "body", "priority")
+    kept = ("wait_id", "correlation_id", "step_id", "activity", "key", "due_at", "detail", *_OF_THE_MESSAGE)
     return {name: getattr(event, name) for name in kept} | {"since": event.at}
 
 
@@ -268,7 +326,7 @@ def _branch_row(event: WorkflowDispatched, parent: str, branch: Branch) -> Row:
 
 
 def _child_row(event: WorkflowEnded, parent: str) -> Row:
-    """What the parent is told, if it waits for this child, now or later."""
+    """The signal for the parent, in case it waits for this child now or later."""
     key = child_key(event.correlation_id)
     return {"correlation_id": parent, "key": key, "value": told(event), "by": None, "at": event.at}
 
@@ -286,6 +344,7 @@ def _workflow_row(event: WorkflowDispatched) -> Row:
         "parent": event.parent,
         "slip": event.slip,
         "forked_from": event.forked_from,
+        "user_claimed": event.user,
     }
 
 
@@ -305,6 +364,7 @@ def _step_row(event: StepStarted | StepRestarted | StepEnded) -> Row:
         "output": getattr(event, "output", None),
         "error": asdict(error) if error else None,
         "heading": event.heading,
-        "variables": getattr(event, "variables", None),
+        "variables": None,  # the release before wrote all of them for each step
+        "changes": getattr(event, "changes", None),
         "ahead": getattr(event, "ahead", None),
     }

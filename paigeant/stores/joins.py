@@ -1,7 +1,8 @@
-"""Joins and their branches as rows. Everything here runs inside somebody's transaction.
+"""Joins and their branches as rows. Every function runs in a transaction of its caller.
 
-The row of a join is there from the transaction that dispatches its branches to the one that decides it, and whoever
-counts an end or decides holds its lock: so it is decided once. What is left of its branches then is cancelled.
+The row of a join exists from the transaction that dispatches its branches to the one that decides it. A transaction
+that counts an end or decides the join locks this row, so the join is decided once. Branches that still run are
+cancelled.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, insert, select, update
 
 from paigeant.events import Cancellation, WorkflowCompleted, WorkflowEnded
-from paigeant.join import Join
-from paigeant.records import Status
+from paigeant.records.workflow import Status
 from paigeant.stores import journals
 from paigeant.stores.ends import told
 from paigeant.stores.steering import Note, stop
 from paigeant.stores.tables import branches, joins, signals
-from paigeant.usage import total
+from paigeant.wire.join import Join
+from paigeant.wire.usage import total
 
 _RUNNING = Status.RUNNING.value
 
@@ -41,19 +42,19 @@ _COUNT = (
 
 
 def lock(connection: Connection, ended: Sequence[WorkflowEnded]) -> None:
-    """Keep others from counting in the joins of these branches until the transaction ends."""
+    """Lock the joins of these branches until the transaction ends."""
     for correlation_id, key in sorted(_by_join(ended)):  # all lock in one order
         _locked(connection, correlation_id, key)
 
 
 def count(connection: Connection, note: Note, ended: Sequence[WorkflowEnded]) -> None:
-    """Count these ends of branches, each once, and decide the joins that they decide."""
+    """Count each of these ends once, and decide the joins that have enough of them."""
     for (correlation_id, key), events in _by_join(ended).items():
         _count_in(connection, note, correlation_id, key, events)
 
 
 def _by_join(ended: Sequence[WorkflowEnded]) -> dict[tuple[str, str], list[WorkflowEnded]]:
-    """Those that are ends of branches, by their joins."""
+    """Return the ends of branches, grouped by their joins."""
     of_join = defaultdict[tuple[str, str], list[WorkflowEnded]](list)
     for event in ended:
         if event.parent is not None and event.branch is not None:
@@ -87,7 +88,7 @@ def _count_in(
 
 
 def overdue(connection: Connection, note: Note, correlation_id: str, key: str, now: float) -> Any:
-    """What the message gets that waited for this join until its deadline: also when it was decided just now."""
+    """Return the value for a message that waited for this join until its deadline, even if it was just decided."""
     if _locked(connection, correlation_id, key) is not None:
         return decide(connection, note, correlation_id, key, now)
     taken = delete(signals).where(_of(signals, correlation_id, key)).returning(signals.c.value)
@@ -95,7 +96,7 @@ def overdue(connection: Connection, note: Note, correlation_id: str, key: str, n
 
 
 def decide(connection: Connection, note: Note, correlation_id: str, key: str, now: float) -> list[dict[str, Any]]:
-    """End the join and what still runs of its branches; how each of them ended, in their order."""
+    """Decide the join and cancel the branches that still run. Returns how each branch ended, in their order."""
     ended = delete(branches).where(_of(branches, correlation_id, key)).returning(branches)
     rows = sorted(connection.execute(ended).all(), key=lambda row: row.place)
     connection.execute(delete(joins).where(_of(joins, correlation_id, key)))
@@ -107,7 +108,7 @@ def decide(connection: Connection, note: Note, correlation_id: str, key: str, no
 
 
 def _used_so_far(connection: Connection, workflow: str) -> dict[str, Any]:
-    """What a branch used that has not said so itself."""
+    """Return the usage of a branch that has not ended."""
     return total(unit.usage for unit in journals.of_workflow(connection, workflow)).to_dict()
 
 
@@ -134,7 +135,7 @@ def _end_of(correlation_id: str, key: str, place: int, event: WorkflowEnded) -> 
 
 
 def _result(row: Any, used: Any) -> dict[str, Any]:
-    """What a :class:`~paigeant.join.BranchResult` is made of; what it used, and what can be taken back, if anything."""
+    """Make the fields of a :class:`~paigeant.wire.join.BranchResult`, with its usage and what can be undone, if any."""
     spent = {"used": used} if used else {}
     if row.status == Status.COMPLETED.value:
         return {"output": row.output} | ({"standing": row.standing} if row.standing else {}) | spent

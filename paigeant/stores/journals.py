@@ -1,10 +1,10 @@
-"""Journals of agent steps. Everything here runs inside somebody's transaction.
+"""Journals of agent steps. Every function runs in a transaction of its caller.
 
-A journal is a row with whoever may write it, and a row for each unit. Whoever writes a unit locks the journal's row
-first, as whoever takes the journal over does: so the later one reads all that the earlier one wrote. A journal that is
-begun anew is the next edition of it; what was used for the one before stays known.
+A journal is one row that names its writer, and one row for each unit. A transaction that writes a unit, or that takes
+the journal over, locks the journal's row first: so the later one reads all units of the earlier one. An emptied journal
+is the next edition of it; the usage of the earlier edition stays recorded.
 
-Each epoch of a step has a journal of its own, which goes on from those before it: from then on nobody writes these.
+Each epoch of a step has its own journal, which continues those of earlier epochs. From then on those are read-only.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sqlalchemy import Connection, RowMapping, Table, and_, or_, select, tuple_,
 
 from paigeant.database.among import among
 from paigeant.database.inserting import insert_into, insert_new
-from paigeant.journal import Turn, Unit
-from paigeant.records import TERMINAL
+from paigeant.records.journal import Turn, Unit
+from paigeant.records.workflow import TERMINAL
 from paigeant.stores import rows
 from paigeant.stores.tables import journals, units, workflows
 
@@ -31,14 +31,14 @@ _WRITABLE = (
 
 
 def take(connection: Connection, turns: Sequence[Turn], now: float) -> list[list[Unit] | None]:
-    """For each turn the units of its step, whose journal it continues from now on; None: a later one has begun."""
+    """Make each turn the writer of its journal. Returns the units of its step, or None if a later turn has begun."""
     del now
     taken = {turn: _take(connection, turn) for turn in _in_order(turns)}
     return [taken[turn] for turn in turns]
 
 
 def _in_order(turns: Sequence[Turn]) -> list[Turn]:
-    """So that two groups lock their journals in the same order."""
+    """Return the turns in the order in which every group locks its journals."""
     return sorted(turns, key=lambda turn: turn.place)
 
 
@@ -54,7 +54,7 @@ def _take(connection: Connection, turn: Turn) -> list[Unit] | None:
 
 
 def _begin(connection: Connection, turn: Turn) -> bool:
-    """Make the turn the one that writes; False: a later one has begun."""
+    """Make the turn the writer of its journal. Returns False if a later turn has begun."""
     order = {"attempt": turn.attempt, "resumes": turn.resumes, "deliveries": turn.deliveries}
     columns = tuple_(*(journals.c[name] for name in order))
     taking = (
@@ -74,7 +74,7 @@ def _begin(connection: Connection, turn: Turn) -> bool:
 
 
 def _copy(connection: Connection, turn: Turn, after: str) -> None:
-    """Begin with the units of another workflow's step; what they used was counted there."""
+    """Copy the units of another workflow's step, without their usage, which counts there."""
     editions = _editions(connection, after, turn.step_id)
     found = connection.execute(select(units).where(_of_step(units, after, turn.step_id)).order_by(units.c.epoch))
     rows = [dict(row) for row in found.mappings() if editions.get(row["epoch"]) == row["edition"]]
@@ -84,14 +84,14 @@ def _copy(connection: Connection, turn: Turn, after: str) -> None:
 
 
 def _editions(connection: Connection, correlation_id: str, step_id: str) -> dict[int, int]:
-    """The edition that counts, by epoch."""
+    """Return the current edition of each epoch."""
     here = _of_step(journals, correlation_id, step_id)
     found = connection.execute(select(journals.c.epoch, journals.c.edition).where(here)).all()
     return {row.epoch: row.edition for row in found}
 
 
 def write(connection: Connection, entries: Sequence[tuple[Turn, Unit]], now: float) -> list[bool]:
-    """Add finished units, each unless a later turn than its own has begun; of all together by two statements."""
+    """Insert finished units, except those whose turn is no longer the latest. Two statements insert all of them."""
     editions = _writable(connection, [turn for turn, _ in entries])
     new = [_row(turn, unit, editions[turn], now) for turn, unit in entries if turn in editions]
     if new:
@@ -105,14 +105,14 @@ def _row(turn: Turn, unit: Unit, edition: int, now: float) -> dict[str, Any]:
 
 
 def restart(connection: Connection, turns: Sequence[Turn], now: float) -> list[bool]:
-    """Begin journals anew, each unless a later turn has begun."""
+    """Empty journals, except those whose turn is no longer the latest."""
     del now
     done = {turn: _restart(connection, turn) for turn in _in_order(turns)}
     return [done[turn] for turn in turns]
 
 
 def _restart(connection: Connection, turn: Turn) -> bool:
-    """Begin the journal anew, unless a later turn has begun."""
+    """Empty the journal, unless a later turn has begun."""
     if not _writable(connection, [turn]):
         return False
     _anew(connection, _of_step(journals, turn.correlation_id, turn.step_id))
@@ -120,7 +120,7 @@ def _restart(connection: Connection, turn: Turn) -> bool:
 
 
 def forget(connection: Connection, correlation_id: str, step_id: str) -> None:
-    """Begin the journals of a step anew, and those of its workflow's branches that are over and may be begun again."""
+    """Empty the journals of a step, and those of its workflow's ended branches, which may be dispatched again."""
     over = and_(workflows.c.parent == correlation_id, workflows.c.status.in_(sorted(TERMINAL)))
     of_branches = journals.c.correlation_id.in_(select(workflows.c.correlation_id).where(over))
     _anew(connection, or_(_of_step(journals, correlation_id, step_id), of_branches))
@@ -131,7 +131,7 @@ def _anew(connection: Connection, these: Any) -> None:
 
 
 def _writable(connection: Connection, turns: Sequence[Turn]) -> dict[Turn, int]:
-    """Those that may still write, with the edition, their rows locked."""
+    """Lock the journals of those turns that may still write. Returns their editions."""
     asked = {"workflows": list({turn.correlation_id for turn in turns}), "holders": list({one.holder for one in turns})}
     found = connection.execute(_WRITABLE, asked)
     editions = {(row.correlation_id, row.step_id, row.epoch, row.holder): row.edition for row in found}
@@ -140,7 +140,7 @@ def _writable(connection: Connection, turns: Sequence[Turn]) -> dict[Turn, int]:
 
 
 def of_workflow(reader: Connection, correlation_id: str, step_id: str | None = None) -> list[Unit]:
-    """All units of a workflow or of one of its steps, of every edition, the oldest first."""
+    """Return all units of a workflow or of one step, of every edition, the oldest first."""
     here = _of_step(units, correlation_id, step_id)
     return [_unit(row) for row in reader.execute(select(units).where(here).order_by(units.c.at)).mappings()]
 
@@ -150,7 +150,7 @@ def _place(turn: Turn) -> dict[str, Any]:
 
 
 def _of_step(table: Table, correlation_id: str, step_id: str | None) -> Any:
-    """The rows of a step, or without one those of its workflow."""
+    """The condition for the rows of a step or, without a step, of its workflow."""
     of_workflow = table.c.correlation_id == correlation_id
     return of_workflow if step_id is None else and_(of_workflow, table.c.step_id == step_id)
 

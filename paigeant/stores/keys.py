@@ -1,6 +1,6 @@
-"""Which workflow an idempotency key stands for. Everything here runs inside somebody's transaction.
+"""Which workflow an idempotency key stands for. Every function runs in a transaction of its caller.
 
-``sending_until`` is the time whoever took the key has for sending its workflow, and nothing once that is done.
+The caller that took a key has until ``sending_until`` to send its workflow. The column is empty once that is done.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from dataclasses import replace
 from sqlalchemy import Connection, select, update
 
 from paigeant.database.inserting import insert_into
-from paigeant.records import KeyState, KeyUse
+from paigeant.records.workflow import KeyState, KeyUse
 from paigeant.stores import rows
 from paigeant.stores.tables import keys
 
 PATIENCE = 5.0
-"""Seconds for which others wait for whoever sends the workflow of a key."""
+"""Seconds that the caller that took a key has for sending its workflow."""
 
 
 def take(connection: Connection, use: KeyUse, now: float) -> KeyUse:
-    """Take the key, if nobody has or who had it has let its time pass; what it stands for."""
+    """Take the key if it is free, or if the time of its taker is over. Returns what it stands for."""
     insert = insert_into(connection.dialect.name, keys)
     mine = {"correlation_id": use.correlation_id, "key": use.key, "digest": use.digest}
     taking = insert.values(**mine, sending_until=now + PATIENCE).on_conflict_do_update(
@@ -34,5 +34,5 @@ def take(connection: Connection, use: KeyUse, now: float) -> KeyUse:
 
 
 def mark_sent(connection: Connection, correlation_id: str) -> None:
-    """The first message of the key's workflow has reached the broker."""
+    """Note that the first message of the key's workflow has reached the broker."""
     connection.execute(update(keys).where(keys.c.correlation_id == correlation_id).values(sending_until=None))

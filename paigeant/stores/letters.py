@@ -1,4 +1,4 @@
-"""Dead letters as rows. What takes one away runs in the transaction that records what became of it."""
+"""Dead letters as rows. A dead letter is deleted in the transaction that records what became of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from paigeant.events import Event
-from paigeant.records import DeadLetter, Letters, Move, Status
+from paigeant.records.workflow import DeadLetter, Letters, Move, Status
 from paigeant.stores import rows
 from paigeant.stores.steering import Note, lock
 from paigeant.stores.tables import dead_letters, workflows
@@ -23,7 +23,7 @@ _BY_FIELD = {
 
 
 def listed(reader: Connection, which: Letters, limit: int, below: int | None) -> list[DeadLetter]:
-    """The latest first."""
+    """List dead letters, the latest first."""
     query = select(dead_letters).where(*_meant(which)).order_by(dead_letters.c.id.desc()).limit(limit)
     if below is not None:
         query = query.where(dead_letters.c.id < below)
@@ -31,13 +31,13 @@ def listed(reader: Connection, which: Letters, limit: int, below: int | None) ->
 
 
 def one(reader: Connection, id: int) -> DeadLetter | None:  # noqa: A002 - the column's name
-    """The one with this id."""
+    """Return the dead letter with this id, or None."""
     row = reader.execute(select(dead_letters).where(dead_letters.c.id == id)).first()
     return rows.dead_letter(row) if row is not None else None
 
 
 def count(reader: Connection, which: Letters) -> int:
-    """How many there are."""
+    """Count dead letters."""
     return reader.execute(select(func.count()).select_from(dead_letters).where(*_meant(which))).scalar() or 0
 
 
@@ -54,7 +54,7 @@ def _meant(which: Letters) -> list[Any]:
 
 
 def take(connection: Connection, note: Note, id: int, move: Move | None, record: Sequence[Event], now: float) -> bool:  # noqa: A002
-    """See :meth:`paigeant.store.Store.take_dead_letter`. The workflow's row is locked first, as everybody does."""
+    """See :meth:`paigeant.store.Letters.take_dead_letter`. This locks the workflow's row first."""
     if move is not None and not _stands(connection, move):
         return False
     taken = delete(dead_letters).where(dead_letters.c.id == id).returning(dead_letters.c.id)
@@ -72,7 +72,7 @@ def _stands(connection: Connection, move: Move) -> bool:
 
 
 def _reopened(move: Move, after: Status, now: float) -> Any:
-    """The workflow has not ended; of one that goes on forward, what it had ended with is no more."""
+    """Mark the workflow as open again. If it resumes forward, its error and its output are removed."""
     changes: dict[str, Any] = {"status": after.value, "updated_at": now, "finished_at": None, "cancel": None}
     if after is not Status.COMPENSATING:
         changes |= {"error": None, "output": None}
@@ -80,7 +80,7 @@ def _reopened(move: Move, after: Status, now: float) -> Any:
 
 
 def edit(connection: Connection, note: Note, id: int, before: bytes, after: bytes, record: Sequence[Event]) -> bool:  # noqa: A002
-    """See :meth:`paigeant.store.Store.edit_dead_letter`."""
+    """See :meth:`paigeant.store.Letters.edit_dead_letter`."""
     same = (dead_letters.c.id == id, dead_letters.c.body == before)
     changed = update(dead_letters).where(*same).values(body=after).returning(dead_letters.c.id)
     if connection.execute(changed).first() is None:

@@ -1,4 +1,4 @@
-"""Large values as files of a directory or objects of an object store: whatever fsspec reaches by a URL."""
+"""Large values as files in a directory, or as objects in an object store: any URL that fsspec supports."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from paigeant.claim_check import Kept, Parcel
 from paigeant.errors import ConfigurationError, StoreError
-from paigeant.urls import masked
+from paigeant.runtime.urls import masked
+from paigeant.wire.claim_check import Kept, Parcel
 
 
 class Objects:
-    """A :class:`~paigeant.claim_check.Keeper` in the directory that a URL names, with a folder for each workflow.
+    """A :class:`~paigeant.wire.claim_check.Keeper` in the directory that a URL names, with a folder for each workflow.
 
-    Which file is read follows from the hash of the workflow's id and the digest: nothing in a message can name another.
+    The path is derived from the hash of the workflow's id and the digest, so a message cannot name another file.
 
     Raises:
-        ConfigurationError: nothing here knows such URLs, or what would is not installed.
+        ConfigurationError: no installed package supports such URLs.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,7 +38,7 @@ class Objects:
                     self._write(path, parcel.data)
 
     def _write(self, path: str, data: bytes) -> None:
-        """All of it or nothing: whoever reads finds no half of a value, whenever the writer dies."""
+        """Write all or nothing, so that a reader never finds a part of a value after the writer died."""
         beside = f"{path}.{uuid4().hex}"
         self._files.makedirs(self._files._parent(path), exist_ok=True)
         self._files.pipe_file(beside, data)
@@ -68,7 +68,7 @@ class Objects:
         return dropped
 
     def _names(self, path: str) -> set[str]:
-        """What there is in a directory."""
+        """Return the names in a directory."""
         try:
             return {one.rstrip("/").rpartition("/")[2] for one in self._files.ls(path, detail=False, refresh=True)}
         except FileNotFoundError:
@@ -91,7 +91,7 @@ def _folder(workflow: str) -> str:
 
 
 def _opened(url: str) -> tuple[Any, str]:
-    """fsspec's file system for a URL, and the path of the directory in it."""
+    """Return fsspec's file system for a URL, and the path of the directory in it."""
     try:
         from fsspec.core import url_to_fs
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Workflows that are over, and their rows. Everything here runs on somebody's connection."""
+"""Workflows that have ended, and their rows. Every function uses a connection of its caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, or_, select, tuple_
 
 from paigeant.database.among import one_of
-from paigeant.records import Family
+from paigeant.records.workflow import Family
 from paigeant.stores.steering import lock
 from paigeant.stores.tables import (
     branches,
@@ -32,7 +32,7 @@ _EVERYTHING = (events, steps, signals, joins, branches, values, keys, journals, 
 def ended(
     reader: Connection, before: float, statuses: Collection[str], after: Family | None, limit: int
 ) -> list[Family]:
-    """See :meth:`paigeant.store.Store.ended`."""
+    """See :meth:`paigeant.store.Retention.ended`."""
     when, ids = workflows.c.finished_at, workflows.c.correlation_id
     query = select(ids, when).where(when < before, workflows.c.parent.is_(None), workflows.c.forked_from.is_(None))
     if statuses:
@@ -45,7 +45,7 @@ def ended(
 
 
 def _families(reader: Connection, roots: Collection[str], before: float) -> dict[str, tuple[str, ...]]:
-    """The families of these roots of which nothing has to stay."""
+    """Return the families of these roots that have no workflow which must stay."""
     root_of = {root: root for root in roots}
     stay, newest = set[str](), [*roots]
     while newest:
@@ -70,7 +70,7 @@ def _begun_by(ids: Collection[str]) -> Any:
 
 
 def forget(connection: Connection, families: Sequence[Family], before: float) -> int:
-    """See :meth:`paigeant.store.Store.forget`."""
+    """See :meth:`paigeant.store.Retention.forget`."""
     lock(connection, [one for family in families for one in family.members])
     roots = one_of(workflows.c.correlation_id, [one.root for one in families])
     over = select(workflows.c.correlation_id).where(roots, workflows.c.finished_at < before)

@@ -6,15 +6,15 @@ it should be becomes nothing, so that one such row stops neither a reader nor a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from sqlalchemy import Row
 
-from paigeant.events import Cancellation, ErrorInfo, LetterKind
-from paigeant.offer import Offer
-from paigeant.records import (
+from paigeant.events import Cancellation, ErrorInfo, LetterKind, StepFailed
+from paigeant.records.offer import Offer
+from paigeant.records.workflow import (
     DeadLetter,
     DoneStep,
     EventRecord,
@@ -26,13 +26,13 @@ from paigeant.records import (
     WorkflowRecord,
 )
 from paigeant.transport import Outgoing
-from paigeant.usage import NOTHING, Usage
+from paigeant.wire.usage import NOTHING, Usage
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
 def text(value: Any, default: str = "") -> str:
-    """The value, if it is a text."""
+    """Return the value if it is a text."""
     return value if isinstance(value, str) else default
 
 
@@ -40,17 +40,18 @@ def _number(value: Any) -> float:
     return value if isinstance(value, int | float) else 0.0
 
 
-def _whole(value: Any, default: int = 0) -> int:
+def whole(value: Any, default: int = 0) -> int:
+    """Return the value if it is a whole number."""
     return value if isinstance(value, int) else default
 
 
 def time(value: Any) -> float | None:
-    """The value, if it is a time."""
+    """Return the value if it is a time."""
     return value if isinstance(value, int | float) else None
 
 
 def octets(value: Any) -> bytes:
-    """The value, if it is bytes, or a text as such."""
+    """Return the value if it is bytes, or a text as bytes."""
     return value if isinstance(value, bytes) else text(value).encode(errors="replace")
 
 
@@ -63,7 +64,7 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def status_of(value: Any) -> Status:
-    """A status that nobody here knows is no end."""
+    """Return the status. An unknown one counts as open."""
     try:
         return Status(value)
     except ValueError:
@@ -78,7 +79,7 @@ def _error(value: Any) -> ErrorInfo | None:
 
 
 def cancellation(value: Any) -> Cancellation | None:
-    """What a row says about its workflow being cancelled."""
+    """Return the cancellation in a row, or None."""
     try:
         return Cancellation(**value) if value else None
     except TypeError:
@@ -89,19 +90,19 @@ def cancellation(value: Any) -> Cancellation | None:
 
 
 def outgoing(row: Row[Any], now: float) -> Outgoing:
-    """A message that the outbox keeps."""
+    """Return a message of the outbox."""
     return Outgoing(
         queue=text(row.queue),
         body=octets(row.body),
         id=row.message_id,
         headers=_mapping(row.headers),
-        priority=_whole(row.priority),
+        priority=whole(row.priority),
         delay=max(0.0, _number(row.due_at) - now),
     )
 
 
-def held(row: Row[Any], value: Any) -> Held:
-    """A message that waits, and what came for it."""
+def parked_row(row: Row[Any], value: Any) -> Held:
+    """Return a waiting message and its value."""
     return Held(
         wait_id=row.wait_id,
         correlation_id=text(row.correlation_id),
@@ -112,14 +113,14 @@ def held(row: Row[Any], value: Any) -> Held:
         detail=row.detail,
         queue=text(row.queue),
         body=octets(row.body),
-        priority=_whole(row.priority),
+        priority=whole(row.priority),
         since=_number(row.since),
         value=value,
     )
 
 
 def workflow(row: Row[Any]) -> WorkflowRecord:
-    """A workflow without its steps."""
+    """Return a workflow without its steps."""
     return WorkflowRecord(
         correlation_id=text(row.correlation_id),
         name=text(row.name),
@@ -135,11 +136,17 @@ def workflow(row: Row[Any]) -> WorkflowRecord:
         parent=text(row.parent) or None,
         used=usage(row.used),
         forked_from=text(row.forked_from) or None,
+        user=_user(row.user_claimed),
     )
 
 
+def _user(value: Any) -> dict[str, str] | None:
+    said = {name: one for name, one in _mapping(value).items() if isinstance(one, str)}
+    return said if said.keys() == {"issuer", "subject"} else None
+
+
 def usage(value: Any) -> Usage:
-    """What was used; nothing, where nobody said so."""
+    """Return the usage; zero if none is recorded."""
     try:
         return Usage.from_dict(_mapping(value))
     except ValidationError:
@@ -147,13 +154,13 @@ def usage(value: Any) -> Usage:
 
 
 def step(row: Row[Any]) -> StepRecord:
-    """An attempt of a step."""
+    """Return an attempt of a step."""
     return StepRecord(
         id=text(row.step_id),
         activity=text(row.activity),
         status=text(row.status),
-        attempt=_whole(row.attempt, 1),
-        deliveries=_whole(row.deliveries),
+        attempt=whole(row.attempt, 1),
+        deliveries=whole(row.deliveries),
         output=row.output,
         error=_error(row.error),
         started_at=time(row.started_at),
@@ -164,16 +171,8 @@ def step(row: Row[Any]) -> StepRecord:
     )
 
 
-def ahead(row: Row[Any], attempts: Sequence[StepRecord]) -> list[StepRecord]:
-    """The steps of the itinerary that no worker has begun."""
-    begun = {attempt.id for attempt in attempts}
-    planned = [_mapping(one) for one in row.itinerary] if isinstance(row.itinerary, list) else []
-    ids = [(text(one.get("id")), text(one.get("name"))) for one in planned]
-    return [StepRecord(id=id_, activity=name, status="pending") for id_, name in ids if id_ and id_ not in begun]
-
-
 def event(row: Row[Any]) -> EventRecord:
-    """An event as it was recorded."""
+    """Return a recorded event."""
     return EventRecord(
         offset=row.id,
         type=text(row.type),
@@ -184,7 +183,7 @@ def event(row: Row[Any]) -> EventRecord:
 
 
 def dead_letter(row: Row[Any]) -> DeadLetter:
-    """A message that was set aside."""
+    """Return a dead letter."""
     return DeadLetter(
         id=row.id,
         kind=_kind(row.kind),
@@ -194,7 +193,7 @@ def dead_letter(row: Row[Any]) -> DeadLetter:
         reason=text(row.reason),
         body=octets(row.body),
         worker=text(row.worker),
-        deliveries=_whole(row.deliveries),
+        deliveries=whole(row.deliveries),
         at=_number(row.at),
         activity=text(row.activity),
         step_id=text(row.step_id),
@@ -211,32 +210,41 @@ def _kind(value: Any) -> LetterKind:
 
 
 def done_step(row: Row[Any]) -> DoneStep:
-    """A step that completed."""
+    """Return a completed step."""
     return DoneStep(
         id=text(row.step_id),
         activity=text(row.activity),
         output=row.output,
         message_id=text(row.message_id),
-        attempt=_whole(row.attempt, 1),
+        attempt=whole(row.attempt, 1),
         worker=text(row.worker),
         started_at=_number(row.started_at),
         finished_at=_number(row.finished_at),
         variables=row.variables if isinstance(row.variables, dict) else None,
+        changes=_changes(row.changes),
         ahead=row.ahead if isinstance(row.ahead, list) else None,
+        error=_error(row.error) if row.status == StepFailed.status else None,
     )
 
 
+def _changes(value: Any) -> dict[str, Any] | None:
+    """Return the changes to the variables, or None for any other value."""
+    if not isinstance(value, dict):
+        return None
+    return {"set": _mapping(value.get("set")), "deleted": list(_texts(value.get("deleted")))}
+
+
 def worker(row: Row[Any], alive_since: float) -> WorkerRecord:
-    """A worker, alive if it was heard of since then."""
+    """Return a worker. It is alive if it was seen since then."""
     seen_at = _number(row.seen_at)
     return WorkerRecord(
         id=text(row.id),
         app=text(row.app),
         host=text(row.host),
-        pid=_whole(row.pid),
+        pid=whole(row.pid),
         activities=_texts(row.activities),
         queues=_texts(row.queues),
-        concurrency=_whole(row.concurrency),
+        concurrency=whole(row.concurrency),
         started_at=_number(row.started_at),
         seen_at=seen_at,
         code=text(row.code),
@@ -261,7 +269,7 @@ def _offer(data: Mapping[str, Any]) -> Offer:
 
 
 def schedule(row: Row[Any]) -> ScheduleRecord:
-    """A schedule of an App."""
+    """Return a schedule."""
     return ScheduleRecord(
         app=text(row.app),
         name=text(row.name),

@@ -1,7 +1,7 @@
-"""Schedules as rows. Everything here runs inside somebody's transaction.
+"""Schedules as rows. Every function runs in a transaction of its caller.
 
-A worker that finds a schedule due takes it, dispatches, and moves it on; the row changes only as long as it still says
-what the worker read. A worker that dies in between leaves it taken, and after a while another one does the same again.
+A worker that finds a due schedule takes it, dispatches the workflow and sets the next time. The row changes only while
+it still has the values that the worker read. If the worker dies in between, another worker repeats this after a while.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from sqlalchemy import Connection, and_, exists, or_, select, update
 from sqlalchemy import delete as remove
 
 from paigeant.database.inserting import insert_into
-from paigeant.records import ScheduleRecord
+from paigeant.records.workflow import ScheduleRecord
 from paigeant.stores import rows
 from paigeant.stores.tables import schedules, workers
 
 LEFT_AFTER = 30.0
-"""Seconds after which a schedule that was taken and not moved on is taken over."""
+"""Seconds after which another worker may take a schedule whose taker did not set the next time."""
 
 Definitions = Mapping[str, Mapping[str, Any]]
 
 
 def register(connection: Connection, app: str, declared: Sequence[ScheduleRecord]) -> None:
-    """Write down what the code of the App has; what it has no more is orphaned."""
+    """Record the schedules in the App's code, and mark its other schedules as orphaned."""
     names = [one.name for one in declared]
     gone = and_(schedules.c.app == app, schedules.c.name.not_in(names))
     connection.execute(update(schedules).where(gone).values(orphaned=1))
@@ -43,7 +43,7 @@ def register(connection: Connection, app: str, declared: Sequence[ScheduleRecord
 
 
 def due(connection: Connection, now: float, app: str, definitions: Definitions, *, lock: bool) -> list[ScheduleRecord]:
-    """What may be taken now; with ``lock``, by this transaction only."""
+    """Return the schedules that can be taken now. With ``lock``, only this transaction can take them."""
     is_free = or_(schedules.c.taken_at.is_(None), schedules.c.taken_at < now - LEFT_AFTER)
     query = select(schedules).where(
         schedules.c.app == app,
@@ -60,7 +60,7 @@ def due(connection: Connection, now: float, app: str, definitions: Definitions, 
 
 
 def take(connection: Connection, now: float, app: str, definitions: Definitions) -> list[ScheduleRecord]:
-    """Take what is due."""
+    """Take the due schedules."""
     taken = due(connection, now, app, definitions, lock=True)
     names = [one.name for one in taken]
     here = and_(schedules.c.app == app, schedules.c.name.in_(names))
@@ -69,7 +69,7 @@ def take(connection: Connection, now: float, app: str, definitions: Definitions)
 
 
 def move(connection: Connection, taken: ScheduleRecord, values: Mapping[str, Any]) -> bool:
-    """Change the row of a schedule that was taken, if it still has the time for which it was."""
+    """Change the row of a taken schedule, unless its next time or its definition has changed since."""
     still = and_(
         schedules.c.app == taken.app,
         schedules.c.name == taken.name,
@@ -79,21 +79,21 @@ def move(connection: Connection, taken: ScheduleRecord, values: Mapping[str, Any
     return connection.execute(update(schedules).where(still).values(**values, taken_at=None)).rowcount > 0
 
 
-def turn(connection: Connection, app: str, name: str, *, paused: bool, **values: Any) -> bool:
-    """Pause or resume; False: there is no such schedule, or it stands so already."""
+def set_paused(connection: Connection, app: str, name: str, *, paused: bool, **values: Any) -> bool:
+    """Pause or resume. Returns False if there is no such schedule, or if it has this state already."""
     here = and_(schedules.c.app == app, schedules.c.name == name, schedules.c.paused == int(not paused))
     return connection.execute(update(schedules).where(here).values(paused=int(paused), **values)).rowcount > 0
 
 
 def delete(connection: Connection, app: str, name: str, alive_since: float) -> bool:
-    """Delete one that is orphaned, or whose App has no worker that was heard of since then; False: there is none."""
+    """Delete a schedule that is orphaned, or whose App has no worker seen since then. Returns whether there was one."""
     is_served = exists().where(workers.c.app == schedules.c.app, workers.c.seen_at >= alive_since)
     gone = and_(schedules.c.app == app, schedules.c.name == name, or_(schedules.c.orphaned == 1, ~is_served))
     return connection.execute(remove(schedules).where(gone)).rowcount > 0
 
 
 def listed(reader: Connection, app: str | None) -> list[ScheduleRecord]:
-    """Schedules by App and name."""
+    """List schedules by App and name."""
     query = select(schedules).order_by(schedules.c.app, schedules.c.name)
     if app is not None:
         query = query.where(schedules.c.app == app)

@@ -1,7 +1,7 @@
-"""How workflows that somebody cancels or pauses meet what their steps record. Runs inside somebody's transaction.
+"""How cancels and pauses meet the events that steps record. Every function runs in a transaction of its caller.
 
-Whoever ends a workflow, holds a message of it, dispatches a child from it or steers it locks its row first. So each
-sees what the other has done, whichever comes first: one end is recorded, and no message waits for what is over.
+A transaction that ends a workflow, parks a message of it, dispatches a child from it or steers it locks its row first.
+So each sees what the other has done: one end is recorded, and no message waits in a workflow that has ended.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, select, update
 
 from paigeant.database.among import among, one_of
+from paigeant.decisions.forward import PAUSE
 from paigeant.events import (
     Cancellation,
     CancelRequested,
@@ -20,28 +21,28 @@ from paigeant.events import (
     Event,
     MessageHeld,
     WorkflowCancelled,
+    WorkflowCompleted,
     WorkflowDispatched,
     WorkflowEnded,
     WorkflowPaused,
     WorkflowResumed,
 )
-from paigeant.forward import PAUSE
-from paigeant.join import Branch
-from paigeant.records import Status, Steered
+from paigeant.records.workflow import Status, Steered
 from paigeant.stores import rows
 from paigeant.stores.tables import branches, joins, signals, waits, workflows
+from paigeant.wire.join import Branch
 
 Note = Callable[[Connection, Sequence[Event]], None]
-"""Writes events down."""
+"""Records events."""
 
-Standing = Any
-"""A row that says how a workflow stands: ``correlation_id, status, cancel, parent, variables``."""
+WorkflowRow = Any
+"""The columns that steering reads of a workflow: ``correlation_id, status, cancel, parent, variables``."""
 
 _OPEN = (Status.RUNNING, Status.PAUSED)
-"""How a workflow stands that can be cancelled."""
+"""The statuses of a workflow that can be cancelled."""
 
 _AT_ONCE = 0.0
-"""A time that has come, whatever the clock of whoever recorded something."""
+"""A time that is past by every clock."""
 
 _STANDINGS = (
     select(*(workflows.c[name] for name in ("correlation_id", "status", "cancel", "parent", "variables")))
@@ -56,8 +57,8 @@ _INHERIT = (
 )
 
 
-def lock(connection: Connection, ids: Collection[str]) -> dict[str, Standing]:
-    """How these workflows stand, by id; nobody else changes that until the transaction ends."""
+def lock(connection: Connection, ids: Collection[str]) -> dict[str, WorkflowRow]:
+    """Lock these workflows until the transaction ends. Returns their rows by id."""
     return {row.correlation_id: row for row in connection.execute(_STANDINGS, {"ids": ids})}
 
 
@@ -65,23 +66,24 @@ def lock(connection: Connection, ids: Collection[str]) -> dict[str, Standing]:
 
 
 def reconcile(connection: Connection, batch: Sequence[Event]) -> Sequence[Event]:
-    """The events as they are to be recorded now that how their workflows stand is known.
+    """Lock the workflows of these events, and return the events as they must be recorded.
 
-    A workflow that is over does not end again, and nothing waits in it. What would wait in a cancelled one, or for
-    the end of a pause that is over, is due at once. A child of a cancelled or paused workflow is so, too.
+    An ended workflow does not end again, and no message waits in it. A message that would wait in a cancelled workflow,
+    or for the end of a pause that is over, is due at once. A child of a cancelled or paused workflow is so, too.
     """
     concerned = {id for event in batch if (id := _concerned(event)) is not None}  # noqa: A001
     if not concerned:
         return batch
-    standing = lock(connection, concerned)
-    if marks := [mark for event in batch if (mark := _inherited(event, standing)) is not None]:
+    locked = lock(connection, concerned)
+    if marks := [mark for event in batch if (mark := _inherited(event, locked)) is not None]:
         connection.execute(_INHERIT, marks)
-    over = {id for id, row in standing.items() if rows.status_of(row.status).is_terminal}  # noqa: A001
-    return [one for event in batch if (one := _reconciled(event, standing, over)) is not None]
+    over = {id for id, row in locked.items() if rows.status_of(row.status).is_terminal}  # noqa: A001
+    batch = [one for event in batch for one in _reversed(event, locked, over)]
+    return [one for event in batch if (one := _reconciled(event, locked, over)) is not None]
 
 
 def _concerned(event: Event) -> str | None:
-    """The workflow whose standing says what the event means."""
+    """Return the workflow whose status decides what is recorded for the event."""
     match event:
         case WorkflowDispatched():
             return event.parent
@@ -91,29 +93,37 @@ def _concerned(event: Event) -> str | None:
             return None
 
 
-def _inherited(event: Event, standing: Mapping[str, Standing]) -> dict[str, Any] | None:
-    """What a new child has from its parent, if that is cancelled or paused."""
-    if not isinstance(event, WorkflowDispatched) or event.parent is None or event.parent not in standing:
+def _inherited(event: Event, locked: Mapping[str, WorkflowRow]) -> dict[str, Any] | None:
+    """Return what a new child inherits from its parent, if that is cancelled or paused."""
+    if not isinstance(event, WorkflowDispatched) or event.parent is None or event.parent not in locked:
         return None
-    parent = standing[event.parent]
+    parent = locked[event.parent]
     status = Status.PAUSED if parent.status == Status.PAUSED.value else Status.RUNNING
     if parent.cancel is None and status is Status.RUNNING:
         return None
     return {"id": event.correlation_id, "mark": parent.cancel, "stands": status.value}
 
 
-def _reconciled(event: Event, standing: Mapping[str, Standing], over: set[str]) -> Event | None:
+def _reversed(event: Event, locked: Mapping[str, WorkflowRow], over: Collection[str]) -> Sequence[Event]:
+    """Return the event. The completion of a workflow that must be compensated is replaced by the start of that."""
+    if not isinstance(event, WorkflowCompleted) or not event.instead or event.correlation_id in over:
+        return [event]
+    cancellation = rows.cancellation(locked[event.correlation_id].cancel)
+    return [event] if cancellation is None or not cancellation.compensate else event.instead
+
+
+def _reconciled(event: Event, locked: Mapping[str, WorkflowRow], over: set[str]) -> Event | None:
     match event:
         case WorkflowEnded() | CompensationStarted() | MessageHeld() if event.correlation_id in over:
             return None
         case WorkflowEnded():
             over.add(event.correlation_id)
-        case MessageHeld() if _must_go_on(event, standing.get(event.correlation_id)):
+        case MessageHeld() if _must_go_on(event, locked.get(event.correlation_id)):
             return replace(event, due_at=_AT_ONCE)
     return event
 
 
-def _must_go_on(event: MessageHeld, row: Standing | None) -> bool:
+def _must_go_on(event: MessageHeld, row: WorkflowRow | None) -> bool:
     if row is None:
         return False
     if event.key == PAUSE and row.status != Status.PAUSED.value:
@@ -121,11 +131,11 @@ def _must_go_on(event: MessageHeld, row: Standing | None) -> bool:
     return row.cancel is not None and row.status != Status.COMPENSATING.value
 
 
-# --- what somebody wishes ---------------------------------------------------------------------------------------------
+# --- what callers ask for ---------------------------------------------------------------------------------------------
 
 
 def cancel(connection: Connection, note: Note, correlation_id: str, cancellation: Cancellation) -> Steered | None:
-    """See :meth:`paigeant.store.Store.cancel`."""
+    """See :meth:`paigeant.store.Steering.cancel`."""
     row = lock(connection, [correlation_id]).get(correlation_id)
     if row is None:
         return None
@@ -136,13 +146,14 @@ def cancel(connection: Connection, note: Note, correlation_id: str, cancellation
 
 
 def stop(connection: Connection, note: Note, ids: Collection[str], cancellation: Cancellation) -> Sequence[Event]:
-    """Cancel those of these workflows that have not ended, and what they dispatched."""
+    """Cancel these workflows, and those they dispatched, unless they have ended."""
     family = _family(connection, ids)
     still_open = [row for row in family.values() if rows.status_of(row.status) in _OPEN]
     ids = [row.correlation_id for row in still_open]
     marked = update(workflows).where(one_of(workflows.c.correlation_id, ids))
     connection.execute(marked.values(cancel=asdict(cancellation)))
-    events = [_cancelled(connection, row, cancellation) for row in still_open]
+    places = {} if cancellation.compensate else _branches(connection, ids)
+    events = [_cancelled(row, cancellation, places.get(row.correlation_id)) for row in still_open]
     note(connection, events)
     if cancellation.compensate:
         connection.execute(_due(ids, cancellation.at))
@@ -152,9 +163,9 @@ def stop(connection: Connection, note: Note, ids: Collection[str], cancellation:
     return events
 
 
-def _family(connection: Connection, ids: Collection[str]) -> dict[str, Standing]:
-    """The workflows and those they dispatched, and so on, locked from the top: a child cannot be added meanwhile."""
-    family: dict[str, Standing] = {}
+def _family(connection: Connection, ids: Collection[str]) -> dict[str, WorkflowRow]:
+    """Lock the workflows and all their descendants, from the top, so that no child can be added meanwhile."""
+    family: dict[str, WorkflowRow] = {}
     while found := lock(connection, ids):
         family |= found
         children = select(workflows.c.correlation_id).where(one_of(workflows.c.parent, found))
@@ -162,30 +173,28 @@ def _family(connection: Connection, ids: Collection[str]) -> dict[str, Standing]
     return family
 
 
-def _cancelled(connection: Connection, row: Standing, cancellation: Cancellation) -> Event:
+def _cancelled(row: WorkflowRow, cancellation: Cancellation, branch: Branch | None) -> Event:
     said = {"correlation_id": row.correlation_id, "at": cancellation.at}
     said |= {"reason": cancellation.reason, "by": cancellation.by}
     if cancellation.compensate:
         return CancelRequested(**said)
-    branch = _branch(connection, row)
     return WorkflowCancelled(**said, variables=row.variables, parent=row.parent, branch=branch)
 
 
-def _branch(connection: Connection, row: Standing) -> Branch | None:
-    """Where the workflow belongs in a join of its parent, if it is a branch that still counts."""
-    query = select(branches.c.key, branches.c.place).where(branches.c.correlation_id == row.parent)
-    found = connection.execute(query.where(branches.c.workflow == row.correlation_id)).first()
-    return Branch(join=found.key, index=found.place) if found is not None else None
+def _branches(connection: Connection, ids: Collection[str]) -> dict[str, Branch]:
+    """Return the places of these workflows in the open joins of their parents."""
+    found = connection.execute(select(branches).where(one_of(branches.c.workflow, ids)))
+    return {row.workflow: Branch(join=row.key, index=row.place) for row in found}
 
 
 def _due(ids: Collection[str], now: float) -> Any:
-    """What waits in these workflows goes on."""
+    """The statement that makes the messages that wait in these workflows due."""
     waiting = update(waits).where(one_of(waits.c.correlation_id, ids), waits.c.fired_at.is_(None))
     return waiting.values(due_at=now)
 
 
 def pause(connection: Connection, note: Note, correlation_id: str, by: str | None, now: float) -> Steered | None:
-    """See :meth:`paigeant.store.Store.pause`."""
+    """See :meth:`paigeant.store.Steering.pause`."""
     row = lock(connection, [correlation_id]).get(correlation_id)
     if row is None:
         return None
@@ -197,13 +206,13 @@ def pause(connection: Connection, note: Note, correlation_id: str, by: str | Non
     return _moved(connection, note, status, Status.PAUSED, events)
 
 
-def _goes_on(row: Standing) -> bool:
-    """Whether the workflow can be paused."""
+def _goes_on(row: WorkflowRow) -> bool:
+    """Return whether the workflow can be paused."""
     return rows.status_of(row.status) is Status.RUNNING and row.cancel is None
 
 
 def resume(connection: Connection, note: Note, correlation_id: str, by: str | None, now: float) -> Steered | None:
-    """See :meth:`paigeant.store.Store.resume`."""
+    """See :meth:`paigeant.store.Steering.resume`."""
     row = lock(connection, [correlation_id]).get(correlation_id)
     if row is None:
         return None
@@ -225,7 +234,7 @@ def _moved(connection: Connection, note: Note, before: Status, after: Status, ev
 
 
 def cancellations(reader: Connection, ids: Collection[str]) -> dict[str, Cancellation]:
-    """Which of these workflows somebody cancelled."""
+    """Return the cancellations of those workflows that were cancelled."""
     query = select(workflows.c.correlation_id, workflows.c.cancel)
     query = query.where(one_of(workflows.c.correlation_id, ids), workflows.c.cancel.is_not(None))
     found = {row.correlation_id: rows.cancellation(row.cancel) for row in reader.execute(query)}

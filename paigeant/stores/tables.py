@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class JsonText(TypeDecorator[Any]):
-    """JSON types in a text column, the same on every database."""
+    """JSON in a text column, the same on every database."""
 
     impl = Text
     cache_ok = True
@@ -19,7 +19,7 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else to_json(value, inf_nan_mode="strings").decode()
 
     def process_result_value(self, value: Any, dialect: object) -> Any:
-        """What is no JSON is nothing: some other program wrote it."""
+        """Return None for a text that is no JSON, because another program wrote it."""
         try:
             return None if value is None else from_json(value)
         except (ValueError, TypeError):
@@ -48,6 +48,7 @@ workflows = Table(
     Column("used", JsonText),
     Column("slip", JsonText),
     Column("forked_from", Text),
+    Column("user_claimed", JsonText),
 )
 steps = Table(
     "paigeant_step",
@@ -67,6 +68,7 @@ steps = Table(
     Column("heading", Text),
     Column("variables", JsonText),
     Column("ahead", JsonText),
+    Column("changes", JsonText),
 )
 events = Table(
     "paigeant_event",
@@ -88,6 +90,24 @@ outbox = Table(
     Column("headers", JsonText),
     Column("priority", Integer),
     Column("due_at", Double),
+    Column("resent", Integer),
+    Column("resend_at", Double),
+    Column("prefix", Text),
+    Column("broker", Text),
+)
+brokers = Table(
+    "paigeant_broker",
+    metadata,
+    Column("broker", Text, primary_key=True),
+    Column("prefix", Text, primary_key=True),
+    Column("address", Text),
+    Column("seen_at", Double),
+)
+holding = Table(
+    "paigeant_holding",
+    metadata,
+    Column("message_id", Text, primary_key=True),
+    Column("worker", Text),
 )
 waits = Table(
     "paigeant_wait",
@@ -105,6 +125,8 @@ waits = Table(
     Column("since", Double),
     Column("fired_at", Double),
     Column("value", JsonText),
+    Column("prefix", Text),
+    Column("broker", Text),
 )
 signals = Table(
     "paigeant_signal",
@@ -224,6 +246,7 @@ workers = Table(
     Column("seen_at", Double),
     Column("code", Text),
     Column("offers", JsonText),
+    Column("says_what_it_holds", Integer),
 )
 schedules = Table(
     "paigeant_schedule",

@@ -1,4 +1,4 @@
-"""Large values as rows. Everything here runs on somebody's connection."""
+"""Large values as rows. Every function uses a connection of its caller."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Collection, Sequence
 
 from sqlalchemy import Connection, delete, select
 
-from paigeant.claim_check import Kept, Parcel
 from paigeant.database.among import one_of
 from paigeant.database.inserting import insert_new
 from paigeant.stores import rows
 from paigeant.stores.tables import values
+from paigeant.wire.claim_check import Kept, Parcel
 
 
 def keep(connection: Connection, now: float, parcels: Sequence[Parcel]) -> None:
-    """Write down these values; one that is there stays as it is."""
+    """Insert these values. A value that exists stays unchanged."""
     insert = insert_new(connection.dialect.name, values)
     for parcel in parcels:  # one at a time: they are large
         about = {"correlation_id": parcel.kept.of, "digest": parcel.kept.digest}
@@ -22,7 +22,7 @@ def keep(connection: Connection, now: float, parcels: Sequence[Parcel]) -> None:
 
 
 def fetch(reader: Connection, kept: Collection[Kept]) -> dict[Kept, bytes]:
-    """Those of these values that are there."""
+    """Return those of these values that exist."""
     found: dict[Kept, bytes] = {}
     for one in kept:
         query = select(values.c.data).where(values.c.correlation_id == one.of, values.c.digest == one.digest)
@@ -32,5 +32,5 @@ def fetch(reader: Connection, kept: Collection[Kept]) -> dict[Kept, bytes]:
 
 
 def drop(connection: Connection, workflows: Collection[str]) -> int:
-    """Delete what is kept for these workflows; how much that was."""
+    """Delete the values of these workflows. Returns how many were deleted."""
     return connection.execute(delete(values).where(one_of(values.c.correlation_id, workflows))).rowcount

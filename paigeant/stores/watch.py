@@ -1,4 +1,4 @@
-"""Callers who wait for a workflow to end or to go on: one look at the database serves them all."""
+"""Callers that wait for a workflow to end or to advance. One query answers all of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from paigeant.database.among import among
 from paigeant.database.listener import END, EVENT, LONGEST_SLEEP, Listener
 from paigeant.database.prepared import execute
 from paigeant.events import LAST, Event
-from paigeant.io_thread import answer
-from paigeant.records import TERMINAL
+from paigeant.records.workflow import TERMINAL
+from paigeant.runtime.io_thread import answer
 from paigeant.stores.tables import events, workflows
 
 _POLL, _POLL_SERVER = 0.005, 0.02
+"""Seconds between two queries for a new wait."""
+
+_SLOWEST_POLL, _SHARE = 0.05, 100
+"""Queries for a longer wait are rarer: a hundredth of its time passes between two, at most this many seconds."""
 
 _ENDED = select(workflows.c.correlation_id).where(
     among(workflows.c.correlation_id, "ids"), or_(*(workflows.c.status == one.value for one in sorted(TERMINAL)))
@@ -32,7 +36,7 @@ _NEWEST = (
 
 @dataclass(slots=True, eq=False)
 class Wait:
-    """Somebody waiting for a workflow's end, or (with ``after``) for that or an event beyond that offset."""
+    """A caller that waits for the end of a workflow or, with ``after``, for an event beyond that offset."""
 
     correlation_id: str
     future: asyncio.Future[None]
@@ -40,9 +44,9 @@ class Wait:
 
 
 class Watch:
-    """Who waits, and the looks that answer them. Used by the store's thread alone.
+    """The open waits, and the queries that answer them. Only the store's thread uses it.
 
-    PostgreSQL wakes the thread; a SQLite file, or a server whose wake-ups do not arrive, is asked again and again.
+    PostgreSQL wakes the thread. A SQLite file, or a server whose wake-ups do not arrive, is polled.
     """
 
     def __init__(self, database: Database) -> None:
@@ -50,7 +54,7 @@ class Watch:
         self._listener = Listener(database)
         self._waits: list[Wait] = []
         self._seen = -1
-        self._look_at = 0.0
+        self._added_at = self._look_at = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._waits)
@@ -58,22 +62,29 @@ class Watch:
     def add(self, wait: Wait) -> None:
         self._waits.append(wait)
         self._seen = -1
+        self._added_at = time.monotonic()
 
     def fileno(self) -> int | None:
-        """The socket on which wake-ups come, while anyone waits."""
+        """The socket on which wake-ups arrive, while a wait is open."""
         return self._listener.fileno() if self._waits else None
 
     @property
     def pause(self) -> float | None:
-        """How many seconds may pass until the next look; None when nobody waits."""
+        """Seconds until the next query; None if no wait is open."""
         if not self._waits:
             return None
         if not self._listener.is_reliable:
-            return _POLL if self._database.is_sqlite else _POLL_SERVER
+            return self._poll
         return 0.0 if self._listener.has_news else max(0.0, self._look_at - time.monotonic())
 
+    @property
+    def _poll(self) -> float:
+        """Seconds between two queries. The end of a long wait is noticed a hundredth of its time later."""
+        quickest = _POLL if self._database.is_sqlite else _POLL_SERVER
+        return min(_SLOWEST_POLL, max(quickest, (time.monotonic() - self._added_at) / _SHARE))
+
     def look(self, reader: Connection) -> None:
-        """Answer everyone whose wait is over; nobody can be, unless something was written since the last look."""
+        """Answer the waits that are over. None is over unless something was written since the last query."""
         self._waits = [wait for wait in self._waits if not wait.future.done()]
         if self._waits:
             self._answer(reader)
@@ -102,16 +113,17 @@ class Watch:
         return self._seen == -1 or time.monotonic() >= self._look_at
 
     def tell(self, reader: Callable[[], Connection], events: Sequence[Event]) -> None:
-        """Wake whoever waits for what was written."""
+        """Wake the callers, here and in other processes, that wait for these events."""
         ended = {event.correlation_id for event in events if event.type in LAST}
         self._listener.tell(reader, {END: ended, EVENT: {event.correlation_id for event in events}})
 
     def forget(self) -> None:
-        """The reader has gone."""
+        """Forget the reader's version, because another connection counts its versions differently."""
+        self._seen = -1
         self._listener.forget()
 
     def fail(self, error: BaseException) -> None:
-        """The database cannot be read: tell everyone who waits."""
+        """Fail every open wait, because the database cannot be read."""
         waits, self._waits = self._waits, []
         answer((wait.future, None, error) for wait in waits)
 

@@ -1,13 +1,24 @@
-"""For your tests: workflows in virtual time, with everything going wrong; suites for transports and stores.
+"""Tools for your tests: workflows in virtual time with injected faults, and suites for transports and stores.
 
-``run`` and ``simulate`` are for workflows; :mod:`paigeant.testing.conformance` is for those who write a transport or a
-store of their own.
+Use ``run`` and ``simulate`` to test workflows. Use :mod:`paigeant.testing.conformance` to test your own transport or
+store.
 """
 
 from __future__ import annotations
 
+from paigeant.testing import ledger
 from paigeant.testing.faults import Fault, FaultPlan, fault_plans
 from paigeant.testing.simulation import Report, SimulationFailed, run, simulate
 from paigeant.testing.world import WorkflowRun
 
-__all__ = ["Fault", "FaultPlan", "Report", "SimulationFailed", "WorkflowRun", "fault_plans", "run", "simulate"]
+__all__ = [
+    "Fault",
+    "FaultPlan",
+    "Report",
+    "SimulationFailed",
+    "WorkflowRun",
+    "fault_plans",
+    "ledger",
+    "run",
+    "simulate",
+]

@@ -1,4 +1,4 @@
-"""What goes wrong in a simulation, as data: a plan of faults, each at one point of the worker protocol."""
+"""The faults of a simulation as data: a plan of faults, each at one point of the worker protocol."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
 Kind = Literal["crash", "lose", "duplicate", "delay", "expire", "outage"]
-"""What happens: the worker's process dies; its connection breaks, so that it cannot know whether the act was done; the
-broker has the message twice; the process stands still; its leases run out; nobody reaches the store for a while."""
+"""Kinds of faults: the worker's process dies; its connection breaks, so it cannot know whether the act was done; the
+broker has the message twice; the process pauses; its leases expire; no process reaches the store for a while."""
 
-Point = Literal["claim", "look", "invoke", "record", "settle", "publish", "ack", "note", "send", "take"]
-"""Acts of a worker: it takes deliveries, asks the store where their messages stand, calls the activity, records the
-end, settles (or publishes and then acknowledges, where the broker cannot do both at once); besides, it notes what is no
-end, sends what no delivery leads to, and takes what has waited in the store for long enough."""
+Point = Literal["claim", "look", "invoke", "record", "settle", "publish", "ack", "note", "send", "take", "mark"]
+"""Acts of a worker. It claims deliveries, asks the store for the status of their messages, calls the activity, records
+the end, and settles (or publishes and then acknowledges, if the broker cannot do both at once). It also records events
+that end no step, publishes messages without a delivery, publishes parked messages that are due, and marks on the broker
+how the trial of a suspect message proceeds."""
 
 _BROKER: tuple[Kind, ...] = ("crash", "lose", "delay", "expire")
 _STORE: tuple[Kind, ...] = ("crash", "lose", "delay", "expire", "outage")
@@ -34,16 +35,17 @@ KINDS: dict[Point, tuple[Kind, ...]] = {
     "note": _STORE,
     "send": ("crash", "lose", "delay"),
     "take": ("crash", "lose"),
+    "mark": ("crash", "lose", "delay"),
 }
-"""Which faults there are at each point."""
+"""The kinds of faults that are possible at each point."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong when the workers come to a point for the ``nth`` time (None: each time).
+    """One fault that strikes when the workers reach a point for the ``nth`` time (None: each time).
 
-    ``after``: not before the act but when it has been done, and its doer does not know that yet. ``of``: only acts for
-    this activity. ``seconds`` is how long a delay or an outage lasts.
+    ``after``: the fault strikes after the act was done, before the worker knows it. ``of``: only acts for this activity
+    count. ``seconds`` is the duration of a delay or an outage.
     """
 
     kind: Kind
@@ -64,8 +66,9 @@ class Fault:
 
 @dataclass(frozen=True)
 class FaultPlan:
-    """What goes wrong in one run. With the same plan, the same program does the same; ``seed`` decides all the rest:
-    how long each act takes, which message comes first and who gets it.
+    """The faults of one run. The same program behaves the same with the same plan.
+
+    ``seed`` decides everything else: how long each act takes, which message is delivered first and to which worker.
     """
 
     seed: int = 0
@@ -73,7 +76,7 @@ class FaultPlan:
 
     @classmethod
     def drawn(cls, seed: int, most: int = 4) -> FaultPlan:
-        """A plan of up to so many faults, chosen by the seed."""
+        """Draw a plan of at most ``most`` faults, chosen by the seed."""
         dice = random.Random(seed)
         return cls(seed, tuple(_drawn(dice) for _ in range(dice.randint(1, most))))
 
@@ -90,7 +93,7 @@ def _drawn(dice: random.Random) -> Fault:
 
 
 def fault_plans(most: int = 4) -> SearchStrategy[FaultPlan]:
-    """Hypothesis' way to plans, so that a failing one is made as small as can be. Needs Hypothesis."""
+    """Return a Hypothesis strategy for plans, which shrinks failing plans. Needs Hypothesis."""
     from hypothesis import strategies as st
 
     def at(point: Point) -> SearchStrategy[Fault]:
@@ -108,7 +111,7 @@ def fault_plans(most: int = 4) -> SearchStrategy[FaultPlan]:
 
 
 class Faults:
-    """A plan as it comes true: which of its faults strike now, and which points were reached how often."""
+    """The progress of a plan: counts how often each point was reached and decides which faults strike."""
 
     def __init__(self, plan: FaultPlan) -> None:
         self._plan = plan
@@ -116,14 +119,14 @@ class Faults:
         self.reached: dict[Point, int] = {}
 
     def strike(self, point: Point, activity: str | None, after: bool) -> list[Fault]:
-        """The faults at this point, now that it has been reached."""
+        """Count that this point was reached and return the faults that strike here."""
         if after:
             self.reached[point] = self.reached.get(point, 0) + 1
         return list(self._striking(point, activity, after))
 
     def _striking(self, point: Point, activity: str | None, after: bool) -> Iterator[Fault]:
         for number, fault in enumerate(self._plan.faults):
-            comes_after = fault.after or fault.kind == "duplicate"  # there is nothing to double before
+            comes_after = fault.after or fault.kind == "duplicate"  # before the act there is no message to duplicate
             if (fault.point, comes_after) != (point, after) or fault.of not in (None, activity):
                 continue
             self._met[number] += 1

@@ -1,4 +1,4 @@
-"""What happened in a simulation, in order: facts noted where they became true, not by the code that is tested."""
+"""The history of a simulation: ordered facts, recorded by the simulated world and not by the code under test."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched(Fact):
-    """A workflow was accepted: from here on it must not be lost."""
+    """A workflow was accepted: from here on it must not be lost.
+
+    ``parent`` is the workflow that dispatched it, if one did. ``is_branch``: a scatter of that one began it.
+    """
 
     workflow: str
+    parent: str | None = None
+    is_branch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published(Fact):
-    """The broker took a message; ``cause`` is the message that led to it."""
+    """A broker took a message; ``cause`` is the message that led to it, ``broker`` the name of the broker."""
 
     message: str
     workflow: str
     cause: str | None
+    broker: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +46,7 @@ class Claimed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freed(Fact):
-    """The broker took a message back; ``why`` is given up, crash, lost or expired."""
+    """A lease ended and the broker has the message again; ``why`` is given up, crash, lost or expired."""
 
     message: str
     lease: int
@@ -49,19 +55,30 @@ class Freed(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied(Fact):
-    """The broker has the message once more."""
+    """The broker has one more copy of the message."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked(Fact):
-    """The store told a worker whether the message was done with; ``number`` is by what its runs refer to it."""
+    """The store told a worker whether the message's step had ended; ``number`` identifies this look for later facts."""
 
     message: str
     worker: str
     done: bool
     number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entered(Fact):
+    """A worker called the activity under this lease. Faults that strike before its body come after this fact."""
+
+    message: str
+    worker: str
+    lease: int
+    workflow: str = ""
+    step: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +95,7 @@ class Started(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered(Fact):
-    """A worker asked to have a step recorded as completed, to be followed by these messages; it may be refused."""
+    """A worker asked to record a step as completed with these successors. The store may refuse it."""
 
     message: str
     successors: tuple[str, ...]
@@ -86,7 +103,10 @@ class Offered(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(Fact):
-    """The store has the end of a message's step; ``how`` is the event's type, ``error`` that of what failed."""
+    """The store has the end of a message's step; ``how`` is the event's type, ``error`` the type of the error.
+
+    ``run`` tells the run that ended like this from the other runs of the message.
+    """
 
     message: str
     workflow: str
@@ -94,16 +114,43 @@ class Ended(Fact):
     how: str
     successors: tuple[str, ...] = ()
     error: str | None = None
+    run: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announced(Fact):
+    """A worker announced that a message's step ended in this run, so it treats this end as the recorded one."""
+
+    message: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declined(Fact):
+    """The store refused the end of a message's step that this run reported, because another run has the message."""
+
+    message: str
+    worker: str
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled(Fact):
-    """The broker has let a message go for good; ``stale`` when its doer did not own it any more."""
+    """The broker has settled a message; ``stale`` means that the settling worker no longer owned it."""
 
     message: str
     worker: str
     lease: int
     stale: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced(Fact):
+    """The broker has settled a message in favour of a copy of itself that it accepted just before."""
+
+    message: str
+    worker: str
+    lease: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,15 +164,26 @@ class SetAside(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkflowOver(Fact):
-    """The end of a workflow was recorded; ``how`` is completed, failed or cancelled."""
+    """The end of a workflow was recorded; ``how`` is completed, failed, cancelled or compensated.
+
+    ``left`` are the steps (by id) that could not be compensated.
+    """
 
     workflow: str
     how: str
+    left: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopened(Fact):
+    """A workflow that had ended runs again, because an operator retried its failed step."""
+
+    workflow: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Struck(Fact):
-    """A planned fault came true."""
+    """A planned fault struck."""
 
     worker: str
     what: str
@@ -133,7 +191,7 @@ class Struck(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped(Fact):
-    """Nothing goes on any more, or the time is over: workflows that wait for what did not come, messages left over."""
+    """The run is idle or its time is over. The fact lists the workflows that still wait and the messages left over."""
 
     waiting: tuple[str, ...] = ()
     left: tuple[str, ...] = ()

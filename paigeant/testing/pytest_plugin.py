@@ -1,4 +1,4 @@
-"""What pytest knows of paigeant: two fixtures and one option, which import nothing of it before they are used."""
+"""The pytest plugin: two fixtures and one option. It imports paigeant's modules only on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let nightly runs try more than others."""
+    """Add an option with which nightly runs try more fault plans."""
     parser.getgroup("paigeant").addoption(
         "--paigeant-random",
         type=int,

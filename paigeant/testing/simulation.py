@@ -1,4 +1,4 @@
-"""``simulate`` and ``run``: a workflow in virtual time, with everything going wrong or with nothing going wrong."""
+"""``simulate`` and ``run``: run a workflow in virtual time, with injected faults or without faults."""
 
 from __future__ import annotations
 
@@ -9,28 +9,33 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, overload
+
+from typing_extensions import Unpack
 
 from paigeant.app import App
-from paigeant.catalog import Step
-from paigeant.slip import RoutingSlip
+from paigeant.dispatch.catalog import MYPY, D, Step, Steps
 from paigeant.testing.broker import TIERS, Tier
 from paigeant.testing.checker import broken_promises
 from paigeant.testing.faults import KINDS, Fault, FaultPlan, Point
 from paigeant.testing.history import Fact, WorkflowOver
 from paigeant.testing.virtual import START
 from paigeant.testing.world import Scene, WorkflowRun, play
+from paigeant.wire.slip import RoutingSlip
+
+if TYPE_CHECKING:
+    from paigeant.dispatch.catalog import Last
 
 T = TypeVar("T")
 
 Signals = Mapping[str, Any] | Iterable[tuple[str, Any]]
-"""Signals a workflow is given right after its dispatch: names and values, several of one name as pairs."""
+"""Signals to send right after the dispatch: names and values, or pairs if several signals have the same name."""
 
 _SHOWN = 60
 
 
 class SimulationFailed(AssertionError):
-    """A promise was broken; the text says which, and the plan with which it happens again."""
+    """A promise was broken. The text names the promise and the plan that reproduces the failure."""
 
     def __init__(self, run: WorkflowRun, problems: Sequence[str]) -> None:
         self.run = run
@@ -58,18 +63,39 @@ class Report:
         return [run.output for run in self.runs]
 
 
-def run(
+class RunOptions(TypedDict, total=False):
+    """The options of ``run(app, ...)`` beside the steps; :func:`run` explains each."""
+
+    variables: Mapping[str, Any] | None
+    signals: Signals
+    start: datetime | None
+    limit: float
+
+
+@overload
+def run(app: App, *steps: *tuple[*tuple[Steps, ...], Last[D]], **options: Unpack[RunOptions]) -> WorkflowRun[D]: ...
+@overload
+def run(app: App, steps: Iterable[Step], /, **options: Unpack[RunOptions]) -> WorkflowRun[Any]: ...
+
+
+if not MYPY:  # as for App.dispatch
+
+    @overload
+    def run(app: App, *steps: Steps, **options: Unpack[RunOptions]) -> WorkflowRun[Any]: ...
+
+
+def run(  # type: ignore[misc]
     app: App,
-    *steps: Step | RoutingSlip | Iterable[Step],
+    *steps: Steps,
     variables: Mapping[str, Any] | None = None,
     signals: Signals = (),
     start: datetime | None = None,
     limit: float = 3600.0,
-) -> WorkflowRun:
-    """Run a workflow in this process on a clock that begins at ``start`` and takes no time: a sleep of days is over.
+) -> WorkflowRun[Any]:
+    """Run a workflow in this process on a virtual clock that begins at ``start``: a sleep of days takes no time.
 
-    It is run by the real worker, with a broker and a store in memory, whatever the App has. It ends when the workflow
-    has ended, when it waits for a signal that is not given, or after ``limit`` seconds in which something goes on.
+    The real worker runs it, with a broker and a store in memory, whatever the App uses. The run ends when the workflow
+    has ended, when it waits for a signal that is not in ``signals``, or after ``limit`` seconds of activity.
     """
     scene = Scene(
         app,
@@ -99,15 +125,16 @@ def simulate(
     before_each: Callable[[], object] | None = None,
     check: Callable[[WorkflowRun], object] | None = None,
 ) -> Report:
-    """Run a workflow again and again on each kind of broker, and have something else go wrong each time.
+    """Run a workflow many times on each kind of broker, with a different fault in each run.
 
-    ``crash_at``: a worker dies before and after each act of the protocol, or each of one kind. ``duplicate``: every
-    message is delivered twice, in every run. ``plans`` are faults of your choice, ``random`` is a number of plans
-    chosen by their seeds. ``before_each`` is called before each run, ``check`` with what became of it. A run that goes
-    on for ``limit`` seconds, sleeps not counted, counts as one that never ends.
+    ``crash_at``: a worker dies before and after each act of the protocol, or each act of one kind. ``duplicate``:
+    every message is delivered twice, in every run. ``plans`` are fault plans of your choice; ``random`` is a number of
+    plans chosen by their seeds. ``before_each`` is called before each run, ``check`` with the result of each run. A
+    run that is active for ``limit`` seconds, sleeps not counted, counts as a run that never ends.
 
     Raises:
-        SimulationFailed: a run broke a promise, or did not end as without faults; with the plan that replays it.
+        SimulationFailed: a run broke a promise or ended differently than without faults; the text has the plan that
+            replays it.
     """
     scene = Scene(app, steps, variables or {}, _pairs(signals), workers=workers, limit=limit)
     attempt = _Attempt(scene, before_each, check)
@@ -134,7 +161,7 @@ class _Attempt:
     check: Callable[[WorkflowRun], object] | None
 
     def make(self, tier: Tier, plan: FaultPlan, first: WorkflowRun | None) -> WorkflowRun:
-        """One run that keeps the promises and ends as the ``first`` did, in which nothing went wrong."""
+        """Run once, check the promises, and check that the run ends like the ``first`` one, which had no faults."""
         if self.before_each is not None:
             self.before_each()
         run = play(self.scene, tier, plan)
@@ -156,7 +183,7 @@ def _ends(history: Sequence[Fact]) -> dict[str, str]:
 
 
 def _crashes(first: WorkflowRun, at: Literal["every_point"] | Point) -> list[FaultPlan]:
-    """A plan for a crash before and one after each act of the run in which nothing went wrong."""
+    """Return plans for a crash before and after each act of the run without faults."""
     reached = {point: first.reached.get(point, 0) for point in KINDS if at in ("every_point", point)}
     return [
         FaultPlan(0, (Fault("crash", point, nth, after),))
@@ -175,18 +202,20 @@ def _pairs(signals: Signals) -> tuple[tuple[str, Any], ...]:
 
 
 def _aside(call: Callable[[], T]) -> T:
-    """Where a loop is running, in a thread beside it: a simulation has a loop of its own."""
+    """Call the function; under a running loop, in another thread, because a simulation needs its own loop."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return call()
-    with ThreadPoolExecutor(1) as beside:
-        return beside.submit(call).result()
+        pass  # so that an error of the call has no misleading context
+    else:
+        with ThreadPoolExecutor(1) as beside:
+            return beside.submit(call).result()
+    return call()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What workers say in hundreds of runs about trouble that was made on purpose helps nobody."""
+    """Silence the workers' logs, because hundreds of runs with injected faults would fill them."""
     logger = logging.getLogger("paigeant")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)

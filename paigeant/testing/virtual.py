@@ -1,7 +1,7 @@
-"""Virtual time: an event loop on which waiting takes no time, and groups of tasks that end as ``kill -9`` ends them.
+"""Virtual time: an event loop on which waits take no time, and groups of tasks that can be killed as by ``kill -9``.
 
-When nothing can run, the loop's time goes to its next timer. What would run in a thread runs in the loop, so that what
-happens depends on nothing but the program. Real input and output has no place here: it is overtaken by every timeout.
+When no task can run, the loop's clock jumps to its next timer. Code for threads runs in the loop, so that a run depends
+only on the program. Do not use real input and output here: every timeout expires before it finishes.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from unittest.mock import patch
 
 import anyio.to_thread
 
-from paigeant.clock import Clock
-from paigeant.pulse import Pulse
+from paigeant.context.pulse import Pulse
+from paigeant.runtime import clock
+from paigeant.runtime.clock import Clock
 
 T = TypeVar("T")
 
 START = 1_767_225_600.0
-"""What the clock says at the beginning, in epoch seconds: 1 January 2026, UTC."""
+"""The clock's initial time in epoch seconds: 1 January 2026, UTC."""
 
 _group: ContextVar[object] = ContextVar("paigeant_group", default=None)
 """The group of tasks in which this code runs; tasks and callbacks inherit it."""
@@ -32,7 +33,7 @@ _PARTING = 60.0
 
 
 class _Overtaking(selectors.SelectSelector):
-    """Waits for nothing: it passes the time that it was to wait to the loop."""
+    """A selector that never waits: it adds the time that it should wait to the loop's clock."""
 
     def __init__(self, overtake: Callable[[float], None]) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class _Overtaking(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop with a time of its own, in seconds from 0."""
+    """An event loop with its own clock, in seconds from 0."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -64,7 +65,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """Call it in the loop, at its next turn."""
+        """Call the function in the loop, in its next iteration."""
         del executor
         future: asyncio.Future[T] = self.create_future()
         self.call_soon(self._answer, future, func, args)
@@ -83,7 +84,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 future.set_result(value)
 
     def call_aside(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Call a plain function that believes itself in a thread: to it, no loop is running."""
+        """Call a plain function as if in a thread: it sees no running loop."""
         asyncio._set_running_loop(None)
         try:
             return call(*arguments)
@@ -91,7 +92,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             asyncio._set_running_loop(self)
 
     def run_from_aside(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What such a function has the loop do and waits for: the loop goes on inside of it until that is done."""
+        """Run a coroutine for a function that :meth:`call_aside` called; the loop runs nested until it is done."""
         asyncio._set_running_loop(self)
         try:
             task = self.create_task(coroutine)
@@ -103,7 +104,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return result
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
-        """Kept until it is done: nobody else holds a task that died while it waited."""
+        """Create a task and keep a reference until it is done: nothing else references a task that died waiting."""
         task: asyncio.Task[Any] = super().create_task(coro, **options)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -122,7 +123,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return handle
 
     def kill(self, group: object) -> None:
-        """From now on no code of the group runs, not even what cleans up."""
+        """Stop all code of the group for good, including its clean-up."""
         self._dead.add(group)
         ready: Any = getattr(self, "_ready")  # noqa: B009 - asyncio's own, which typeshed does not know
         for handle in [one for one in ready if one._context.get(_group) is group]:
@@ -133,14 +134,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 timer.cancel()
 
     def revive(self) -> None:
-        """Let the dead run again, so that they can be cancelled in good order."""
+        """Let killed tasks run again, so that they can be cancelled properly."""
         self._dead.clear()
         getattr(self, "_ready").extend(self._frozen)  # noqa: B009
         self._frozen.clear()
 
 
 class VirtualClock(Clock):
-    """The loop's time as epoch seconds. ``skip`` puts it forward without a timer of the loop noticing."""
+    """The loop's time as epoch seconds. ``skip`` advances it without firing timers of the loop."""
 
     def __init__(self, loop: VirtualLoop, start: float = START) -> None:
         self._loop = loop
@@ -154,21 +155,21 @@ class VirtualClock(Clock):
 
 
 def grouped(group: object, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """A task of this group."""
+    """Create a task in this group."""
     context = contextvars.copy_context()
     context.run(_group.set, group)
     return asyncio.get_running_loop().create_task(coroutine, context=context)
 
 
 def run_virtually(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]]) -> T:
-    """Run it to its end on a loop of its own; then end, by cancelling it, what it has left running."""
+    """Run a coroutine on its own virtual loop; then cancel the tasks that it left running."""
     loop = VirtualLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner, _threads_in_loop():
+    with asyncio.Runner(loop_factory=lambda: loop) as runner, _threads_in_loop(), _durations_of_loop():
         try:
             return runner.run(main(loop))
         finally:
             loop.revive()
-            loop.set_exception_handler(lambda _loop, _context: None)  # nobody is left to be told
+            loop.set_exception_handler(lambda _loop, _context: None)  # errors of cancelled tasks are irrelevant
             runner.run(_end_all())
 
 
@@ -182,7 +183,7 @@ async def _end_all() -> None:
 
 @contextmanager
 def _threads_in_loop() -> Iterator[None]:
-    """So do AnyIO's threads, in which FastDepends and pydantic-ai call plain functions, and calls out of threads."""
+    """Run AnyIO's threads in the loop, too: FastDepends and pydantic-ai call plain functions in them."""
     backend_of: Any = anyio.to_thread.get_async_backend  # type: ignore[attr-defined]
 
     def chosen() -> Any:
@@ -197,6 +198,19 @@ def _threads_in_loop() -> Iterator[None]:
 
     called_back = Pulse.from_thread
     with patch.object(anyio.to_thread, "get_async_backend", chosen), patch.object(Pulse, "from_thread", from_thread):
+        yield
+
+
+@contextmanager
+def _durations_of_loop() -> Iterator[None]:
+    """Measure durations with the virtual loop's clock, so that the machine's speed changes no result."""
+    since_boot = clock._since_boot
+
+    def chosen() -> float:
+        loop = asyncio._get_running_loop()
+        return loop.time() if isinstance(loop, VirtualLoop) else since_boot()
+
+    with patch.object(clock, "_since_boot", chosen):
         yield
 
 

@@ -1,46 +1,72 @@
-"""One run of a workflow in a world of its own: real workers on a simulated broker, with what a plan has go wrong."""
+"""One run of a workflow in a simulated world: real workers on a simulated broker, with the faults of a plan."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from inspect import isawaitable
 from itertools import count
-from typing import Any
+from typing import Any, Generic, cast
 
-from paigeant.activity import Activity, Kind
 from paigeant.app import App
-from paigeant.context import ActivityContext
 from paigeant.errors import StoreError, TransportError, WorkflowError
-from paigeant.message import PaigeantMessage
-from paigeant.records import EventRecord, WorkflowRecord
-from paigeant.testing.broker import ConnectionLost, SimulatedBroker, SimulatedTransport, Tier
+from paigeant.records.workflow import EventRecord, WorkflowRecord
+from paigeant.testing.broker import SimulatedBroker, SimulatedTransport, Tier
 from paigeant.testing.faults import FaultPlan, Faults, Point
-from paigeant.testing.history import Fact, History, Started, Stopped, Struck
-from paigeant.testing.stores import Door, SimulatedStore, last_look, simulated_store, step_label
+from paigeant.testing.history import Fact, History, Stopped
+from paigeant.testing.ledger import current_history
+from paigeant.testing.operators import Act, Operators
+from paigeant.testing.process import Process, SimulatedWorker
+from paigeant.testing.stores import Door, SimulatedStore, simulated_store
 from paigeant.testing.virtual import START, VirtualClock, VirtualLoop, grouped, run_virtually
-from paigeant.worker import Worker
+from paigeant.wire.message import PaigeantMessage
+from paigeant.worker.company import Company
+from paigeant.workflow.results import Result
 
 _LOOK = 0.25
 _RESTART = 1.0
-"""Seconds until a worker that died is started again."""
+"""Seconds until a dead worker is restarted."""
 
 _GRACE = 15.0
 _PATIENCE = 10.0
-"""Seconds without a message on the broker after which nothing goes on by itself: workers take over after 5."""
+"""Seconds without a message on the broker after which the run counts as idle. Workers take over after 5 seconds."""
 
 _LONGEST_PATIENCE = 3 * _GRACE
-"""The same, while a workflow should go on: workers fill the broker again after the recovery grace."""
+"""The same while a workflow is active: workers republish lost messages after the recovery grace."""
+
+_LAST_ORDERS = 60.0
+"""Seconds that a worker has to finish its steps when a deployment stops it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One more workflow of a scene, dispatched after ``at`` seconds. ``is_beside``: by the App beside the first one."""
+
+    steps: Sequence[Any]
+    at: float = 0.0
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    is_beside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deploy:
+    """From ``at`` seconds on the workers of the first App are stopped one by one, and start again with this code."""
+
+    at: float
+    app: App
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is run: the steps of a workflow, what it is given, and on what. Times are seconds."""
+    """The script of a run: a workflow's steps, its inputs and its surroundings. Times are seconds.
+
+    The workflow has the id ``workflow-1``; the ``jobs`` have the following numbers. ``acts`` are the operators'
+    actions. ``beside`` is another App on the same store, with its own broker and worker. In an ``attended`` scene
+    somebody answers each wait for an answer, a signal or an operator when the run is idle, so each workflow must end.
+    """
 
     app: App
     steps: Sequence[Any]
@@ -50,14 +76,20 @@ class Scene:
     start: float = START
     limit: float = 3600.0
     latency: float = 0.02
+    jobs: Sequence[Job] = ()
+    acts: Sequence[Act] = ()
+    beside: App | None = None
+    deploys: Sequence[Deploy] = ()
+    is_attended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkflowRun:
-    """What became of a workflow.
+class WorkflowRun(Generic[Result]):
+    """The result of running a workflow.
 
-    ``status`` is that of its record, or ``waiting`` when it waits for what does not come. ``output`` is as the last
-    activity declares it. ``messages`` are those the broker took, in order; ``seconds`` is how long it seemed to take.
+    ``status`` is the status of its record, or ``waiting`` if it waits for an event that never happens. ``output`` has
+    the type that the last activity declares. ``messages`` are the messages that the broker accepted, in order;
+    ``seconds`` is the run's duration in virtual time.
     """
 
     plan: FaultPlan
@@ -72,7 +104,7 @@ class WorkflowRun:
     history: Sequence[Fact] = field(repr=False)
     reached: Mapping[Point, int] = field(repr=False)
 
-    def result(self) -> Any:
+    def result(self) -> Result:
         """The output.
 
         Raises:
@@ -80,15 +112,15 @@ class WorkflowRun:
         """
         if self.failure is not None:
             raise self.failure
-        return self.output
+        return cast(Result, self.output)
 
     def outputs(self) -> dict[str, Any]:
-        """What each completed step gave, as JSON types, by the name of its activity; the latest of a name."""
+        """The latest output of each activity's completed steps, as JSON types, by the activity's name."""
         return {step.activity: step.output for step in self.record.steps if step.status == "completed"}
 
 
 def play(scene: Scene, tier: Tier, plan: FaultPlan) -> WorkflowRun:
-    """Run the workflow until it has ended or nothing goes on. What ``random`` gives is as the plan's seed says."""
+    """Run the workflow until it has ended or the run is idle. The plan's seed also seeds the module ``random``."""
     dice = random.getstate()
     random.seed(plan.seed)
     try:
@@ -103,12 +135,8 @@ async def _in_a_world(scene: Scene, tier: Tier, plan: FaultPlan, loop: VirtualLo
         return await World(scene, tier, plan, loop, clock, history, store).run()
 
 
-class _Crashed(BaseException):
-    """Ends a plain function whose process has just died."""
-
-
 class World:
-    """Everything there is in one run."""
+    """The workers, brokers, store and operators of one run."""
 
     def __init__(
         self,
@@ -128,15 +156,27 @@ class World:
         self.history = history
         self.store = store
         self.faults = Faults(plan)
-        self.broker = SimulatedBroker(tier, self.clock, self.history, self.dice)
+        self.codes = [scene.app] if scene.beside is None else [scene.app, _apart(scene.app, scene.beside)]
+        self.brokers = [
+            SimulatedBroker(kind, self.clock, self.history, self.dice, name=code.prefix, number=number)
+            for number, (kind, code) in enumerate(zip(_tiers(tier), self.codes, strict=False))
+        ]
+        self.operators = Operators(self)
+        self.processes: dict[int, list[Process]] = {which: [] for which in range(len(self.codes))}
         self.store_back_at = 0.0
         self.is_over = False
 
+    @property
+    def broker(self) -> SimulatedBroker:
+        """The broker of the first App."""
+        return self.brokers[0]
+
     async def run(self) -> WorkflowRun:
         scene = self.scene
+        current_history.set(self.history)
         await self.store.connect()
-        app = self.app_of(Process(self, "client", None))
-        workflow = await app.dispatch(*scene.steps, variables=scene.variables, id="workflow-1")
+        self.clients = [self.app_of(Process(self, "client", None, broker), n) for n, broker in enumerate(self.brokers)]
+        workflow = await self.clients[0].dispatch(*scene.steps, variables=scene.variables, id="workflow-1")
         for name, value in scene.signals:
             await workflow.signal(name, value)
         await self._serve()
@@ -157,7 +197,7 @@ class World:
             failure=failure,
             record=record,
             events=events,
-            messages=self.broker.messages,
+            messages=[message for broker in self.brokers for message in broker.messages],
             seconds=self.clock.now() - scene.start,
             history=self.history.facts,
             reached=self.faults.reached,
@@ -165,194 +205,132 @@ class World:
 
     # --- workers ----------------------------------------------------------------------------------------------
 
-    def app_of(self, process: Process) -> App:
-        """The App as this process has it: the same activities, connections of its own; its schedules rest."""
-        app = copy(self.scene.app)
+    def app_of(self, process: Process, which: int = 0) -> App:
+        """Return a process's copy of the App: the same activities, its own connections, no active schedules."""
+        app = copy(self.codes[which])
         app.__dict__.pop("dispatcher", None)
-        app.transport = SimulatedTransport(self.broker, process, self.store.write)
-        app.store = Door(self.store, process, self.history)
+        app.transport = SimulatedTransport(process.broker, process, self.store.write)
+        door = Door(self.store, process, self.history)
+        door.owner = app.owner
+        app.store = door
         app.clock = self.clock
+        app.observers = [*app.observers, process.observe]
         app.declared_schedules = {}
         app.settings = app.settings.model_copy(update={"recovery_grace": _GRACE})
         app.activities = {name: process.observed(one) for name, one in app.activities.items()}
         return app
 
-    async def _supervise(self, slot: int) -> None:
-        """Keep one worker running: one that died is started again."""
+    async def _supervise(self, slot: int, which: int = 0) -> None:
+        """Keep one worker running: restart it after a death or a stop, with the code of that time."""
+        name = f"worker-{slot}" if which == 0 else f"worker-{slot}-beside"
         for life in count(1):
-            process = Process(self, f"worker-{slot}.{life}", self.faults)
-            worker = Worker(self.app_of(process), concurrency=4, shutdown_timeout=0, name=process.name)
+            process = Process(self, f"{name}.{life}", self.faults, self.brokers[which])
+            self.processes[which].append(process)
+            app, company = self.app_of(process, which), Company()
+            worker = SimulatedWorker(app, concurrency=4, shutdown_timeout=0, name=process.name, company=company)
+            worker.code = self.codes[which]
             running = grouped(process, worker.run())
-            await asyncio.wait([running, process.died], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([running, process.died, process.retired], return_when=asyncio.FIRST_COMPLETED)
+            if process.retired.done() and not process.died.done():
+                worker.shutdown_timeout = _LAST_ORDERS
+                worker.stop()
+                await asyncio.wait([running, process.died], return_when=asyncio.FIRST_COMPLETED)
+            self.processes[which].remove(process)
             if running.done() and not isinstance(running.exception(), TransportError | StoreError):
                 running.result()
             await asyncio.sleep(_RESTART)
 
     async def _serve(self) -> None:
-        supervisors = [asyncio.create_task(self._supervise(slot + 1)) for slot in range(self.scene.workers)]
-        quiet_since, known = self.loop.time(), 0
-        while self.loop.time() < self.scene.limit and not self._has_ended():
+        tasks = [asyncio.create_task(self._supervise(slot + 1)) for slot in range(self.scene.workers)]
+        if self.scene.beside is not None:
+            tasks.append(asyncio.create_task(self._supervise(1, 1)))
+        script = asyncio.create_task(self._script())
+        quiet_since, known, is_at_rest = self.loop.time(), 0, False
+        while self.loop.time() < self.scene.limit and not (script.done() and self._has_ended()):
             await asyncio.sleep(_LOOK)
-            for supervisor in supervisors:
-                if supervisor.done():
-                    supervisor.result()
-            due_at = self.broker.next_due()
-            if len(self.history.facts) > known or (due_at is not None and due_at <= self.clock.now()):
+            for task in [*tasks, script]:
+                if task.done():
+                    task.result()
+            due_at = self._next_due()
+            is_away = self.loop.time() < self.store_back_at
+            if is_away or len(self.history.facts) > known or (due_at is not None and due_at <= self.clock.now()):
                 quiet_since, known = self.loop.time(), len(self.history.facts)
-            elif self.loop.time() - quiet_since > self._patience():
+            elif script.done() and self.scene.is_attended and self._all_wait() and await self.operators.attend():
+                quiet_since = self.loop.time()
+            elif script.done() and self.loop.time() - quiet_since > self._patience():
                 if not self._skip():
+                    is_at_rest = True
                     break
                 quiet_since = self.loop.time()
-        waiting = tuple(sorted({workflow for workflow, _ in self.store.held_until.values()}))
-        self.history.add(Stopped(waiting=waiting, left=self.broker.left()))
+        await self.operators.look_back(is_at_rest=is_at_rest or self._has_ended())
+        waiting = () if self.scene.is_attended else tuple(sorted(self._waiting()))
+        self.history.add(Stopped(waiting=waiting, left=tuple(one for broker in self.brokers for one in broker.left())))
+
+    async def _script(self) -> None:
+        """Run everything in the scene that has a scheduled time."""
+        dispatches = [self._dispatch(f"workflow-{n + 2}", job) for n, job in enumerate(self.scene.jobs)]
+        deploys = [self._deploy(one) for one in self.scene.deploys]
+        await asyncio.gather(*dispatches, *deploys, *(self.operators.do(act) for act in self.scene.acts))
+
+    async def _dispatch(self, workflow: str, job: Job) -> None:
+        await asyncio.sleep(job.at)
+        client = self.clients[1 if job.is_beside else 0]
+        await client.dispatch(*job.steps, variables=job.variables, id=workflow)
+
+    async def _deploy(self, deploy: Deploy) -> None:
+        await asyncio.sleep(deploy.at)
+        self.codes[0] = deploy.app
+        for process in list(self.processes[0]):
+            if not process.retired.done():
+                process.retired.set_result(None)
+            await asyncio.sleep(_RESTART)
 
     def _has_ended(self) -> bool:
-        return not self.store.running and not self.broker.left()
+        return not self.store.running and not self._left()
+
+    def _left(self) -> bool:
+        return any(broker.left() for broker in self.brokers)
+
+    def _waiting(self) -> set[str]:
+        return {workflow for workflow, _ in self.store.parked_until.values()}
+
+    def _all_wait(self) -> bool:
+        """Return whether each active workflow has a parked message and no message on a broker."""
+        return self.store.running <= self._waiting() and not self._left()
 
     def _patience(self) -> float:
-        waiting = {workflow for workflow, _ in self.store.held_until.values()}
-        return _PATIENCE if self.store.running <= waiting or self.broker.left() else _LONGEST_PATIENCE
+        return _PATIENCE if self.store.running <= self._waiting() or self._left() else _LONGEST_PATIENCE
+
+    def _next_due(self) -> float | None:
+        times = [time for broker in self.brokers if (time := broker.next_due()) is not None]
+        return min(times, default=None)
 
     def _skip(self) -> bool:
-        """When nothing goes on but the time: let it pass at once. False when nothing will ever be due."""
-        times = [due_at for _, due_at in self.store.held_until.values()]
-        times += [self.broker.next_due(), self.store.next_turn]
+        """Skip the time until the next message is due, if the run is idle. False if no message will ever be due."""
+        times = [due_at for _, due_at in self.store.parked_until.values()]
+        times += [self._next_due(), self.store.next_start]
         due_at = min([time for time in times if time is not None], default=None)
         if due_at is None:
             return False
         self.clock.skip(max(0.0, due_at - self.clock.now()))
-        self.broker.wake()
+        for broker in self.brokers:
+            broker.wake()
         return True
 
     def crash(self, process: Process) -> None:
         process.died.set_result(None)
-        self.broker.holder_died(process.name)
+        process.broker.holder_died(process.name)
         self.loop.kill(process)
 
 
-class Process:
-    """A process in which an App lives, and what happens to it: nothing, without ``faults``."""
+def _tiers(tier: Tier) -> tuple[Tier, Tier]:
+    """Return the tiers of both Apps' brokers. Only one broker can be in the store's database."""
+    return tier, "fenced" if tier == "atomic" else tier
 
-    def __init__(self, world: World, name: str, faults: Faults | None) -> None:
-        self.name = name
-        self.died: asyncio.Future[None] = world.loop.create_future()
-        self._world = world
-        self._faults = faults
 
-    @property
-    def reaches_store(self) -> bool:
-        return self._faults is None or self._world.loop.time() >= self._world.store_back_at
-
-    async def act(self, point: Point | None, effect: Callable[[], Any], activity: str | None = None) -> Any:
-        """See :class:`~paigeant.testing.broker.Doer`."""
-        await self._live()
-        await asyncio.sleep(self._world.dice.uniform(0.0, self._world.scene.latency))
-        await self._meet(point, activity, after=False)
-        value = effect()
-        if isawaitable(value):
-            value = await value
-        await self._meet(point, activity, after=True)
-        return value
-
-    async def _live(self) -> None:
-        if self._world.is_over:
-            raise asyncio.CancelledError
-        if self.died.done():
-            await self._world.loop.create_future()
-
-    async def _meet(self, point: Point | None, activity: str | None, after: bool) -> None:
-        try:
-            seconds = self.strike(point, activity, after) if point is not None else 0.0
-        except _Crashed:
-            seconds = 0.0
-        if seconds:
-            await asyncio.sleep(seconds)
-        await self._live()
-
-    def strike(self, point: Point, activity: str | None, after: bool) -> float:
-        """Let come true what is planned to happen here; how many seconds the process stands still."""
-        world, seconds = self._world, 0.0
-        for fault in self._faults.strike(point, activity, after) if self._faults is not None else ():
-            world.history.add(Struck(worker=self.name, what=repr(fault)))
-            match fault.kind:
-                case "crash":
-                    world.crash(self)
-                    raise _Crashed
-                case "lose":
-                    raise ConnectionLost
-                case "duplicate":
-                    world.broker.duplicate_last()
-                case "delay":
-                    seconds += fault.seconds
-                case "expire":
-                    world.broker.leases_expire(self.name)
-                case "outage":
-                    world.store_back_at = world.loop.time() + fault.seconds
-        return seconds
-
-    # --- steps ------------------------------------------------------------------------------------------------
-
-    def observed(self, activity: Activity[..., Any]) -> Activity[..., Any]:
-        """The activity, with each start of its body noted, and with what goes wrong before and after it."""
-        made = copy(activity)
-        observe = {
-            Kind.ASYNC: self._async,
-            Kind.SYNC: self._sync,
-            Kind.STREAM: self._stream,
-            Kind.GENERATOR: self._generator,
-        }[activity.kind]
-        made.function = functools.wraps(activity.function)(observe(activity.function, activity.name))
-        if activity.compensation is not None:
-            made.compensation = self.observed(activity.compensation)
-        return made
-
-    def _started(self) -> None:
-        context = ActivityContext.current()
-        self._world.history.add(
-            Started(
-                message=context.message.id,
-                workflow=context.correlation_id,
-                step=step_label(context.step.id, context.message.routing_slip.heading),
-                worker=self.name,
-                lease=context._delivery.token,
-                look=last_look.get(),
-            )
-        )
-
-    def _async(self, function: Callable[..., Any], name: str) -> Callable[..., Awaitable[Any]]:
-        async def body(**arguments: Any) -> Any:
-            def begun() -> Any:
-                self._started()
-                return function(**arguments)
-
-            return await self.act("invoke", begun, name)
-
-        return body
-
-    def _sync(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def body(**arguments: Any) -> Any:
-            self.strike("invoke", name, after=False)
-            self._started()
-            value = function(**arguments)
-            self.strike("invoke", name, after=True)
-            return value
-
-        return body
-
-    def _generator(self, function: Callable[..., Any], name: str) -> Callable[..., Generator[Any, None, Any]]:
-        def body(**arguments: Any) -> Generator[Any, None, Any]:
-            self.strike("invoke", name, after=False)
-            self._started()
-            value = yield from function(**arguments)
-            self.strike("invoke", name, after=True)
-            return value
-
-        return body
-
-    def _stream(self, function: Callable[..., Any], name: str) -> Callable[..., AsyncIterator[Any]]:
-        async def body(**arguments: Any) -> AsyncIterator[Any]:
-            await self.act("invoke", self._started, name)
-            async for value in function(**arguments):
-                yield value
-
-        return body
+def _apart(app: App, beside: App) -> App:
+    """Return the second App with its own broker. Its prefix must differ from the first App's prefix."""
+    made = copy(beside)
+    url = f"redis://{beside.prefix}.invalid/0"
+    made.settings = beside.settings.model_copy(update={"broker_url": url, "store_url": app.settings.store_url})
+    return made

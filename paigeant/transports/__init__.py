@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,6 +13,8 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from paigeant.config import Settings, load_settings
 from paigeant.errors import ConfigurationError
+from paigeant.runtime import forks
+from paigeant.runtime.urls import check_database, is_database_url, masked, tidied
 from paigeant.transport import BaseTransport, Durability, Features
 from paigeant.transports import url_options
 from paigeant.transports.schemes import (
@@ -20,11 +22,11 @@ from paigeant.transports.schemes import (
     ENCRYPTED,
     KOMBUS_OWN,
     STREAMS,
+    check_servers,
     features_of,
     need_driver,
     scheme_of,
 )
-from paigeant.urls import is_database_url, masked
 
 if TYPE_CHECKING:
     from kombu import Connection
@@ -41,10 +43,15 @@ _NAMES = {
 # For kombu programs: Connection("paigeant+sqlite:///queue.db"), Connection("redis-streams+redis://localhost/0").
 TRANSPORT_ALIASES.setdefault("paigeant", "paigeant.transports.sql:Transport")
 TRANSPORT_ALIASES.setdefault("redis-streams", "paigeant.transports.redis:Transport")
-TRANSPORT_ALIASES.setdefault("amqp-tls", "paigeant.transports.amqp_tls:Transport")
+TRANSPORT_ALIASES.setdefault("amqp-tls", "paigeant.transports.amqp.tls:Transport")
 
-_instances: dict[str, BaseTransport] = {}
-_lock = threading.Lock()
+_instances: dict[tuple[str, float], BaseTransport] = {}
+"""By URL and lease in seconds."""
+
+_lock = forks.Lock()
+
+_HEARTBEAT = 30
+"""Seconds, for kombu's other transports that have heartbeats."""
 
 
 class BestEffortWarning(UserWarning):
@@ -54,11 +61,12 @@ class BestEffortWarning(UserWarning):
 def get_transport(
     url: str | None = None, *, lease_seconds: float | None = None, durability: str | None = None
 ) -> BaseTransport:
-    """The transport for a broker URL, one instance per URL and process; default: the broker of the settings.
+    """The transport for a broker URL, one instance per URL, lease and process; default: the broker of the settings.
 
     ``"inmemory"`` and ``"memory"`` are short for ``memory://``, whose messages live in this process only; ``"redis"``
     and ``"rabbitmq"`` are those servers on this machine.
-    ``durability="best_effort"`` allows brokers that may lose messages.
+    ``durability="best_effort"`` allows brokers that may lose messages. A different ``lease_seconds`` is a different
+    instance.
 
     Raises:
         ConfigurationError: for a URL no transport knows, and for a broker that promises less than was asked for.
@@ -66,10 +74,11 @@ def get_transport(
     settings = load_settings(broker_url=url, lease_seconds=lease_seconds, durability=durability)
     address = _address(settings.broker_url)
     _refuse_weaker(address, settings)
+    key = address, settings.lease_seconds
     with _lock:
-        if address not in _instances:
-            _instances[address] = _make(address, settings.lease_seconds)
-        return _instances[address]
+        if key not in _instances:
+            _instances[key] = _make(*key)
+        return _instances[key]
 
 
 def new_transport(
@@ -83,19 +92,27 @@ def new_transport(
 
 
 def check_broker(url: str) -> None:
-    """Raise ConfigurationError for a URL that no transport knows, with the nearest one that there is."""
-    scheme_of(_address(url))
+    """Raise ConfigurationError for a URL that no transport knows, or whose servers it would not all use."""
+    _address(url)
 
 
 def forget(transport: BaseTransport) -> None:
     """Let the next :func:`get_transport` make a new instance."""
     with _lock:
-        for url in [url for url, known in _instances.items() if known is transport]:
-            del _instances[url]
+        for key in [key for key, known in _instances.items() if known is transport]:
+            del _instances[key]
 
 
 def _address(url: str) -> str:
-    return _NAMES.get(url, url)
+    """The URL that is meant, checked: of a short name, and of a Unix socket of Redis as kombu writes it.
+
+    Raises:
+        ConfigurationError: no transport knows it, or it would not use all its servers.
+    """
+    url = tidied(url)
+    url = re.sub("^redis[+]socket://", "unix://", _NAMES.get(url, url))
+    check_database(url) if is_database_url(url) else check_servers(url)
+    return url
 
 
 def _refuse_weaker(url: str, settings: Settings) -> None:
@@ -118,7 +135,7 @@ def _make(url: str, lease_seconds: float) -> BaseTransport:
         return InMemoryTransport(url)
     features, connection = _plan(url, lease_seconds)
     try:
-        connection()  # does not connect, but kombu reads the URL
+        _refuse_others(connection(), url)  # does not connect, but kombu reads the URL
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"cannot understand the broker URL {masked(url)}: {error}") from error
     if features.durability is Durability.BEST_EFFORT:
@@ -128,6 +145,21 @@ def _make(url: str, lease_seconds: float) -> BaseTransport:
     return KombuTransport(url, features, connection)
 
 
+def _refuse_others(connection: Connection, url: str) -> None:
+    """kombu chooses a transport anew for each further server of a URL: what acts must be what the promise is about."""
+    acting = {connection.get_transport_cls()}
+    for server in connection.alt:
+        other = connection.clone()
+        other.switch(server)
+        acting.add(other.get_transport_cls())
+    if len(acting) > 1:
+        names = ", ".join(sorted(f"{one.__module__}.{one.__qualname__}" for one in acting))
+        raise ConfigurationError(
+            f"the servers of {masked(url)} would be used through different transports: {names}",
+            hint="name one server, or servers of one kind",
+        )
+
+
 def _plan(url: str, lease_seconds: float) -> tuple[Features, Callable[[], Connection]]:
     """What the broker can do, and how to connect to it."""
     scheme = scheme_of(url)
@@ -135,34 +167,44 @@ def _plan(url: str, lease_seconds: float) -> tuple[Features, Callable[[], Connec
     if is_database_url(url):
         return features, partial(_connection, f"paigeant+{url}", lease_seconds=lease_seconds)
     if scheme in STREAMS:
+        url = re.sub(";(sentinel://)?", ",", url)  # one URL, so that kombu does not try them in turn by itself
         kind = "paigeant.transports.redis:Transport"
         return features, partial(_connection, url, kind, lease_seconds=lease_seconds)
-    url, bare = url.removeprefix(KOMBUS_OWN), scheme.removeprefix(KOMBUS_OWN)
+    url, bare = re.sub(f"(^|;){re.escape(KOMBUS_OWN)}", r"\1", url), scheme.removeprefix(KOMBUS_OWN)
     if bare in ACKNOWLEDGING:
         url, options = url_options.rabbitmq(url)
         counts = options.queue_type == "quorum"
         features = replace(features, delivery_count=counts, longest_hold=options.consumer_timeout)
         tls = options.tls if bare in ENCRYPTED else None
         url = ";".join(part.replace("amqps://", "amqp-tls://", 1) for part in url.split(";"))
-        return features, partial(_connection, url, None, tls, queue_type=options.queue_type)
+        beat = max(1, round(lease_seconds / 2))  # RabbitMQ and we notice silence after two of them
+        return features, partial(_connection, url, None, tls, heartbeat=beat, queue_type=options.queue_type)
     if bare == "filesystem":
         url, folders = url_options.filesystem(url)
-        return features, partial(_connection, url, **folders)
+        return features, partial(_connection, url, heartbeat=_HEARTBEAT, **folders)
     return features, partial(_connection, url)
 
 
 def _connection(
-    url: str, transport: str | None = None, tls: Mapping[str, Any] | None = None, /, **options: Any
+    url: str,
+    transport: str | None = None,
+    tls: Mapping[str, Any] | None = None,
+    /,
+    heartbeat: int = _HEARTBEAT,
+    **options: Any,
 ) -> Connection:
-    """A connection that tries twice at once and then says no: trying again is the bridge's business."""
+    """A connection that tries each server, or the only one twice, at once and then says no.
+
+    Trying again is the bridge's business.
+    """
     from kombu import Connection
 
-    patience = {"max_retries": 1, "interval_start": 0, "interval_step": 0}
+    patience = {"max_retries": len(url.split(";")), "interval_start": 0, "interval_step": 0}
     return Connection(
         url,
         transport=transport,
         ssl=dict(tls) if tls is not None else False,
         transport_options=patience | options,
         connect_timeout=5,
-        heartbeat=30,
+        heartbeat=heartbeat,
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from difflib import get_close_matches
 from importlib.util import find_spec
 
 from kombu.transport import TRANSPORT_ALIASES
 
 from paigeant.errors import ConfigurationError
+from paigeant.runtime.nearest import nearest
+from paigeant.runtime.urls import DATABASES, check_hosts, masked
 from paigeant.transport import Durability, Features
 from paigeant.transports.url_options import CONSUMER_TIMEOUT
-from paigeant.urls import DATABASES, masked
 
 KOMBUS_OWN = "kombu+"
 """Before a scheme: kombu's transport, where paigeant has a better one."""
@@ -22,7 +22,7 @@ ENCRYPTED = ("amqps", "amqp-tls")
 ACKNOWLEDGING = ("amqp", "pyamqp", *ENCRYPTED)
 """kombu transports that keep a message until it is acknowledged (measured: docs/explanation/durability.md)."""
 
-STREAMS = ("redis", "rediss", "sentinel")
+STREAMS = ("redis", "rediss", "sentinel", "unix")
 
 _DATABASE = Features(
     durability=Durability.TRANSACTIONAL,
@@ -41,6 +41,7 @@ _AMQP = Features(
     delay=True,
     delivery_count=True,
     longest_hold=CONSUMER_TIMEOUT,
+    longest_delay=1.0,
     longest_name=255 - len(".delay.") - 12,  # a delay queue is called after the queue it delays for
 )
 _MEMORY = Features(durability=Durability.VOLATILE)
@@ -50,6 +51,7 @@ EXTRAS = {
     "redis": ("redis", "redis"),
     "rediss": ("redis", "redis"),
     "sentinel": ("redis", "redis"),
+    "unix": ("redis", "redis"),
     "postgresql": ("postgres", "psycopg"),
     "postgres": ("postgres", "psycopg"),
     "sqs": ("aws", "boto3"),
@@ -97,14 +99,60 @@ def scheme_of(url: str) -> str:
     """
     scheme = url.partition("://")[0]
     bare = scheme.removeprefix(KOMBUS_OWN)
+    _refuse_names_for_kombu(url)
     theirs = bare in TRANSPORT_ALIASES or bare.partition("+")[0] in ("sqla", "sqlalchemy")
-    ours = bare.partition("+")[0] in DATABASES and bare == scheme
-    if "://" not in url or not (theirs or ours):
+    ours = bare == scheme and (bare in STREAMS or bare.partition("+")[0] in DATABASES)
+    if "://" not in url or not bare or not (theirs or ours):
         known = [*DATABASES, *(name for name in TRANSPORT_ALIASES if name not in _GONE)]
-        near = get_close_matches(bare.lower(), known, n=1)
-        hint = f"did you mean {near[0]}://?" if near else "for example sqlite:///paigeant.db or amqp://localhost"
+        near = nearest(bare, known)
+        hint = f"did you mean {near}://?" if near else "for example sqlite:///paigeant.db or amqp://localhost"
         raise ConfigurationError(f"unknown broker {masked(url)!r}: no transport for {bare!r}", hint=hint)
     return scheme
+
+
+_FOR_KOMBU = {"paigeant": "sqlite", "redis-streams": "redis"}
+"""Names under which programs of kombu's own know our transports, and a scheme that paigeant has for each."""
+
+
+def _refuse_names_for_kombu(url: str) -> None:
+    """With such a name kombu would choose what acts, not we; and a driver would be passed over in silence."""
+    scheme, _, rest = url.partition("://")
+    first, _, second = scheme.partition("+")
+    if first in _FOR_KOMBU:
+        meant = f"{second or _FOR_KOMBU[first]}://{rest}"
+        raise ConfigurationError(f"{masked(url)!r} is how kombu names the transport", hint=f"write {masked(meant)}")
+    if second and first in (*STREAMS, *ACKNOWLEDGING):
+        raise ConfigurationError(
+            f"{masked(url)!r} asks for {second!r}, which paigeant does not use",
+            hint=f"write {masked(f'{first}://{rest}')}",
+        )
+
+
+def check_servers(url: str) -> None:
+    """Refuse several servers in one URL where something else than the first one's transport would act, or nothing.
+
+    Raises:
+        ConfigurationError: saying how several servers are written for this broker.
+    """
+    scheme = scheme_of(url)
+    parts = [part for part in url.split(";") if part.strip()]
+    kinds = {part.strip().partition("://")[0] for part in parts if "://" in part}
+    host = url.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if scheme in STREAMS and scheme != "sentinel" and (len(kinds) > 1 or len(parts) > 1 or "," in host):
+        raise ConfigurationError(
+            f"{masked(url)!r} is several servers, and Redis is one server or one that sentinels watch over",
+            hint="write sentinel://host1:26379,host2:26379/0?master_name=NAME, or one server's URL",
+        )
+    if scheme.removeprefix(KOMBUS_OWN) in ACKNOWLEDGING and "," in host:
+        raise ConfigurationError(
+            f"{masked(url)!r} is several servers in one address", hint="write amqp://one//;amqp://two//"
+        )
+    if len(kinds) > 1:
+        raise ConfigurationError(
+            f"{masked(url)!r} is several brokers of different kinds: {', '.join(sorted(kinds))}",
+            hint="the servers of one broker have one scheme",
+        )
+    check_hosts(url)
 
 
 def features_of(scheme: str) -> Features:

@@ -1,7 +1,7 @@
-"""Turns: agents that work through a queue of tool calls and stream the results; in process, or as steps over a broker.
+"""Turns: agents that process a queue of tool calls and stream the results, in this process or as steps on workers.
 
-A :func:`tool` is an async function, a :class:`Turn` says which one to run with what, and an :class:`Agent` runs its
-turns in order. The names are those of pygents.
+A :func:`tool` is an async function, a :class:`Turn` is one call of a tool with its arguments, and an :class:`Agent`
+runs its turns in order. The names are those of pygents.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An agent: works through a queue of turns and streams what comes of them."""
+"""An agent: runs a queue of turns in order and streams their values."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from paigeant.app import App
 
 _agents: WeakValueDictionary[str, Agent] = WeakValueDictionary()
-"""The agents of this process by name, the latest of each: where turns are sent."""
+"""The latest agent of each name in this process, so that :meth:`Agent.send_turn` finds it."""
 
 
 class Agent:
     """A queue of turns for some tools. With an ``app`` its tools are activities, and its turns run on workers.
 
-    Its own hooks and those of its turns are called here, those of a tool where the tool runs.
+    Hooks of the agent and of its turns run in this process. Hooks of a tool run where the tool runs.
     """
 
     def __init__(
@@ -38,8 +38,8 @@ class Agent:
     ) -> None:
         """
         Raises:
-            ConfigurationError: two tools have one name, or a tool cannot be an activity of the App.
-            StoreRequired: the App has no store, from which values are read.
+            ConfigurationError: two tools have the same name, or a tool cannot be an activity of the App.
+            StoreRequired: the App has no store, which the agent needs to read values.
         """
         self.name = name
         self.description = description
@@ -67,24 +67,26 @@ class Agent:
         await call(self.hooks, AgentHook.AFTER_PUT, self, turn)
 
     async def send_turn(self, agent: str, turn: Turn) -> None:
-        """Add a turn to the queue of another agent of this process, which runs it when it is run itself.
+        """Add a turn to the queue of another agent of this process. That agent runs the turn when you run the agent.
 
         Raises:
             ConfigurationError: there is no such agent, or it has no such tool.
         """
         if (receiver := _agents.get(agent)) is None:
-            raise ConfigurationError(f"there is no agent {agent!r}", hint="keep a reference to every agent you make")
+            hint = "store a reference to every agent that you create"
+            raise ConfigurationError(f"there is no agent {agent!r}", hint=hint)
         await receiver.put(turn)
 
     async def run(self) -> AsyncGenerator[tuple[Turn, Any], None]:
-        """Run the turns in order, and those that are added meanwhile, until none is left: ``(turn, value)`` each time.
+        """Run the turns in order and yield ``(turn, value)`` for each value, until the queue is empty.
 
-        What a turn raises is raised here; running again goes on with the turn after it.
+        The queue includes turns that are added meanwhile. If a turn raises an error, this method raises it; a new call
+        continues with the next turn.
 
         Raises:
             TurnTimeout: a turn took longer than its timeout.
-            ConfigurationError: the agent is running.
-            WorkflowFailed: on a worker, the tool failed.
+            ConfigurationError: the agent is already running.
+            WorkflowFailed: the tool failed on a worker.
         """
         if self._is_running:
             raise ConfigurationError(f"{self!r} is running", hint="put another turn instead")
@@ -113,13 +115,13 @@ class Agent:
             await call(self.hooks, AgentHook.ON_TURN_ERROR, self, turn, error)
             raise
 
-    # --- writing down ----------------------------------------------------------------------------------------
+    # --- serializing -----------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """The agent and its queue as JSON types, for :meth:`from_dict`; tools and hooks by name.
+        """Serialize the agent and its queue to JSON types for :meth:`from_dict`; tools and hooks become names.
 
         Raises:
-            NotSerializable: naming an argument of a turn that cannot be written, such as a dynamic one.
+            NotSerializable: an argument of a turn cannot be serialized, for example a dynamic one; the error names it.
         """
         return {
             "name": self.name,
@@ -131,10 +133,10 @@ class Agent:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, app: App | None = None) -> Self:
-        """The agent that was written down, with its queue.
+        """Restore an agent and its queue from the output of :meth:`to_dict`.
 
         Raises:
-            ConfigurationError: no tool or hook of a name in it is defined in this process.
+            ConfigurationError: this process does not define a tool or hook with one of the names.
         """
         found = [tools.get(name) for name in data["tool_names"]]
         known = [hooks.get(name) for name in data.get("hooks", ())]
@@ -147,7 +149,7 @@ def _by_name(given: Iterable[Tool[..., Any]]) -> dict[str, Tool[..., Any]]:
     found: dict[str, Tool[..., Any]] = {}
     for one in given:
         if not isinstance(one, Tool):
-            raise ConfigurationError(f"{one!r} is no tool", hint="decorate it with @tool()")
+            raise ConfigurationError(f"{one!r} is not a tool", hint="decorate it with @tool()")
         if found.setdefault(one.name, one) is not one:
             raise ConfigurationError(f"two tools are called {one.name!r}")
     return found

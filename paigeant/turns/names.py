@@ -1,43 +1,42 @@
-"""What tools and hooks are called: things that were written down are found again by their names."""
+"""The registry of tools and hooks by name, so that ``from_dict`` can restore references to them."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Any, Generic, TypeVar
 
 from paigeant.errors import ConfigurationError
+from paigeant.runtime.nearest import did_you_mean
 
 T = TypeVar("T")
 
 
 class Names(Generic[T]):
-    """Things of one kind by name, for this process."""
+    """The tools or the hooks of this process, by name."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._known: dict[str, T] = {}
 
     def add(self, name: str, thing: T) -> None:
-        """Note a thing, in the place of one that was defined where it is now.
+        """Register a thing. It replaces an earlier one from the same function, for example after a module reload.
 
         Raises:
-            ConfigurationError: another has this name.
+            ConfigurationError: a different thing has this name.
         """
         known = self._known.get(name)
         if known is not None and _origin(known) != _origin(thing):
-            raise ConfigurationError(f"there is a {self._kind} {name!r} already, in {_origin(known)[0]}")
+            raise ConfigurationError(f"there is already a {self._kind} {name!r} in {_origin(known)[0]}")
         self._known[name] = thing
 
     def get(self, name: str) -> T:
-        """The thing of this name.
+        """Return the thing with this name.
 
         Raises:
-            ConfigurationError: there is none.
+            ConfigurationError: no thing has this name.
         """
         if name in self._known:
             return self._known[name]
-        near = get_close_matches(name, self._known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"is the module imported that defines the {self._kind}?"
+        hint = did_you_mean(name, self._known, f"is the module imported that defines the {self._kind}?")
         raise ConfigurationError(f"there is no {self._kind} {name!r}", hint=hint)
 
 

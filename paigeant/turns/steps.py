@@ -1,4 +1,4 @@
-"""Turns as steps: an agent's tools as activities of an App, its turns as workflows of one step."""
+"""Runs turns on workers: an agent's tools become activities of an App, its turns become workflows of one step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from paigeant.activity import Activity
 from paigeant.errors import DuplicateActivity, StoreRequired, TurnTimeout, WorkflowFailed
 from paigeant.turns.tools import Tool
-from paigeant.values import revive
+from paigeant.wire.typed_values import revive
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Runs turns over the App's broker. The values of a tool that streams come while the step runs."""
+    """Runs turns over the App's broker. A tool that streams yields its values while its step runs."""
 
     def __init__(self, app: App, tools: Iterable[Tool[..., Any]]) -> None:
         if app.store is None:
-            raise StoreRequired("the values of turns are read from a store, and this App has none")
+            raise StoreRequired("turns read their values from a store, and this App has none")
         self.app = app
         self._activities = {one: _activity(app, one) for one in tools}
 
     async def __call__(self, turn: Turn) -> AsyncGenerator[Any, None]:
-        """Dispatch the turn as a step; its values as they come.
+        """Dispatch the turn as a step and yield its values as they arrive.
 
         Raises:
-            TurnTimeout, WorkflowFailed.
+            TurnTimeout, WorkflowFailed: the step ran into its timeout, or failed.
         """
         activity = self._activities[turn.tool]
         step = activity.step(**turn.tool.named(*await turn.arguments())).options(timeout=turn.timeout)
@@ -42,7 +42,7 @@ class Steps:
             async for value in _streamed(workflow, get_args(activity.output_type)):
                 seen += 1
                 yield value
-            for value in (await workflow.result())[seen:]:  # the stream may have holes, the output has none
+            for value in (await workflow.result())[seen:]:  # the stream can lose values, the output is complete
                 yield value
         except WorkflowFailed as failed:
             error = (await workflow.record()).error
@@ -52,7 +52,7 @@ class Steps:
 
 
 async def _streamed(workflow: Workflow, item: tuple[Any, ...]) -> AsyncGenerator[Any, None]:
-    """The values up to the first that is missing, each once: a step that runs again yields them again."""
+    """Yield the streamed values up to the first missing one, each once: a step that runs again repeats its values."""
     seen = 0
     async for event in workflow.events():
         if event.type == "step_yielded" and event.data["index"] == seen:
@@ -61,11 +61,11 @@ async def _streamed(workflow: Workflow, item: tuple[Any, ...]) -> AsyncGenerator
 
 
 def _activity(app: App, tool: Tool[..., Any]) -> Activity[..., Any]:
-    """The tool as an activity, which it may be already, by another agent."""
+    """Return the tool's activity, and register it unless another agent has done so."""
     known = app.activities.get(tool.name)
     if known is None:
         made: Activity[..., Any] = app.activity(name=tool.name, lock=tool.locks)(tool.as_function())
         return made
     if getattr(known.function, "__wrapped__", None) is not tool.function:
-        raise DuplicateActivity(f"App {app.name!r} has an activity {tool.name!r} already, which is not this tool")
+        raise DuplicateActivity(f"App {app.name!r} already has an activity {tool.name!r}, which is not this tool")
     return known

@@ -1,4 +1,4 @@
-"""A tool: an async function that turns run by name."""
+"""A tool: an async function that turns call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class Tool(Generic[P, R]):
-    """An async function, or an async generator, with keyword arguments of its own. Calling it calls its hooks, too."""
+    """An async function or async generator with fixed keyword arguments. Calling the tool also calls its hooks."""
 
     def __init__(
         self,
@@ -55,13 +55,13 @@ class Tool(Generic[P, R]):
 
     @property
     def lock(self) -> AbstractAsyncContextManager[Any]:
-        """What one run in this event loop holds while the others wait; nothing, without ``lock=True``."""
+        """The lock that lets one call run at a time in this event loop; it does nothing without ``lock=True``."""
         if not self.locks:
             return nullcontext()
         return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
     async def values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
-        """The values of one call as they come: one, unless the tool streams."""
+        """Call the tool and yield its values as they arrive: one value, unless the tool streams."""
         if not self.streams:
             yield await self._once(args, kwargs)
             return
@@ -70,10 +70,10 @@ class Tool(Generic[P, R]):
                 yield value
 
     def named(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call by their names.
+        """Return the arguments of a call by name.
 
         Raises:
-            InvalidArguments: they are no arguments for the tool.
+            InvalidArguments: the tool does not take these arguments.
         """
         try:
             return dict(inspect.signature(self.function).bind_partial(*args, **kwargs).arguments)
@@ -81,7 +81,7 @@ class Tool(Generic[P, R]):
             raise InvalidArguments(f"tool {self.name!r}: {error}") from error
 
     def as_function(self) -> Callable[..., Any]:
-        """A plain function to the same effect, for an activity: its annotations resolved, what is fixed optional."""
+        """Return an equivalent function for an activity. Its annotations are resolved, fixed arguments are optional."""
 
         async def once(**kwargs: Any) -> Any:
             return await self._once((), kwargs)
@@ -122,23 +122,25 @@ class Tool(Generic[P, R]):
         await call(self.hooks, ToolHook.AFTER_INVOKE, values)
 
     async def _whole(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What is fixed, evaluated now, under what the call says."""
+        """Return the fixed arguments, evaluated now, updated with the arguments of the call."""
         fixed = {name: value for name, value in self.fixed.items() if name not in kwargs}
         return {name: await evaluated(value) for name, value in fixed.items()} | dict(kwargs)
 
     def _refuse_mistakes(self) -> None:
         if not (self.streams or inspect.iscoroutinefunction(self.function)):
-            raise ConfigurationError(f"the tool {self.name!r} is no async function", hint="write it with 'async def'")
+            raise ConfigurationError(
+                f"the tool {self.name!r} is not an async function", hint="define it with 'async def'"
+            )
         parameters = inspect.signature(self.function).parameters
         if any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
             return
         for name in self.fixed:
             if name not in parameters:
-                raise ConfigurationError(f"the tool {self.name!r} takes no argument {name!r}, which is to be fixed")
+                raise ConfigurationError(f"the tool {self.name!r} takes no argument {name!r}, so it cannot be fixed")
 
 
 tools = Names[Tool[..., Any]]("tool")
-"""The tools of this process: turns find them by name."""
+"""The tools of this process by name, so that turns find them."""
 
 
 @overload
@@ -150,13 +152,14 @@ def tool(
 
 
 def tool(function: Any = None, /, *, lock: bool = False, hooks: Sequence[Hook] = (), **fixed: Any) -> Any:
-    """Make an async function or async generator a tool: ``@tool()``, or with options.
+    """Decorate an async function or async generator as a tool: ``@tool()``, with or without options.
 
-    With ``lock=True`` one call of it runs at a time: in an event loop and, over a broker, on all workers. All other
-    keywords are arguments of every call that does not give them itself; those that are functions are called then.
+    With ``lock=True`` one call runs at a time: in an event loop and, over a broker, across all workers. All other
+    keywords are fixed arguments: every call gets them unless it passes its own. A fixed argument that is a function is
+    evaluated at each call.
 
     Raises:
-        ConfigurationError: it is no async function, does not take a fixed argument, or its name is taken.
+        ConfigurationError: the function is not async, it does not take a fixed argument, or its name is taken.
     """
     options: dict[str, Any] = {"lock": lock, "hooks": hooks, "fixed": fixed, "namespace": caller_namespace(1)}
     if function is None:
@@ -165,7 +168,7 @@ def tool(function: Any = None, /, *, lock: bool = False, hooks: Sequence[Hook] =
 
 
 async def evaluated(value: Any) -> Any:
-    """The value, or what it returns if it is a function: of a dynamic argument, what it is now."""
+    """Return the value; for a dynamic argument, call the function and return its result."""
     if not is_dynamic(value):
         return value
     result = value()
@@ -173,5 +176,5 @@ async def evaluated(value: Any) -> Any:
 
 
 def is_dynamic(value: Any) -> bool:
-    """Whether an argument is a function to be called when the turn runs. Classes and objects are passed as they are."""
+    """Return whether an argument is a function to call when the turn runs. Classes and objects pass unchanged."""
     return inspect.isroutine(value) or isinstance(value, partial)

@@ -1,4 +1,4 @@
-"""A turn: which tool to run, with what."""
+"""A turn: one call of a tool, with its arguments and timeout."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any, Self
 from paigeant.errors import ConfigurationError, NotSerializable, TurnTimeout
 from paigeant.turns.hooks import Hook, TurnHook, call, hooks
 from paigeant.turns.tools import Tool, evaluated, is_dynamic, tools
-from paigeant.values import jsonable
+from paigeant.wire.values import jsonable
 
 TIMEOUT = 60.0
-"""Seconds a turn may take that does not say so itself."""
+"""Default timeout of a turn, in seconds."""
 
 
 class StopReason(StrEnum):
-    """Why a turn has ended."""
+    """The reason why a turn ended."""
 
     COMPLETED = "completed"
     TIMEOUT = "timeout"
     ERROR = "error"
     CANCELLED = "cancelled"
-    """Whoever received its values went away."""
+    """The receiver of its values stopped reading."""
 
 
 class Turn:
-    """One call of a tool, to be made later. Arguments that are functions are called when it runs.
+    """A call of a tool that runs later. Arguments that are functions are called when the turn runs.
 
-    ``timeout`` is seconds of the tool's own time: what the receiver does between two values does not count.
-    ``metadata`` is yours. A turn runs once at a time; ``start_time``, ``end_time``, ``stop_reason`` and ``output``
-    are those of the last run.
+    ``timeout`` is seconds of the tool's own time; the time that the receiver spends between two values does not count.
+    ``metadata`` is for your own data. Only one run of a turn is active at a time; ``start_time``, ``end_time``,
+    ``stop_reason`` and ``output`` belong to the last run.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class Turn:
     ) -> None:
         """
         Raises:
-            ConfigurationError: there is no such tool, or no time to run it.
+            ConfigurationError: there is no such tool, or the timeout is not a positive number.
         """
         if not timeout > 0:
-            raise ConfigurationError(f"timeout={timeout!r} is no time for a turn", hint="give it seconds above 0")
+            raise ConfigurationError(f"timeout={timeout!r} is not valid for a turn", hint="pass seconds above 0")
         self.tool: Tool[..., Any] = tool if isinstance(tool, Tool) else tools.get(tool)
         self.args = list(args)
         self.kwargs = dict(kwargs or {})
@@ -63,7 +63,7 @@ class Turn:
         self.stop_reason = None if stop_reason is None else StopReason(stop_reason)
         self.metadata = dict(metadata or {})
         self.output: Any = None
-        """What the tool returned; of a tool that streams, the list of its values."""
+        """The tool's result; for a tool that streams, the list of its values."""
         self.hooks: list[Hook] = []
         self._is_running = False
 
@@ -71,11 +71,11 @@ class Turn:
         return f"<turn {self.tool.name!r}>"
 
     async def run(self, source: Source | None = None) -> AsyncGenerator[Any, None]:
-        """Run the tool, here unless ``source`` does it elsewhere; its values as they come.
+        """Run the tool and yield its values as they arrive. ``source`` decides where it runs; default: this process.
 
         Raises:
-            TurnTimeout: it took longer than its timeout.
-            ConfigurationError: it is running.
+            TurnTimeout: the turn took longer than its timeout.
+            ConfigurationError: the turn is already running.
         """
         if self._is_running:
             raise ConfigurationError(f"{self!r} is running", hint="make another Turn for another call")
@@ -111,31 +111,31 @@ class Turn:
         self.output = seen if self.tool.streams else seen[0]
 
     async def arguments(self) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments, those that are dynamic as they are now."""
+        """Return positional and keyword arguments, with dynamic ones evaluated now."""
         args = [await evaluated(value) for value in self.args]
         return args, {name: await evaluated(value) for name, value in self.kwargs.items()}
 
-    # --- writing down ----------------------------------------------------------------------------------------
+    # --- serializing -----------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """The turn as JSON types, for :meth:`from_dict`; tool and hooks by name.
+        """Serialize the turn to JSON types for :meth:`from_dict`; the tool and hooks become names.
 
         Raises:
-            NotSerializable: naming an argument that cannot be written, such as a dynamic one.
+            NotSerializable: an argument cannot be serialized, for example a dynamic one; the error names it.
         """
         for place, value in (*enumerate(self.args), *self.kwargs.items()):
             if is_dynamic(value):
                 raise NotSerializable(
-                    f"{self!r}: argument {place!r} is a function, to be called when the turn runs",
-                    hint="give the turn its value instead, or a tool a fixed argument of that name",
+                    f"{self!r}: argument {place!r} is a function, which is called when the turn runs",
+                    hint="pass the value to the turn instead, or make it a fixed argument of the tool",
                 )
         return {
             "tool_name": self.tool.name,
             "args": jsonable(self.args, "args"),
             "kwargs": jsonable(self.kwargs, "kwargs"),
             "timeout": self.timeout,
-            "start_time": _written(self.start_time),
-            "end_time": _written(self.end_time),
+            "start_time": _formatted(self.start_time),
+            "end_time": _formatted(self.end_time),
             "stop_reason": self.stop_reason and self.stop_reason.value,
             "metadata": jsonable(self.metadata, "metadata"),
             "output": jsonable(self.output, "output"),
@@ -144,10 +144,10 @@ class Turn:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """The turn that was written down.
+        """Restore a turn from the output of :meth:`to_dict`.
 
         Raises:
-            ConfigurationError: no tool or hook of a name in it is defined in this process.
+            ConfigurationError: this process does not define a tool or hook with one of the names.
         """
         turn = cls(
             data["tool_name"],
@@ -165,7 +165,7 @@ class Turn:
 
 
 Source = Callable[[Turn], AsyncGenerator[Any, None]]
-"""What runs a turn's tool and hands out the values."""
+"""Runs a turn's tool and yields the values."""
 
 
 async def here(turn: Turn) -> AsyncGenerator[Any, None]:
@@ -182,7 +182,7 @@ async def here(turn: Turn) -> AsyncGenerator[Any, None]:
                 except StopAsyncIteration:
                     return
                 except TimeoutError as error:
-                    if not clock.expired():  # the tool's own
+                    if not clock.expired():  # the tool itself raised it
                         raise
                     raise TurnTimeout(f"{turn!r} took longer than {turn.timeout:g} s") from error
                 left -= time.monotonic() - began
@@ -193,7 +193,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _written(at: datetime | None) -> str | None:
+def _formatted(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 
 

@@ -1,54 +1,53 @@
-"""Filling a broker again that lost messages, from what the store still expects to happen.
+"""Publishes again what a broker may have lost, from the messages that the store still expects.
 
-Only where broker and store are apart: in one database a message cannot be lost without its history. What is overdue is
-published again under its own id, so a step that was done meanwhile is not run again, it only sends its successor again.
+This is needed only where broker and store are separate: in one database a message cannot be lost without its history.
+An overdue message that no live worker holds is published again under its own id. The original may still be in its
+queue. So a worker runs such a copy only if nobody else holds the message and the message is not finished. A copy that
+is not needed costs two reads.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Sequence
 
-from paigeant.dispatch import Dispatcher
-from paigeant.store import Store
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.store import Outbox
 from paigeant.transport import BaseTransport, Durability, Outgoing
 
 GRACE = 60.0
-"""Seconds a message may be overdue before it counts as lost."""
+"""Seconds a message may be overdue before it may count as lost."""
 
-SECOND_LOOK = 2.0
-"""Seconds between two looks at a queue, longer than it takes until others see that a step runs: what a worker had just
-taken out of the queue at the first look is known to run at the second."""
+MOST, FEW = 500, 20
+"""Messages published again at once per queue: maximum, and maximum while all of them may still be in the queue."""
 
 
 def is_needed(dispatcher: Dispatcher) -> bool:
-    """Whether the broker can lose what the store remembers: not in one database, and not in this process."""
+    """Whether the broker can lose messages that the store expects: not in one database, and not in this process."""
     apart = dispatcher.store is not None and not dispatcher.joined
     return apart and dispatcher.transport.features.durability is not Durability.VOLATILE
 
 
-async def refill(
-    transport: BaseTransport, store: Store, grace: float = GRACE, only: Collection[str] | None = None
-) -> Sequence[Outgoing]:
-    """Publish again what the broker lost; what was published. ``only``: these queues; default: all that are waited for.
+def allowance(overdue: int, depth: int) -> int:
+    """Return how many overdue messages of a queue to publish again now, when ``depth`` messages are in the queue.
 
-    A message counts as lost when it is overdue, no living worker runs it, and its queue is empty, twice in a row: while
-    messages wait in the queue, it may be one of them.
+    If more messages are overdue than are in the queue, the difference is certainly lost. Nobody knows which ones,
+    and some messages in the queue are delayed. So a few are published in any case: the oldest, which a long but intact
+    queue has delivered first.
+    """
+    return min(overdue, MOST, max(FEW, overdue - depth))
+
+
+async def refill(
+    transport: BaseTransport, store: Outbox, grace: float = GRACE, only: Collection[str] | None = None
+) -> Sequence[Outgoing]:
+    """Publish messages again that the broker may have lost, and return them. ``only``: these queues; default: all.
 
     Raises:
-        TransportError, StoreError: nothing, or not everything, was published; calling again goes on after ``grace``.
+        TransportError, StoreError: not all were published; a call after ``grace`` seconds publishes the rest.
     """
-    waited_for = [queue for queue in await store.waiting_queues() if only is None or queue in only]
-    empty = await _empty(transport, waited_for)
-    if not empty:
-        return ()
-    await asyncio.sleep(SECOND_LOOK)
-    empty = await _empty(transport, empty)
-    lost = await store.take_overdue(empty, grace) if empty else ()
-    if lost:
+    sent: list[Outgoing] = []
+    for queue, overdue in (await store.overdue(grace, only)).items():
+        lost = await store.take_overdue(queue, grace, allowance(overdue, await transport.depth(queue)))
         await transport.send(lost)
-    return lost
-
-
-async def _empty(transport: BaseTransport, queues: Sequence[str]) -> list[str]:
-    return [queue for queue in queues if await transport.depth(queue) == 0]
+        sent += lost
+    return sent

@@ -1,4 +1,4 @@
-"""Forks: a new workflow that goes on from a step of another one, with what the steps before it gave."""
+"""Forks: new workflows that start at a step of another workflow, with the outputs of the steps before it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 from pydantic import ValidationError
 
 from paigeant.activity import problem
-from paigeant.catalog import Catalog
-from paigeant.clock import Clock
-from paigeant.course import slip_at
-from paigeant.dispatch import Dispatcher, Written
-from paigeant.errors import InvalidArguments, WorkflowNotFound
+from paigeant.decisions.fork import slip_at
+from paigeant.decisions.plan import Send
+from paigeant.dispatch.catalog import Catalog
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.dispatch.packing import Packed
+from paigeant.errors import InvalidArguments, WorkflowError, WorkflowNotFound
 from paigeant.events import WorkflowDispatched
-from paigeant.ids import new_correlation_id
-from paigeant.message import PaigeantMessage
-from paigeant.plan import Send
-from paigeant.records import WorkflowRecord
-from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.records.workflow import WorkflowRecord, elsewhere
+from paigeant.runtime.clock import Clock
 from paigeant.store import Store
-from paigeant.times import Times, When
-from paigeant.values import jsonable_each
+from paigeant.wire.ids import new_correlation_id
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.slip import RoutingSlip
+from paigeant.wire.times import Times, When
 
 
 @dataclass(frozen=True, slots=True)
 class Forks:
-    """Forks the workflows of one store. ``handle`` makes a workflow's handle from its id and its last step."""
+    """Forks the workflows of one store. ``handle`` returns the handle for a workflow's id."""
 
     dispatcher: Dispatcher
     store: Store
     catalog: Catalog
     clock: Clock
-    handle: Callable[[str, ActivitySpec], Any]
+    handle: Callable[[str], Any]
 
     async def fork(
         self,
@@ -46,12 +46,13 @@ class Forks:
         id: str | None = None,  # noqa: A002 - as dispatch() has it
         deadline: When | None = None,
     ) -> Any:
-        """See :meth:`paigeant.Workflow.fork`; the handle of the fork."""
+        """Fork a workflow and return the handle of the fork; see :meth:`paigeant.Workflow.fork`."""
         origin, course = await self.store.workflow(correlation_id), await self.store.course(correlation_id)
         if origin is None or course is None:
             raise WorkflowNotFound(f"no workflow {correlation_id!r}", correlation_id=correlation_id)
         taken_back = {step.id for step in origin.steps if step.heading == "back" and step.status == "compensated"}
-        slip = _edited(slip_at(correlation_id, course, taken_back, from_step), arguments, prompt, variables)
+        slip = slip_at(correlation_id, course, taken_back, from_step)
+        slip = self._edited(slip, arguments or {}, prompt, variables or {})
         now = self.clock.now()
         try:
             message = PaigeantMessage(
@@ -62,24 +63,36 @@ class Forks:
             ).due(now)
         except ValidationError as error:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error
-        begun = self.dispatcher.begun(Send(message), now)
-        await self.dispatcher.start(_of(origin, begun), repeated=id is not None)
-        return self.handle(message.correlation_id, message.routing_slip.itinerary[-1])
+        begun = self.dispatcher.packing.begun(Send(message), now)
+        await self._check_broker(correlation_id, begun)
+        await self.dispatcher.beginning.start(_of(origin, begun), repeated=id is not None)
+        return self.handle(message.correlation_id)
+
+    def _edited(
+        self, slip: RoutingSlip, arguments: Mapping[str, Any], prompt: str | None, variables: Mapping[str, Any]
+    ) -> RoutingSlip:
+        """Return the slip with these variables, and with these arguments and this prompt for its first step."""
+        step, *ahead = slip.itinerary
+        step = step.changed("arguments", self.catalog.serialize_arguments(step.name, arguments))
+        if prompt is not None:
+            step = step.with_field("prompt", prompt)
+        slip = slip.changed("variables", self.catalog.serialize(variables, (step, *ahead)))
+        return slip.model_copy(update={"itinerary": (step, *ahead)})
+
+    async def _check_broker(self, correlation_id: str, begun: Packed) -> None:
+        """Raise an error if the fork would be published to a broker that no worker of its App uses."""
+        known = await self.store.brokers()
+        for outgoing in begun.outgoing:
+            if (owner := elsewhere(outgoing.queue, self.dispatcher.owner, known)) is not None:
+                raise WorkflowError(
+                    f"workflow {correlation_id} cannot be forked here: queue {outgoing.queue} is on another broker",
+                    correlation_id=correlation_id,
+                    hint=f"fork it with the App {owner.prefix!r}, which uses {owner.address or 'that broker'}",
+                )
 
 
-def _edited(
-    slip: RoutingSlip, arguments: Mapping[str, Any] | None, prompt: str | None, variables: Mapping[str, Any] | None
-) -> RoutingSlip:
-    """The slip with these arguments and this prompt of its first step, and these variables; the others as they were."""
-    step = slip.itinerary[0].changed("arguments", jsonable_each(arguments or {}, "argument"))
-    if prompt is not None:
-        step = step.with_field("prompt", prompt)
-    slip = slip.changed("variables", jsonable_each(variables or {}, "variable"))
-    return slip.model_copy(update={"itinerary": (step, *slip.itinerary[1:])})
-
-
-def _of(origin: WorkflowRecord, begun: Written) -> Written:
-    """The beginning of a workflow as that of a fork."""
+def _of(origin: WorkflowRecord, begun: Packed) -> Packed:
+    """Mark the dispatch event of a new workflow as that of a fork, with the original workflow's id and App."""
     first, *rest = begun.facts
     assert isinstance(first, WorkflowDispatched)
     return replace(begun, facts=[replace(first, forked_from=origin.correlation_id, app=origin.app), *rest])

@@ -1,26 +1,26 @@
-"""The handle of a running workflow."""
+"""The handle of a workflow: result, status, events, signals and steering."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Mapping, Sequence
+import warnings
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import structlog
-from pydantic import ValidationError
-from pydantic.errors import PydanticUserError
 
-from paigeant.approval import KEY as APPROVAL
-from paigeant.compensate import CANCELLED
-from paigeant.context.waits import signal_key
+from paigeant.context.waiting import signal_key
 from paigeant.dead_letters import DeadLetters
+from paigeant.decisions.compensate import CANCELLED
+from paigeant.decisions.forward import OPERATOR
+from paigeant.decisions.redrive import GONE_ON
+from paigeant.dispatch.timers import Timers
 from paigeant.errors import (
     ConfigurationError,
     DeadLetterError,
     InvalidArguments,
-    SchemaTooNew,
-    StoreError,
+    SchemaMismatch,
     StoreRefused,
     StoreRequired,
     WorkflowCancelled,
@@ -30,30 +30,37 @@ from paigeant.errors import (
     WorkflowTimeout,
 )
 from paigeant.events import LAST, DeadLetterRedriven
-from paigeant.forward import OPERATOR
-from paigeant.json_schema import misfit
-from paigeant.records import EventRecord, Held, Status, WorkflowRecord
-from paigeant.redrive import GONE_ON
-from paigeant.runs import Runs
-from paigeant.slip import Heading
+from paigeant.records.workflow import EventRecord, Held, Status, WorkflowRecord
+from paigeant.runtime.outage import Outage
+from paigeant.runtime.patience import Patience
 from paigeant.store import Store
-from paigeant.timers import Timers
-from paigeant.times import When
-from paigeant.values import jsonable, revive
+from paigeant.wire.approval import KEY as APPROVAL
+from paigeant.wire.approval import SHOWN
+from paigeant.wire.json_schema import misfit
+from paigeant.wire.slip import Heading
+from paigeant.wire.times import When
+from paigeant.wire.values import jsonable
 from paigeant.workflow.forks import Forks
+from paigeant.workflow.results import OWN_TYPE, Result, typed
+from paigeant.workflow.runs import Runs
 from paigeant.workflow.steering import Steering
+from paigeant.workflow.unserved import reminding, unserved_at_once
 
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("paigeant.workflow")
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_LONGEST_PAUSE = 2.0
+"""Seconds between two attempts to read from an unreachable store."""
 
 
-class Workflow:
-    """What ``app.dispatch`` returns. Awaiting it waits until the broker has the first message.
+class Workflow(Generic[Result]):
+    """The handle of a workflow, as ``app.dispatch`` returns it. Awaiting it waits until the broker has the message.
 
-    Everything but the id is read from the store.
+    Under a running event loop, a dispatch that nobody awaits causes a :class:`RuntimeWarning`, as a coroutine does.
+
+    The handle reads everything but the id from the store. Type checkers read ``Workflow[int]`` as a workflow whose
+    result is an int; a plain ``Workflow`` is a ``Workflow[Any]``.
     """
 
     def __init__(
@@ -65,20 +72,25 @@ class Workflow:
         steering: Steering | None = None,
         letters: DeadLetters | None = None,
         forks: Forks | None = None,
-        output_type: Any = Any,
-        last_step: str | None = None,
+        type_of: Callable[[str], Any] = lambda _: Any,
+        result_type: Any = OWN_TYPE,
         sent: asyncio.Task[None] | None = None,
+        dispatched_at: tuple[str, int] | None = None,
     ) -> None:
         self.correlation_id = correlation_id
+        """The workflow's id."""
         self._store = store
         self._timers = timers
         self._steering = steering
         self._letters = letters
         self._forks = forks
-        self._output_type = output_type
-        self._last_step = last_step
+        self._type_of = type_of
+        self._result_type = result_type
         self._sent = sent
-        self._outage: StoreError | None = None
+        self._unawaited = dispatched_at if sent is not None else None
+        """File and line of the dispatch; None once the handle was awaited."""
+        outage = Outage(log, f"read about workflow {correlation_id} in the store")
+        self._patience = Patience(outage, hopeless=(StoreRefused, SchemaMismatch), longest=_LONGEST_PAUSE)
 
     def __repr__(self) -> str:
         return f"<workflow {self.correlation_id}>"
@@ -86,36 +98,51 @@ class Workflow:
     def __str__(self) -> str:
         return self.correlation_id
 
-    def __await__(self) -> Generator[Any, None, Workflow]:
+    def __del__(self) -> None:
+        place = self.__dict__.get("_unawaited")
+        if place is not None:
+            text = f"the dispatch of workflow {self.correlation_id} was never awaited: write await app.dispatch(...)"
+            warnings.warn_explicit(text, RuntimeWarning, *place)
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        self._unawaited = None
         if self._sent is not None:
             yield from asyncio.shield(self._sent).__await__()
         return self
 
     async def record(self) -> WorkflowRecord:
-        """All that is known about the workflow.
+        """Return all that is known about the workflow.
 
         Raises:
-            WorkflowNotFound, StoreRequired.
+            WorkflowNotFound: the store has no workflow with this id.
+            StoreRequired: the App has no store.
         """
         await self
-        found = await self._required_store().workflow(self.correlation_id)
-        if found is None:
+        return self._found(await self._required_store().workflow(self.correlation_id))
+
+    async def _brief(self) -> WorkflowRecord:
+        """The record without its steps."""
+        await self
+        return self._found(await self._required_store().brief(self.correlation_id))
+
+    def _found(self, record: WorkflowRecord | None) -> WorkflowRecord:
+        if record is None:
             raise WorkflowNotFound(f"no workflow {self.correlation_id!r}", correlation_id=self.correlation_id)
-        return found
+        return record
 
     async def status(self) -> Status:
-        """Where the workflow stands."""
-        return (await self.record()).status
+        """Return the workflow's status."""
+        return (await self._brief()).status
 
-    async def result(self, timeout: float | None = None) -> Any:
-        """The output of the last step, once the workflow has completed.
+    async def result(self, timeout: float | None = None) -> Result:
+        """Wait until the workflow has completed and return the last step's output, validated as the result type.
 
         Raises:
-            WorkflowFailed: with the error of the step that failed, and whether what had been done was taken back.
-            WorkflowCancelled: somebody cancelled it.
-            WorkflowTimeout: after ``timeout`` seconds; the workflow goes on. It says so when the store is unreachable,
-                which is waited out and is no error by itself.
-            WorkflowError: the output does not fit the last activity's return annotation.
+            WorkflowFailed: a step failed; the error names it and says whether completed steps were compensated.
+            WorkflowCancelled: somebody cancelled the workflow.
+            WorkflowTimeout: the workflow did not end within ``timeout`` seconds; it continues. An unreachable store
+                alone raises no error: the call waits until the store is back, and the timeout error mentions it.
+            WorkflowError: the output does not fit the ``result_type``, or the last activity's return annotation.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -123,9 +150,9 @@ class Workflow:
         except TimeoutError as error:
             if isinstance(error, WorkflowTimeout):
                 raise
-            raise self._timed_out(timeout) from None
+            raise await self._timed_out(timeout) from None
         if ended.status is Status.COMPLETED:
-            return self._typed(ended.output) if self._ended_as_planned(ended) else ended.output
+            return await self._typed(ended.output)
         raise self._failure(ended)
 
     def _failure(self, ended: WorkflowRecord) -> WorkflowError:
@@ -140,40 +167,40 @@ class Workflow:
         hint = f"see: paigeant workflow {self.correlation_id}"
         return WorkflowFailed(text, correlation_id=self.correlation_id, hint=hint)
 
-    def _timed_out(self, timeout: float | None) -> WorkflowTimeout:
-        text, hint = f"workflow {self.correlation_id} did not end within {timeout:g} s", "it goes on"
-        if self._outage is not None:
-            text += f", or nobody could tell: {self._outage}"
+    async def _timed_out(self, timeout: float | None) -> WorkflowTimeout:
+        text, hint = f"workflow {self.correlation_id} did not end within {timeout:g} s", "the workflow continues"
+        if (reason := self._patience.outage.reason) is not None:
+            text += f", or nobody could tell: {reason}"
+        elif unserved := await unserved_at_once(self._required_store(), self.correlation_id):
+            text += f": {', '.join(unserved)}"
+            hint += "; start a worker that serves the step: paigeant worker -A APP"
         else:
-            hint += "; is a worker running that serves its next step?"
+            hint += f"; see: paigeant workflow {self.correlation_id}"
         return WorkflowTimeout(text, correlation_id=self.correlation_id, hint=hint)
 
-    def _ended_as_planned(self, record: WorkflowRecord) -> bool:
-        """Whether the output is that of the step that was last at dispatch: steps can be inserted, or end it sooner."""
-        ran = [step.id for step in record.steps if step.status == "completed"]
-        return self._last_step is None or (bool(ran) and ran[-1] == self._last_step)
+    async def _typed(self, output: Any) -> Result:
+        """Validate the output as the ``result_type``, or as the last activity's return type if this App knows it.
 
-    def _typed(self, output: Any) -> Any:
-        try:
-            return revive(output, self._output_type)
-        except (ValidationError, PydanticUserError) as error:
-            raise WorkflowError(
-                f"workflow {self.correlation_id} completed, but its output is no {self._output_type!r}",
-                correlation_id=self.correlation_id,
-                hint="correct the return annotation; (await workflow.record()).output has it as JSON",
-            ) from error
+        Steps can insert other steps or end the workflow early. If the workflow ended with another step than planned,
+        no activity declares the type of its output, and the output is returned as JSON types.
+        """
+        if self._result_type is not OWN_TYPE:
+            return cast(Result, typed(self.correlation_id, output, self._result_type, "result_type"))
+        last = await self._patience.ask(partial(self._required_store().planned_end, self.correlation_id))
+        known = Any if last is None else self._type_of(last)
+        return cast(Result, typed(self.correlation_id, output, known, "return annotation"))
 
-    def result_sync(self, timeout: float | None = None) -> Any:
+    def result_sync(self, timeout: float | None = None) -> Result:
         """:meth:`result` for plain code."""
         return run_sync(self.result(timeout), "await workflow.result()")
 
     async def signal(self, name: str, value: Any = None, *, by: str | None = None) -> None:
-        """Give the workflow a signal that a step waits for, or will: one that nobody waits for yet is kept.
+        """Send a signal to the workflow. The store records a signal that no step waits for yet.
 
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it has ended.
-            NotSerializable: the value cannot be written as JSON.
-            InvalidArguments: the step that waits for it says what it must be, and it is not that.
+            NotSerializable: the value cannot be serialized as JSON.
+            InvalidArguments: the value does not match the schema of the step that waits for the signal.
         """
         key, value = signal_key(name), jsonable(value, f"signal {name!r}")
         await self.status()
@@ -184,13 +211,13 @@ class Workflow:
         await self._deliver(key, value, by)
 
     async def retry(self, *, by: str | None = None, fresh: bool = False) -> list[str]:
-        """Try the steps again that wait for an operator because their attempts were used up; their ids.
+        """Retry the steps that wait for an operator because they used up their attempts; returns the steps' ids.
 
-        A workflow that has failed goes on from the step that failed, under a new epoch. Each step starts with all the
-        attempts of its policy. An agent goes on where it was; with ``fresh`` it begins anew.
+        A failed workflow resumes at the step that failed, under a new epoch. Each step starts with all the attempts of
+        its policy. An agent resumes from its journal; with ``fresh`` it restarts from scratch.
 
         Raises:
-            WorkflowNotFound, WorkflowError: there is no such workflow, or no step of it can be tried again.
+            WorkflowNotFound, WorkflowError: there is no such workflow, or none of its steps can be retried.
             StoreRequired: the App has no store.
         """
         status = await self.status()
@@ -205,12 +232,12 @@ class Workflow:
                 await store.forget_journal(self.correlation_id, one.step_id)
             if await self._answer(one, None, by):
                 tried.append(one.step_id)
-        if not tried:  # somebody else was quicker
+        if not tried:  # another operator was quicker
             raise self._cannot_be_retried(await self.status())
         return tried
 
     async def _retry_failed(self, by: str | None, *, fresh: bool) -> str:
-        """Redrive what was kept of the step that failed; its id."""
+        """Redrive the dead letter of the step that failed; returns the step's id."""
         assert self._letters is not None
         for letter in await self._letters.list(workflow=self.correlation_id):
             if letter.heading == Heading.FORWARD:
@@ -218,9 +245,9 @@ class Workflow:
                     return (await self._letters.redrive(letter.id, by=by, fresh=fresh)).step.id
                 except DeadLetterError as error:
                     text = f"workflow {self.correlation_id} cannot be retried: {error}"
-                    raise WorkflowError(text, correlation_id=self.correlation_id, hint=error.hint) from error
+                    raise WorkflowError(text, correlation_id=self.correlation_id, hint=error.hint) from None
         text = f"workflow {self.correlation_id} cannot be retried: the message of its failed step "
-        if (parent := (await self.record()).parent) is not None:
+        if (parent := (await self._brief()).parent) is not None:
             text += "is not kept, as of each branch, or was discarded"
             hint = f"once the workflow that began it has failed: paigeant retry {parent}"
         else:
@@ -229,9 +256,9 @@ class Workflow:
         raise WorkflowError(text, correlation_id=self.correlation_id, hint=hint)
 
     def _cannot_be_retried(self, status: Status) -> WorkflowError:
-        standing = status.value.replace("_", " ")
+        shown = status.value.replace("_", " ")
         return WorkflowError(
-            f"workflow {self.correlation_id} is {standing}: no step of it waits for an operator",
+            f"workflow {self.correlation_id} is {shown}: no step of it waits for an operator",
             correlation_id=self.correlation_id,
             hint=GONE_ON.get(status, "see: paigeant workflow {id}").format(id=self.correlation_id),
         )
@@ -245,46 +272,75 @@ class Workflow:
         variables: Mapping[str, Any] | None = None,
         id: str | None = None,  # noqa: A002 - as dispatch() has it
         deadline: When | None = None,
-    ) -> Workflow:
-        """Begin another workflow from a step of this one, by name or id, with what the steps before it gave.
+    ) -> Workflow[Result]:
+        """Start a new workflow at a step of this one, by name or id, with the outputs of the steps before it.
 
-        None of those runs again, and this workflow stays as it is. ``arguments`` take the place of some of the step's,
-        ``variables`` of some that the workflow had then. The fork has a new id, or the one given: the same twice is
-        one workflow. It has a deadline of its own, or none.
+        Those steps do not run again, and this workflow does not change. ``arguments`` replace arguments of the step;
+        ``variables`` replace variables that the workflow had at that step. The fork has a new id, or the ``id`` that
+        you pass: two forks with the same id are one workflow. It has its own deadline, or none.
 
         Raises:
-            WorkflowNotFound, WorkflowError: there is no such workflow, it has not come to that step, or a step before
-                it was taken back.
-            InvalidArguments: it has no such step, or an argument does not fit.
+            WorkflowNotFound, WorkflowError: there is no such workflow, it has not reached that step, or a step before
+                it was compensated.
+            InvalidArguments: the workflow has no such step, or an argument does not fit.
             StoreRequired: the App has no store.
         """
         await self
-        self._required_store("what the steps gave is read from a store")
+        self._required_store("a fork reads the outputs of the steps from a store")
         assert self._forks is not None
         edits: dict[str, Any] = {"arguments": arguments, "prompt": prompt, "variables": variables}
-        fork: Workflow = await self._forks.fork(self.correlation_id, from_step, **edits, id=id, deadline=deadline)
+        fork: Workflow[Result] = await self._forks.fork(
+            self.correlation_id, from_step, **edits, id=id, deadline=deadline
+        )
+        fork._result_type = self._result_type
         return fork
 
     async def decide(
-        self, approved: bool, *, by: str | None = None, reason: str = "", arguments: dict[str, Any] | None = None
+        self,
+        approved: bool,
+        *,
+        question: str | None = None,
+        by: str | None = None,
+        reason: str = "",
+        arguments: dict[str, Any] | None = None,
     ) -> None:
         """Answer the question that a step of the workflow asks; see :meth:`ActivityContext.await_approval`.
 
-        ``arguments`` take the place of those that the step asks about, if it asks about some.
+        ``question`` is the id of the question that the person has seen, as ``paigeant approvals`` shows it; a prefix
+        that matches one question is enough. You may leave it out while only one question is open. ``arguments``
+        replace the arguments that the step asks about, if it asks about any.
 
         Raises:
-            WorkflowNotFound, WorkflowError: there is no such workflow, or no step of it waits for an approval, or
-                somebody else was quicker.
-            NotSerializable: the arguments cannot be written as JSON.
+            WorkflowNotFound, WorkflowError: there is no such workflow, none of its steps waits for an approval, it now
+                asks another question, or somebody else answered first.
+            NotSerializable: the arguments cannot be serialized as JSON.
         """
         said = {"approved": approved, "by": by, "reason": reason, "arguments": jsonable(arguments, "arguments")}
-        [waiting, *_] = await self._waiting(APPROVAL, "an approval")
-        if not await self._answer(waiting, said, by):
+        waiting = self._asked(await self._waiting(APPROVAL, "an approval"), question)
+        if not await self._answer(waiting, said, by, waiting.question):
             raise WorkflowError(
-                f"workflow {self.correlation_id}: step {waiting.activity!r} has got an answer meanwhile",
+                f"workflow {self.correlation_id}: step {waiting.activity!r} was answered meanwhile",
                 correlation_id=self.correlation_id,
                 hint=f"see: paigeant events {self.correlation_id}",
             )
+
+    def _asked(self, waiting: Sequence[Held], question: str | None) -> Held:
+        """Return the open question with this id.
+
+        Raises:
+            WorkflowError: no question matches, or more than one does.
+        """
+        meant = [one for one in waiting if question is None or (question and one.question.startswith(question))]
+        if len(meant) == 1:
+            return meant[0]
+        why = "is answered, or was never asked" if not meant else "could be any of several"
+        text = f"question {question!r} {why}" if question is not None else f"{len(waiting)} questions are open"
+        now = "; ".join(f"{one.question[:SHOWN]} {one.detail.get('asks', '')!r}" for one in waiting)
+        raise WorkflowError(
+            f"workflow {self.correlation_id}: {text}; asked now: {now}",
+            correlation_id=self.correlation_id,
+            hint=f"name the question that you answer: paigeant approve {self.correlation_id} --question QUESTION",
+        )
 
     async def _waiting(self, key: str, what: str) -> Sequence[Held]:
         status = await self.status()
@@ -297,10 +353,10 @@ class Workflow:
         )
 
     async def cancel(self, *, compensate: bool = False, reason: str = "", by: str | None = None) -> None:
-        """End the workflow, and those it dispatched. When this returns, no step of them starts any more.
+        """Cancel the workflow and its child workflows. After this call returns, none of their steps starts.
 
-        A running step is told (``ctx.cancelled``), and interrupted after the setting ``cancel_grace``. With
-        ``compensate`` what completed is taken back, and the workflow ends after that. Cancelling again does nothing.
+        A running step sees ``ctx.cancelled``; the worker interrupts it after the setting ``cancel_grace``. With
+        ``compensate`` completed steps are compensated before the workflow ends. Cancelling again does nothing.
 
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it has ended.
@@ -309,7 +365,7 @@ class Workflow:
         await (await self._steered()).cancel(self.correlation_id, compensate, reason, by)
 
     async def pause(self, *, by: str | None = None) -> None:
-        """Let no further step start, nor of what it dispatched; what runs ends. When this returns, none starts.
+        """Pause the workflow and its child workflows. After this call returns, no step starts; running steps finish.
 
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it is not running.
@@ -318,7 +374,7 @@ class Workflow:
         await (await self._steered()).pause(self.correlation_id, by)
 
     async def resume(self, *, by: str | None = None) -> None:
-        """Let a paused workflow go on, and those it dispatched.
+        """Resume a paused workflow and its child workflows.
 
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it is not paused.
@@ -332,29 +388,29 @@ class Workflow:
         assert self._steering is not None
         return self._steering
 
-    async def _answer(self, waiting: Held, value: Any, by: str | None) -> bool:
+    async def _answer(self, waiting: Held, value: Any, by: str | None, question: str | None = None) -> bool:
         assert self._timers is not None
-        return await self._timers.answer(self.correlation_id, waiting.key, value, by)
+        return await self._timers.answer(self.correlation_id, waiting.key, value, by, question)
 
     async def _deliver(self, key: str, value: Any, by: str | None) -> None:
         status = await self.status()
         if status.is_terminal or self._timers is None:
             raise WorkflowError(
-                f"workflow {self.correlation_id} is {status.value}: nothing waits in it any more",
+                f"workflow {self.correlation_id} is {status.value}: none of its steps waits any more",
                 correlation_id=self.correlation_id,
                 hint=f"see: paigeant workflow {self.correlation_id}",
             )
         await self._timers.deliver(self.correlation_id, key, value, by)
 
     async def events(self, after: int = 0) -> AsyncGenerator[EventRecord, None]:
-        """What happens in the workflow, from the beginning or after an offset, until it ends.
+        """Yield the workflow's events, from the beginning or after an offset, until the workflow ends.
 
-        What running steps show is among it. Events of a run that another one, after a crash or a retry, has taken the
-        place of are marked ``abandoned``, as far as that was known when they were read.
+        The events include the progress that running steps report. When another run has replaced a run, after a crash
+        or a retry, the events of the replaced run are marked ``abandoned``, if that was known when they were read.
 
-        A server numbers events when they are written and shows them when they are committed, so one may turn up behind
-        others that were seen before it: those come at the end. An end after which somebody had a step tried again is
-        not the last event.
+        A database server numbers events when they are inserted and shows them when they are committed. So an event can
+        become visible after events with higher numbers; this method yields such late events at the end. A final event
+        is not the last one if somebody retried a step after it.
         """
         record = await self.record()
         ended, runs = record.status.is_terminal, Runs(record.steps)
@@ -363,8 +419,8 @@ class Workflow:
         last: EventRecord | None = None
         while True:
             if not ended and last is None:
-                await self._patiently(partial(store.await_event, self.correlation_id, after))
-            batch = await self._patiently(partial(store.events, self.correlation_id, after))
+                await self._patience.ask(partial(store.await_event, self.correlation_id, after))
+            batch = await self._patience.ask(partial(store.events, self.correlation_id, after))
             for event in batch:
                 after = event.offset
                 seen.add(after)
@@ -377,7 +433,7 @@ class Workflow:
                 yield runs.marked(event)
             if not batch and (ended or last is not None):
                 break
-            ended = ended or not batch  # woken by nothing but the end
+            ended = ended or not batch  # without new events, only the end of the workflow wakes this loop
         async for event in self._unseen(before, seen):
             yield runs.marked(event)
         if last is not None:
@@ -392,28 +448,12 @@ class Workflow:
 
     async def _ended(self) -> WorkflowRecord:
         await self
-        if (record := await self._patiently(self.record)).status.is_terminal:
+        if (record := await self._patience.ask(self._brief)).status.is_terminal:
             return record
-        await self._patiently(partial(self._required_store().await_end, self.correlation_id))
-        return await self._patiently(self.record)
-
-    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
-        """Read from the store. An outage is waited out: how long is the caller's to say."""
-        pause = _SHORTEST_PAUSE
-        while True:
-            try:
-                value = await read()
-            except StoreError as error:
-                if isinstance(error, StoreRefused | SchemaTooNew):
-                    raise
-                if self._outage is None:
-                    log.warning("store unreachable, trying again", workflow=self.correlation_id, error=str(error))
-                self._outage = error
-            else:
-                self._outage = None
-                return value
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
+        store = self._required_store()
+        async with reminding(store, self.correlation_id, partial(log.warning, workflow=self.correlation_id)):
+            await self._patience.ask(partial(store.await_end, self.correlation_id))
+        return await self._patience.ask(self._brief)
 
     def _required_store(self, what: str = "results, status and events are read from a store") -> Store:
         if self._store is None:
@@ -425,7 +465,7 @@ class Workflow:
 
 
 def _check_fit(name: str, value: Any, waiting: Held) -> None:
-    """Refuse a signal that the step which waits for it could not use."""
+    """Raise InvalidArguments if the signal does not match the schema of the step that waits for it."""
     schema = waiting.detail.get("schema") if isinstance(waiting.detail, dict) else None
     if isinstance(schema, dict) and (why := misfit(value, schema)) is not None:
         raise InvalidArguments(
@@ -438,7 +478,7 @@ def run_sync(coroutine: Coroutine[Any, Any, T], instead: str) -> T:
     """Run a coroutine to its end from plain code.
 
     Raises:
-        ConfigurationError: under a running event loop, where it would block every other task.
+        ConfigurationError: an event loop is running, where the call would block every other task.
     """
     try:
         asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Cancelling, pausing and resuming workflows: the wish is recorded in the store, and whoever holds a message obeys."""
+"""Cancels, pauses and resumes workflows. The store records each request; workers check it before each step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from paigeant.dispatch import Dispatcher
+from paigeant import store as roles
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.dispatch.timers import Timers
 from paigeant.errors import PaigeantError, WorkflowError, WorkflowNotFound
 from paigeant.events import Cancellation
-from paigeant.records import STANDS_FOR, Status, Steered
-from paigeant.store import Store
-from paigeant.timers import Timers
+from paigeant.records.workflow import STEERING_TAKES, Status, Steered
 
 log = structlog.stdlib.get_logger("paigeant.steering")
 
@@ -22,14 +22,14 @@ class Steering:
     """Steers the workflows of one store."""
 
     dispatcher: Dispatcher
-    store: Store
+    store: roles.Steering
     timers: Timers
 
     async def cancel(self, correlation_id: str, compensate: bool, reason: str, by: str | None) -> None:
-        """End the workflow, and those it dispatched. When this returns, no step of them starts any more.
+        """Cancel the workflow and its child workflows. After this call returns, none of their steps starts.
 
         Raises:
-            WorkflowNotFound, WorkflowError: there is no such workflow, or it has ended, or is being taken back.
+            WorkflowNotFound, WorkflowError: there is no such workflow, it has ended, or it is being compensated.
             StoreError: it is unknown whether it was cancelled.
         """
         wish = Cancellation(at=self.timers.clock.now(), reason=reason, by=by, compensate=compensate)
@@ -39,7 +39,7 @@ class Steering:
         await self._take_effect(found)
 
     async def pause(self, correlation_id: str, by: str | None) -> None:
-        """Let no step of the workflow start, nor of those it dispatched. When this returns, none starts any more.
+        """Pause the workflow and its child workflows. After this call returns, none of their steps starts.
 
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it is not running.
@@ -50,7 +50,7 @@ class Steering:
         await self._take_effect(found)
 
     async def resume(self, correlation_id: str, by: str | None) -> None:
-        """Let a paused workflow go on, and those it dispatched.
+        """Resume a paused workflow and its child workflows.
 
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it is not paused.
@@ -67,29 +67,29 @@ class Steering:
         return found
 
     async def _take_effect(self, found: Steered) -> None:
-        """Wait until no worker acts any more on what it was told before."""
+        """Wait until no worker acts on the state from before this request."""
         self.dispatcher.announce(found.recorded)
         await self._send_on()
-        await asyncio.sleep(STANDS_FOR)
+        await asyncio.sleep(STEERING_TAKES)
 
     async def _send_on(self) -> None:
-        """What waited may be due now, and a parent may wait for what was cancelled."""
+        """Publish parked messages that are due now, and wake parents of the cancelled workflow."""
         try:
             await self.timers.sweep()
             await self.timers.match()
-        except PaigeantError as error:  # any worker's next look finds it
-            log.warning("could not send on what was waiting", error=str(error))
+        except PaigeantError as error:  # any worker publishes them on its next poll
+            log.warning("could not publish parked messages", error=str(error))
 
 
 _MARKED = "being cancelled"
 
 _HINTS: dict[str, str] = {
-    Status.COMPENSATING: "what it did is being taken back, and it ends by itself",
-    _MARKED: "its next message ends it, or takes back what it did",
+    Status.COMPENSATING: "its steps are being compensated, and it ends by itself",
+    _MARKED: "its next message ends it, or starts its compensation",
 }
 
 
-def _wrong(correlation_id: str, standing: str, wish: str) -> WorkflowError:
-    hint = _HINTS.get(standing, "see: paigeant workflow {id}").format(id=correlation_id)
-    text = f"workflow {correlation_id} is {standing}: it cannot be {wish}"
+def _wrong(correlation_id: str, status: str, wish: str) -> WorkflowError:
+    hint = _HINTS.get(status, "see: paigeant workflow {id}").format(id=correlation_id)
+    text = f"workflow {correlation_id} is {status}: it cannot be {wish}"
     return WorkflowError(text, correlation_id=correlation_id, hint=hint)

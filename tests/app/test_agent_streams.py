@@ -157,11 +157,11 @@ async def test_the_agents_own_handlers_still_see_everything(app, running):
 
 async def test_what_cannot_be_written_is_left_out(app, running, agent, teller):
     """A tool may return anything; and a newer pydantic-ai may have events that this one does not know."""
-    from paigeant.agents.streaming import _read, _written
+    from paigeant.agents.streaming import _read, _serialized
 
     event = FunctionToolResultEvent(part=_Strange())
-    assert _written(event)["unwritable"]
-    assert _read(_written(event)) is None
+    assert _serialized(event)["unwritable"]
+    assert _read(_serialized(event)) is None
     assert _read({"event_kind": "of another age"}) is None
     assert _read(None) is None
 

@@ -12,11 +12,11 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.models.test import TestModel
 
-from paigeant import ActivityContext
+from paigeant import OPEN, ActivityContext
 from paigeant.agents import Conversation
 from paigeant.agents.outputs import output_type
 from paigeant.errors import ConfigurationError, InvalidArguments, NotSerializable, WorkflowFailed
-from paigeant.slip import ActivitySpec
+from paigeant.wire.slip import ActivitySpec
 
 pytestmark = pytest.mark.anyio
 
@@ -78,20 +78,40 @@ async def test_an_agents_output_is_typed(app, running):
         assert await (await app.dispatch(author.step(prompt="x"), send)).result(SOON) == "Letter"
 
 
-async def test_the_previous_output_and_the_variables_are_instructions(app, writer, recorder, running):
-    """The prompt is the user's own; what the workflow knows stands beside it."""
+@pytest.mark.parametrize(
+    ("options", "previous", "tone", "password"),
+    [
+        ({}, True, False, False),
+        ({"tells": ()}, False, False, False),
+        ({"tells": ("previous", "tone")}, True, True, False),
+        ({"tells": ["variables"]}, False, True, True),
+    ],
+    ids=repr,
+)
+async def test_an_agent_is_told_what_its_activity_says(app, recorder, running, options, previous, tone, password):
+    """By default the previous output and no variable: those go to a model provider only if they are named."""
 
     @app.activity
     async def load() -> Letter:
         return Letter(subject="hi", lines=2)
 
+    teller = app.activity(Agent(FunctionModel(recorder)), name="teller", **options)
     async with running(app):
-        workflow = await app.dispatch(load, writer.step(prompt="Write."), variables={"tone": "warm"})
+        variables = {"tone": "warm", "password": "hunter2"}
+        workflow = await app.dispatch(load, teller.step(prompt="Write."), variables=variables)
         await workflow.result(SOON)
     assert recorder.prompts == ["Write."]
-    (instructions,) = recorder.instructions
-    assert 'previous step (load), as JSON:\n{"subject":"hi","lines":2}' in instructions
-    assert '{"tone":"warm"}' in instructions
+    instructions = recorder.instructions[0] or ""
+    assert ('previous step (load), as JSON:\n{"subject":"hi","lines":2}' in instructions) is previous
+    assert ('"tone":"warm"' in instructions) is tone
+    assert ("hunter2" in instructions) is password
+
+
+@pytest.mark.parametrize("tells", ["previous", 5, [5]], ids=repr)
+def test_what_an_agent_is_told_is_a_collection_of_names(app, recorder, tells):
+    """A single text would be taken for its letters."""
+    with pytest.raises(ConfigurationError, match="tells"):
+        app.activity(Agent(FunctionModel(recorder)), name="teller", tells=tells)
 
 
 async def test_the_first_step_has_no_instructions(app, writer, recorder, running):
@@ -218,6 +238,12 @@ async def test_deps_travel_by_value_as_the_agents_deps_type(app, running):
     async with running(app):
         output = await (await app.dispatch(resident.step(prompt="Where?", deps=House("Elm", 5)))).result(SOON)
     assert "House(street='Elm', number=5)" in output
+
+
+def test_what_a_step_of_an_agent_leaves_open_is_left_out(app):
+    """As in a step of a function."""
+    resident = app.activity(living_in(House))
+    assert resident.step(prompt=OPEN, deps=OPEN, conversation=OPEN) == resident.step()
 
 
 async def test_deps_of_the_wrong_shape_are_refused(app):

@@ -86,6 +86,7 @@ async def test_an_approval_comes_three_restarts_later_with_other_arguments(app, 
     assert one.detail == {
         "asks": "clerk wants to call refund",
         "details": {"tool": "refund", "arguments": {"cents": 900}},
+        "question": one.question,
     }
     for _ in range(2):
         async with running(app):

@@ -12,7 +12,7 @@ from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCall
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.usage import RequestUsage
 
-from paigeant import ActivityContext, ActivitySpec, Budget, RetryPolicy, scatter
+from paigeant import ActivityContext, ActivitySpec, Budget, Grant, RetryPolicy, scatter
 from paigeant.errors import WorkflowFailed
 from paigeant.events import Event, WorkflowEnded
 
@@ -183,11 +183,53 @@ async def test_what_was_used_is_shown(app, running, monkeypatch):
         return done.output
 
     table = await asyncio.to_thread(shown)
-    assert "30 tokens, 3 requests, 1 tool calls, $0.0001 + ?" in table
+    assert "30 tokens, 3 requests, 1 tool call, $0.0001 or more" in table
     assert [line.split()[-3:-1] for line in table.splitlines() if line.startswith(("1 ", "2 "))] == [
         ["20", "$0.0001"],
-        ["10", "?"],
+        ["10", "-"],
     ]
     data = json.loads(await asyncio.to_thread(shown, "--json"))
     assert data["used"]["input_tokens"] == 24
     assert data["steps"][1]["used"] == {"requests": 1, "input_tokens": 8, "output_tokens": 2, "unpriced": 1}
+
+
+async def test_a_step_cannot_dispatch_itself_for_ever(make_app, running, tmp_path):
+    """The workflows that it dispatches share its budget, and count for its grant."""
+    app, runs = make_app(f"sqlite:///{tmp_path / 'paigeant.db'}"), []
+
+    @app.activity
+    async def again(ctx: ActivityContext) -> None:
+        runs.append(ctx.correlation_id)
+        ctx.dispatch(again)
+
+    async def are_over() -> bool:
+        found = await app.store.workflows(limit=50)
+        return len(found) > 1 and all(one.status.is_terminal for one in found)
+
+    async with running(app):
+        await app.dispatch(again, budget=Budget(steps=8))
+        await until_async(are_over)
+        assert len(runs) <= 8
+        runs.clear()
+        await app.dispatch(again, grant=Grant(depth=3))
+        await until_async(are_over)
+        assert len(runs) == 4
+
+
+async def test_what_an_awaited_workflow_did_not_use_comes_back(make_app, running, tmp_path):
+    """Half of the budget is set apart for it; what it used counts."""
+    app = make_app(f"sqlite:///{tmp_path / 'paigeant.db'}")
+
+    @app.activity
+    async def small() -> None: ...
+
+    @app.activity
+    async def parent(ctx: ActivityContext) -> int:
+        for _ in range(5):
+            ctx.wait_for(ctx.dispatch(small))
+        return 5
+
+    async with running(app):
+        workflow = await app.dispatch(parent, small, budget=Budget(steps=20))
+        await workflow.result(30)
+        assert (await workflow.record()).used.steps == 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from helpers import until_async
 from pydantic import BaseModel
 
-from paigeant import ActivityContext, App, Depends, PaigeantMessage, RetryPolicy, codec
+from paigeant import ActivityContext, App, Depends, PaigeantMessage, RetryPolicy, scatter
 from paigeant.errors import ConfigurationError, WorkflowFailed
-from paigeant.records import Status
+from paigeant.records.workflow import Status
+from paigeant.wire import codec
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +71,7 @@ async def test_what_was_done_is_taken_back_last_first(bank, running):
     bank.fail()
     async with running(bank.app):
         workflow = await bank.app.dispatch("a", "b", "c", "fail", "a")
-        with pytest.raises(WorkflowFailed, match=r"failed: ValueError: no; compensated$"):
+        with pytest.raises(WorkflowFailed, match=r"(?m)failed: ValueError: no; compensated$"):
             await workflow.result(20)
         assert bank.did == ["a", "b", "c", "-c", "-b", "-a"]
         record = await workflow.record()
@@ -132,7 +134,7 @@ async def test_a_failing_compensation_is_tried_again_then_set_aside(bank, runnin
     bank.fail()
     async with running(bank.app):
         workflow = await bank.app.dispatch("a", "b", "c", "fail")
-        with pytest.raises(WorkflowFailed, match=r"ValueError: no; compensation incomplete$"):
+        with pytest.raises(WorkflowFailed, match=r"(?m)ValueError: no; compensation incomplete$"):
             await workflow.result(20)
         assert bank.did == ["a", "b", "c", "-c", "-a"]
         assert len(tries) == 3
@@ -229,7 +231,7 @@ async def test_a_way_back_that_cannot_be_written_is_barred_and_says_so(bank, run
     def too_small(message: PaigeantMessage, limit: int) -> bytes:
         return encode(message, 10 if message.routing_slip.is_back else limit)
 
-    monkeypatch.setattr("paigeant.codec.encode", too_small)
+    monkeypatch.setattr("paigeant.wire.codec.encode", too_small)
     bank.step("a")
     bank.fail()
     async with running(bank.app):
@@ -256,3 +258,106 @@ async def test_without_a_store_what_was_done_is_taken_back_too(make_app, running
 
         await until_async(ended)
     assert bank.did == ["a", "b", "-b", "-a"]
+
+
+@pytest.mark.parametrize("length", [120, 250, 255])
+async def test_a_branch_is_compensated_whatever_the_length_of_its_step_id(make_app, running, tmp_path, length):
+    """The engine writes no message that it cannot read."""
+    app, undone = make_app(f"sqlite:///{tmp_path / 'paigeant.db'}"), []
+
+    @app.activity
+    async def reserve() -> str:
+        return "r"
+
+    @reserve.compensate
+    async def release() -> None:
+        undone.append("released")
+
+    @app.activity
+    async def fail(results: list[Any]) -> None:
+        raise ValueError("no")
+
+    async with running(app):
+        branch = reserve.step().model_copy(update={"id": "b" * length})
+        workflow = await app.dispatch(scatter(branch).model_copy(update={"id": "s" * length}), fail)
+        with pytest.raises(WorkflowFailed, match="ValueError: no"):
+            await workflow.result(30)
+    assert undone == ["released"]
+
+
+@pytest.mark.parametrize("removed", ["the compensation", "the activity"])
+async def test_a_compensation_that_no_code_has_any_more_is_left(app, running, make_app, monkeypatch, removed):
+    """After the usual pauses it is set aside, and the compensations of the other steps run (G8)."""
+    monkeypatch.setattr("paigeant.runner.runner.RETURN_DELAY", 0.05)
+    undone = []
+
+    def release(app: App, *, is_new: bool) -> None:
+        @app.activity(queue="shared")
+        async def first() -> str:
+            return "1"
+
+        @first.compensate
+        async def _() -> None:
+            undone.append("first")
+
+        if not (is_new and removed == "the activity"):
+
+            @app.activity(queue="shared")
+            async def book() -> str:
+                return "b"
+
+            if not is_new:
+                book.compensate(lambda: undone.append("book"))
+
+        if is_new:
+
+            @app.activity
+            async def fail() -> None:
+                raise ValueError("no")
+
+    release(app, is_new=False)
+    newer = make_app(app.settings.broker_url, app.settings.store_url)
+    release(newer, is_new=True)
+    workflow = await app.dispatch(app.activities["first"], app.activities["book"], "fail")
+    async with running(app):
+
+        async def is_at_the_last() -> bool:
+            done = (await workflow.record()).steps
+            return sum(step.status == "completed" for step in done) == 2
+
+        await until_async(is_at_the_last, 30)
+    async with running(newer):
+        with pytest.raises(WorkflowFailed, match="compensation incomplete"):
+            await workflow.result(60)
+    assert undone == ["first"]
+    (letter,) = await newer.dead_letters.list()
+    assert "no worker has the compensation of 'book' any more" in letter.reason
+
+
+async def test_branches_are_taken_back_in_the_reverse_order_of_completion(make_app, running, tmp_path):
+    """Step by step over all of them, not branch by branch."""
+    app, back = make_app(f"sqlite:///{tmp_path / 'paigeant.db'}"), []
+    turn = {name: asyncio.Event() for name in ("b1", "a2", "b2", "end")}
+
+    @app.activity
+    async def book(name: str, after: str | None = None, then: str = "end") -> str:
+        if after is not None:
+            await turn[after].wait()
+        asyncio.get_running_loop().call_later(0.02, turn[then].set)  # when this one has its time of completion
+        return name
+
+    @book.compensate
+    def unbook(name: str) -> None:
+        back.append(name)
+
+    @app.activity(retry=RetryPolicy(attempts=1))
+    def fail() -> None:
+        raise ValueError("no")
+
+    first = [book.step(name="a1", then="b1"), book.step(name="a2", after="a2", then="b2")]
+    second = [book.step(name="b1", after="b1", then="a2"), book.step(name="b2", after="b2")]
+    async with running(app):
+        with pytest.raises(WorkflowFailed):
+            await (await app.dispatch(scatter(first, second), fail)).result(20)
+        await until_async(lambda: asyncio.sleep(0, len(back) == 4))
+    assert back == ["b2", "a2", "b1", "a1"]

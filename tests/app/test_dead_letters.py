@@ -19,9 +19,9 @@ from paigeant.errors import (
     WorkflowError,
     WorkflowFailed,
 )
-from paigeant.message import PaigeantMessage
-from paigeant.records import Status
+from paigeant.records.workflow import Status
 from paigeant.transport import Outgoing
+from paigeant.wire.message import PaigeantMessage
 
 pytestmark = pytest.mark.anyio
 

@@ -17,7 +17,7 @@ from paigeant.errors import (
     NotSerializable,
     PaigeantError,
 )
-from paigeant.slip import ActivitySpec, RoutingSlip
+from paigeant.wire.slip import ActivitySpec, RoutingSlip
 
 SOON = 20
 
@@ -81,7 +81,7 @@ def test_in_plain_code_the_result_is_waited_for_without_await(make_app, tmp_path
 
 PROGRAM = """
 from paigeant import App
-app = App("plain")
+app = App("plain", unknown_activities="allow")
 workflow = app.dispatch("elsewhere")
 print(workflow)
 """
@@ -139,7 +139,7 @@ REFUSED = {
     "nothing": (lambda app: app.dispatch(), InvalidArguments, "no step to dispatch"),
     "an empty list": (lambda app: app.dispatch([]), InvalidArguments, "no step to dispatch"),
     "an empty slip": (lambda app: app.dispatch(RoutingSlip()), InvalidArguments, "no step to dispatch"),
-    "a nameless step": (lambda app: app.dispatch(""), InvalidArguments, "cannot be dispatched: name"),
+    "a nameless step": (lambda app: app.dispatch(""), InvalidArguments, "cannot be the name of an activity"),
     "no step": (lambda app: app.dispatch(5), InvalidArguments, "5 is not a step"),
     "a function": (lambda app: app.dispatch(print), InvalidArguments, "is not a step"),
     "a slip among steps": (lambda app: app.dispatch("a", RoutingSlip()), InvalidArguments, "dispatched alone"),

@@ -145,7 +145,7 @@ async def test_a_prompt_that_is_no_text_inserts_nothing(dispatcher, steps_of):
     model = Editor({"notify": {"prompt": "a"}}, {"notify": None})
     ran = await steps_of(editor(dispatcher, model))
     assert [name for name, _ in ran] == ["editor", "notify"]
-    assert "the prompt for 'notify' is no text" in model.told[0]
+    assert "the prompt for 'notify' is not a string" in model.told[0]
 
 
 async def test_a_model_that_insists_fails_its_step(dispatcher, steps_of):
@@ -241,3 +241,44 @@ def test_a_crash_between_edit_and_settlement_inserts_once(dispatcher):
     report = simulate(dispatcher.app, step, "after", plans=plans, tiers=["at_least_once"], check=check)
     assert [any(isinstance(fact, Struck) for fact in run.history) for run in report.runs] == [False] + [True] * 8
     assert ends == [("editor", "notify", "archive", "after")] * (1 + len(crashes))
+
+
+async def test_what_was_registered_where_it_was_dispatched_reaches_every_worker(make_app, running, tmp_path):
+    """The dispatching program registers an agent; the worker, another program, has never heard of that."""
+    url, ran = f"sqlite:///{tmp_path / 'paigeant.db'}", []
+
+    def program() -> tuple[WorkflowDispatcher, PaigeantAgent, PaigeantAgent]:
+        dispatcher = WorkflowDispatcher(app=make_app(url))
+        notes = Notes()
+        writer = PaigeantAgent(
+            FunctionModel(notes.edits), dispatcher=dispatcher, name="writer", can_edit_itinerary=True
+        )
+        notifier = PaigeantAgent(
+            FunctionModel(lambda messages, _: ran.append(_prompt(messages)) or ModelResponse([TextPart("sent")])),
+            dispatcher=dispatcher,
+            name="notifier",
+        )
+        return dispatcher, writer, notifier
+
+    sender, writer, notifier = program()
+    writer.add_to_runway("Write.")
+    notifier.register_activity("Tell them.")
+    workflow = await sender.dispatch_workflow()
+    worker, *_ = program()
+    async with running(worker.app):
+        assert await worker.app.workflow(workflow).result(30) == "sent"
+    assert ran == ["Tell them all."]
+
+
+class Notes:
+    """A model that inserts the notifier once."""
+
+    def edits(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if len(messages) > 1:
+            return ModelResponse([TextPart("written")])
+        assert [tool.name for tool in info.function_tools] == ["_edit_itinerary"]
+        return ModelResponse([ToolCallPart("_edit_itinerary", {"notifier": "Tell them all."})])
+
+
+def _prompt(messages: list[ModelMessage]) -> str:
+    return next(part.content for part in messages[0].parts if part.part_kind == "user-prompt")

@@ -25,7 +25,7 @@ def editing(app):
     """Activities that change the itinerary."""
 
     @app.activity
-    def note(word: str = "x") -> str:
+    def note(word: str) -> str:
         return word
 
     @app.activity
@@ -129,7 +129,7 @@ async def test_two_runs_at_the_same_time_insert_once(app, running):
 
 
 async def _again(app, workflow):
-    from paigeant.message import PaigeantMessage
+    from paigeant.wire.message import PaigeantMessage
 
     slip = app.catalog.slip([app.activities["insert"].step(words=["a", "b"]), app.activities["note"]], {})
-    return app.dispatcher.encoded(PaigeantMessage(correlation_id=workflow.correlation_id, routing_slip=slip))
+    return app.dispatcher.packing.encoded(PaigeantMessage(correlation_id=workflow.correlation_id, routing_slip=slip))

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from paigeant.errors import IdempotencyConflict, InvalidArguments, StoreRequired, TransportError
-from paigeant.slip import ActivitySpec
 from paigeant.stores import keys
+from paigeant.wire.slip import ActivitySpec
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +78,31 @@ async def test_the_same_key_with_another_body_is_refused(app, running):
     async with running(app):
         assert await first.result(SOON) == 100
     assert app.charged == [100]
+
+
+async def test_an_id_is_one_workflow_that_does_one_thing(app, running):
+    """The same dispatch twice is one workflow; another one under its id is refused, while it runs and later."""
+    charge = app.activities["charge"]
+    async with running(app):
+        first = await app.dispatch(charge.step(cents=1), id="order-7")
+        again = await app.dispatch(charge.step(cents=1), id="order-7")
+        assert str(first) == str(again)
+        assert await first.result(SOON) == 1
+        for other in ({"cents": 2}, {"cents": 1, "customer": "bob"}):
+            with pytest.raises(IdempotencyConflict, match="order-7 already, and it does something else"):
+                await app.dispatch(charge.step(**other), id="order-7")
+        with pytest.raises(IdempotencyConflict):
+            await app.dispatch(charge.step(cents=1), id="order-7", variables={"x": 1})
+    assert app.charged == [1]
+
+
+async def test_an_id_of_large_values_is_compared_by_their_digests(app):
+    """They do not travel in the message."""
+    note = app.activity(name="note")(lambda text: None)
+    await app.dispatch(note.step(text="a" * 200_000), id="large")
+    await app.dispatch(note.step(text="a" * 200_000), id="large")
+    with pytest.raises(IdempotencyConflict):
+        await app.dispatch(note.step(text="b" * 200_000), id="large")
 
 
 async def test_how_a_step_is_run_is_no_other_body(app):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -12,87 +11,23 @@ from helpers import until_async
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from planned_models import ANSWER, UNITS, Script
 from pydantic_ai import Agent, InstrumentationSettings, ModelRetry, RunContext, durable_exec
-from pydantic_ai.capabilities import Instrumentation, ProcessEventStream, ProcessHistory
+from pydantic_ai.capabilities import Instrumentation, ProcessEventStream
 from pydantic_ai.exceptions import ContentFilterError, ModelHTTPError, ToolFailed, UsageLimitExceeded
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelResponse,
-    RetryPromptPart,
-    TextPart,
-    ToolCallPart,
-    ToolReturn,
-    ToolReturnPart,
-)
+from pydantic_ai.messages import ModelMessage, ModelResponse, RetryPromptPart, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, DeltaToolCall, FunctionModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.usage import RequestUsage
 
-from paigeant import ActivityContext, RetryPolicy, scatter
+from paigeant import ActivityContext, RetryPolicy
 from paigeant.errors import WorkflowFailed
-from paigeant.usage import total
+from paigeant.wire.usage import total
 
 pytestmark = pytest.mark.anyio
 
 SOON = 20
 AT_ONCE = RetryPolicy(attempts=3, quick=1, delay=0)
-
-
-@dataclass
-class Script:
-    """A model and tools that count what is done, and fail once where they are told to.
-
-    The model asks for rain and sun at once, then for snow, then it answers: three requests and three tool calls.
-    """
-
-    fails_at: str = ""
-    done: Counter[str] = field(default_factory=Counter)
-    keys: list[str] = field(default_factory=list)
-
-    def do(self, what: str) -> None:
-        self.done[what] += 1
-        if what == self.fails_at and self.done[what] == 1:
-            raise ConnectionError(what)
-
-    def respond(self, messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-        turn = len(messages) // 2 + 1
-        self.do(f"request {turn}")
-        usage = RequestUsage(input_tokens=100 * turn, output_tokens=10)
-        match turn:
-            case 1:
-                calls = [ToolCallPart("rain", {"town": "Rome"}, "a"), ToolCallPart("sun", {"town": "Oslo"}, "b")]
-                return ModelResponse(calls, usage=usage)
-            case 2:
-                return ModelResponse([ToolCallPart("snow", {}, "a")], usage=usage)  # the id comes twice
-            case _:
-                heard = [part.content for one in messages for part in one.parts if isinstance(part, ToolReturnPart)]
-                return ModelResponse([TextPart(" ".join(map(str, heard)))], usage=usage)
-
-    def agent(self) -> Agent:
-        agent = Agent(FunctionModel(self.respond), name="weather")
-
-        @agent.tool_plain
-        async def rain(town: str) -> str:
-            self.do("rain")
-            self.keys.append(ActivityContext.current().idempotency_key)
-            return f"rain in {town}"
-
-        @agent.tool_plain
-        def sun(town: str) -> dict[str, str]:
-            self.do("sun")
-            self.keys.append(ActivityContext.current().idempotency_key)
-            return {"sun": town}
-
-        @agent.tool
-        async def snow(ctx: RunContext) -> ToolReturn:
-            self.do("snow")
-            return ToolReturn("snow", content="Deep snow.", metadata={"cm": 30})
-
-        return agent
-
-
-UNITS = ("request 1", "rain", "sun", "request 2", "snow", "request 3")
-ANSWER = "rain in Rome {'sun': 'Oslo'} snow"
 
 
 @pytest.fixture
@@ -287,7 +222,9 @@ async def test_a_dead_end_is_not_walked_into_again(app, running):
         workflow = await app.dispatch(clerk.step(prompt="How many?"))
         assert await workflow.result(SOON) == "42"
     units = await app.store.units(str(workflow))
-    assert [unit.key for unit in units] == ["model:1", "model:2", "model:1"]
+    done = [unit for unit in units if unit.name == "model"]
+    assert [unit.key for unit in done] == ["model:1", "model:2", "model:1~"]
+    assert total(unit.usage for unit in units).requests == 3
 
 
 async def test_a_result_that_cannot_be_written_fails_the_step(app, running):
@@ -302,129 +239,6 @@ async def test_a_result_that_cannot_be_written_fails_the_step(app, running):
     async with running(app):
         with pytest.raises(WorkflowFailed, match="NotSerializable: the result of tool 'handle' cannot be written"):
             await (await app.dispatch(lister.step(prompt="x"))).result(SOON)
-
-
-async def test_a_journal_of_other_code_stops_the_step(app, running):
-    """Loudly: nobody knows what the run would have done."""
-    script = Script("request 3")
-    agent = script.agent()
-    weather = app.activity(agent, retry=RetryPolicy(attempts=3, delay=0, jitter=False))
-
-    def renamed(messages: list[ModelMessage]) -> list[ModelMessage]:
-        def part_of(part: Any) -> Any:
-            return replace(part, tool_name="hail") if isinstance(part, ToolReturnPart) else part
-
-        if not script.done["request 3"]:
-            return messages
-        return [replace(one, parts=[part_of(part) for part in one.parts]) for one in messages]
-
-    weather.agent = Agent(
-        FunctionModel(script.respond), toolsets=agent.toolsets, capabilities=[ProcessHistory(renamed)]
-    )
-    complaint = "JournalMismatch: the journal of step '1' does not match: unit 'model:2' was 'model', asked something"
-    workflow = await app.dispatch(weather.step(prompt="Weather?"))
-    async with running(app):
-        with pytest.raises(WorkflowFailed, match=complaint):
-            await workflow.result(SOON)
-        await workflow.retry()  # loudly each time, until somebody says that it is to begin anew
-        with pytest.raises(WorkflowFailed, match=complaint):
-            await workflow.result(SOON)
-        await workflow.retry(fresh=True)
-        assert await workflow.result(SOON) == ANSWER
-
-
-class Retried:
-    """A workflow of the agent whose step fails once, and is tried again by an operator."""
-
-    def __init__(self, app: Any, running: Any, script: Script, **options: Any) -> None:
-        self.app, self.running, self.script = app, running, script
-        self.activity = app.activity(script.agent(), **options)
-
-    async def failed(self, **step: Any) -> Any:
-        workflow = await self.app.dispatch(self.activity.step(**{"prompt": "Weather?"} | step))
-        async with self.running(self.app):
-            with pytest.raises(WorkflowFailed):
-                await workflow.result(SOON)
-        return workflow
-
-    async def output(self, workflow: Any) -> str:
-        async with self.running(self.app):
-            return await workflow.result(SOON)
-
-
-async def test_what_an_operator_retries_goes_on_where_it_was(app, running):
-    """The finished requests and tool calls are not paid for again, by however many retries; usage is exact."""
-    retried = Retried(app, running, Script("request 3"))
-    workflow = await retried.failed()
-    await workflow.retry()
-    assert await retried.output(workflow) == ANSWER
-    assert retried.script.done == Counter({**dict.fromkeys(UNITS, 1), "request 3": 2})
-    used = total(unit.usage for unit in await app.store.units(str(workflow)))
-    assert (used.requests, used.tool_calls, used.input_tokens) == (3, 3, 600)
-
-
-@pytest.mark.parametrize("how", ["retry", "redrive", "parked"])
-async def test_what_an_operator_wants_fresh_begins_anew(app, running, how):
-    """A failed step, its dead letter, or a step that waits for the operator."""
-    parks = {"retry": RetryPolicy(attempts=1, exhausted="park")} if how == "parked" else {}
-    retried = Retried(app, running, Script("request 3"), **parks)
-    if how == "parked":
-        workflow = await app.dispatch(retried.activity.step(prompt="Weather?"))
-        async with running(app):
-            await until_async(lambda: app.store.held(str(workflow)), SOON)
-    else:
-        workflow = await retried.failed()
-    if how == "redrive":
-        (letter,) = await app.dead_letters.list()
-        await app.dead_letters.redrive(letter.id, fresh=True)
-    else:
-        await workflow.retry(fresh=True)
-    assert await retried.output(workflow) == ANSWER
-    assert set(retried.script.done.values()) == {2}
-
-
-@pytest.mark.parametrize("fresh", [False, True])
-async def test_a_branch_that_is_begun_again_goes_on_where_its_agent_was(app, running, fresh):
-    """However often; unless it is to begin anew."""
-    script = Script("request 3")
-    weather = app.activity(script.agent())
-    workflow = await app.dispatch(scatter(weather.step(prompt="Weather?")))
-    async with running(app):
-        with pytest.raises(WorkflowFailed):
-            await workflow.result(SOON)
-        script.done["request 3"] = 0  # it fails once more
-        await workflow.retry()
-        with pytest.raises(WorkflowFailed):
-            await workflow.result(SOON)
-        assert {script.done[unit] for unit in UNITS} == {1}
-        await workflow.retry(fresh=fresh)
-        (result,) = await workflow.result(SOON)
-    assert result.output == ANSWER
-    assert {script.done[unit] for unit in UNITS[:-1]} == ({2} if fresh else {1})
-    assert (await workflow.record()).used.requests == (5 if fresh else 3)
-
-
-@pytest.mark.parametrize("change", [{"prompt": "Climate?"}, {"variables": {"season": "spring"}}])
-async def test_an_edited_letter_begins_anew(app, running, change):
-    """What the agent did, it did on other grounds."""
-    retried = Retried(app, running, Script("request 3"))
-    workflow = await retried.failed()
-    (letter,) = await app.dead_letters.list()
-    await app.dead_letters.edit(letter.id, **change)
-    await app.dead_letters.redrive(letter.id)
-    assert await retried.output(workflow) == ANSWER
-    assert set(retried.script.done.values()) == {2}
-
-
-async def test_another_deadline_changes_nothing_of_what_the_agent_did(app, running):
-    """It only has more time for the rest."""
-    retried = Retried(app, running, Script("request 3"))
-    workflow = await retried.failed()
-    (letter,) = await app.dead_letters.list()
-    await app.dead_letters.edit(letter.id, deadline=3600)
-    await app.dead_letters.redrive(letter.id)
-    assert await retried.output(workflow) == ANSWER
-    assert retried.script.done["request 1"] == 1
 
 
 async def test_a_test_model_takes_the_place_of_the_agents(app, running):

@@ -10,8 +10,8 @@ from helpers import until_async
 from sqlalchemy import create_engine, update
 
 from paigeant import ActivityContext, RetryPolicy
+from paigeant.decisions.limit import Lock
 from paigeant.errors import StoreRequired, WorkflowFailed
-from paigeant.limits.limit import Lock
 from paigeant.stores.tables import locks
 
 pytestmark = pytest.mark.anyio
@@ -202,3 +202,52 @@ def test_a_lock_needs_a_store(make_app):
 
     with pytest.raises(StoreRequired, match="the lock of step 'work'"):
         app.dispatch(work)
+
+
+@pytest.mark.parametrize("wish", ["cancel", "pause"])
+async def test_no_body_begins_after_a_wish_that_came_while_the_locks_were_taken(app, running, monkeypatch, wish):
+    """The workflow's standing is asked for again directly before the body; the lock is free afterwards (G10)."""
+    began, go_on, taking = [], asyncio.Event(), asyncio.Event()
+
+    @app.activity(lock=True)
+    async def work(n: int) -> int:
+        began.append(n)
+        return n
+
+    take = app.store.take_locks
+
+    async def slow(*given):
+        lacking = await take(*given)
+        taking.set()
+        await go_on.wait()
+        return lacking
+
+    async with running(app):
+        monkeypatch.setattr(app.store, "take_locks", slow)
+        stopped = await app.dispatch(work.step(n=1))
+        await asyncio.wait_for(taking.wait(), SOON)
+        await getattr(stopped, wish)()
+        go_on.set()
+        other = await app.dispatch(work.step(n=2))
+        assert await other.result(SOON) == 2
+    assert began == [2]
+
+
+async def test_no_attempt_in_place_begins_after_a_pause(app, running):
+    """Also a retry that follows at once asks whether it may start."""
+    tried, began, go_on = [], asyncio.Event(), asyncio.Event()
+
+    @app.activity(retry=RetryPolicy(attempts=5, quick=4))
+    async def work() -> None:
+        tried.append(1)
+        began.set()
+        await go_on.wait()
+        raise ValueError("not yet")
+
+    async with running(app):
+        workflow = await app.dispatch(work)
+        await asyncio.wait_for(began.wait(), SOON)
+        await workflow.pause()
+        go_on.set()
+        await until_async(lambda: app.store.held(workflow.correlation_id, "pause"), SOON)
+    assert tried == [1]

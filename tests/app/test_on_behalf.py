@@ -62,7 +62,12 @@ async def test_each_step_knows_on_whose_behalf_it_runs(told, make, running, issu
         workflow = await app.dispatch("who", "sender", obo_token=issuer.token(role="clerk"))
         child = await workflow.result(SOON)
         principal, claims = await app.workflow(child).result(SOON)
+        records = [await app.workflow(one).record() for one in (workflow.correlation_id, child)]
+        told = [event async for event in workflow.events() if event.type == "workflow_dispatched"]
     assert (principal, claims["role"]) == ("ann", "clerk")
+    user = {"issuer": claims["iss"], "subject": "ann"}
+    assert [record.user for record in records] == [user, user]
+    assert [event.data["user"] for event in told] == [user]
 
 
 async def test_a_workflow_may_run_on_nobodys_behalf(told, make, running):

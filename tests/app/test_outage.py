@@ -36,7 +36,7 @@ def outage(postgres_url: str) -> Iterator[None]:
 
 
 async def has_seen(workflow: Workflow) -> bool:
-    return workflow._outage is not None
+    return workflow._patience.outage.reason is not None
 
 
 @pytest.mark.anyio
@@ -58,9 +58,10 @@ async def test_an_outage_of_the_store_is_waited_out(postgres_url: str, begins: s
                 await workflow.result(0.001)
         await store.record([ENDED])
         assert await result == 42
-    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["store unreachable, trying again"]
+    warnings = [log["event"] for log in logs if log["log_level"] == "warning"]
+    assert warnings == [f"could not read about workflow {workflow} in the store"]
     await store.close()
 
 
 async def _is_waited_for(store: SqlStore) -> bool:
-    return await store._thread.run(lambda: bool(store._watch))
+    return await store.access.thread.run(lambda: bool(store.access.watch))

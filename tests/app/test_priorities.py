@@ -45,7 +45,7 @@ def test_a_broker_that_takes_no_heed_refuses(make_app):
 @pytest.mark.parametrize(
     ("features", "says"),
     [
-        (Features(durability=Durability.AT_LEAST_ONCE), ["whatever the priority of 'work'"]),
+        (Features(durability=Durability.AT_LEAST_ONCE), ["ignores the priority of 'work'"]),
         (Features(durability=Durability.AT_LEAST_ONCE, priority=True), []),
         (Features(durability=Durability.VOLATILE), []),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from types import ModuleType
 from typing import Any
@@ -137,8 +138,8 @@ async def test_deps_know_what_came_before(dispatcher, running):
 # --- dispatching -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_draft_is_copied_at_dispatch(dispatcher, running):
-    """It can be dispatched again, and be added to without changing what is on its way."""
+async def test_a_draft_ends_with_its_dispatch(dispatcher, running):
+    """Dispatched again without a change it is the same; the first step that is added begins a new one."""
     ran: list[str] = []
 
     @dispatcher.app.activity
@@ -146,14 +147,32 @@ async def test_the_draft_is_copied_at_dispatch(dispatcher, running):
         ran.append(what)
 
     dispatcher.add_to_runway(note.step(what="once"))
-    first = await dispatcher.dispatch_workflow()
-    dispatcher.add_to_runway(note.step(what="twice"))
-    second = await dispatcher.dispatch_workflow()
-    assert first != second
+    workflows = [await dispatcher.dispatch_workflow() for _ in range(2)]
+    dispatcher.add_to_runway(note.step(what="then"))
+    dispatcher.add_to_runway(note.step(what="at last"))
+    workflows.append(await asyncio.ensure_future(dispatcher.dispatch_workflow()))
+    dispatcher.add_to_runway(note.step(what="alone"))
+    workflows.append(await dispatcher.dispatch_workflow())
+    assert len(set(workflows)) == 4
     async with running(dispatcher.app):
-        for workflow in (first, second):
+        for workflow in workflows:
             await dispatcher.app.workflow(workflow).result(SOON)
-    assert sorted(ran) == ["once", "once", "twice"]
+    assert sorted(ran) == ["alone", "at last", "once", "once", "then"]
+
+
+async def test_requests_at_the_same_time_do_not_see_each_other(dispatcher):
+    """Each task has a draft of its own, which begins with what was lined up before."""
+    dispatcher.add_to_runway("common")
+
+    async def request(name: str) -> list[str]:
+        dispatcher.add_to_runway(name)
+        await asyncio.sleep(0)
+        dispatcher.add_to_runway("last")
+        return [step.name for step in dispatcher.runway]
+
+    seen = await asyncio.gather(request("a"), request("b"))
+    assert seen == [["common", "a", "last"], ["common", "b", "last"]]
+    assert [step.name for step in dispatcher.runway] == ["common"]
 
 
 @pytest.mark.parametrize("given", [(), ([],), (5,)], ids=["an empty draft", "no activities", "a number"])

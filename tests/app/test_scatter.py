@@ -50,7 +50,7 @@ def steps(app: App) -> App:
         return value + term
 
     @app.activity
-    def fail(value: int = 0) -> int:
+    def fail(value: int) -> int:
         raise ValueError(f"no {value}")
 
     @app.activity
@@ -96,7 +96,7 @@ async def test_a_branch_for_each_item_of_a_list(steps, running):
         workflow = await steps.dispatch(count.step(upto=3), forget, scatter_map("double", over="count"), "outputs")
         assert await workflow.result(20) == [0, 2, 4]
         wrong = await steps.dispatch("start", scatter_map("double"))
-        with pytest.raises(WorkflowFailed, match="the output of the step before is no list"):
+        with pytest.raises(WorkflowFailed, match="the output of the step before is not a list"):
             await wrong.result(20)
 
 
@@ -320,3 +320,75 @@ async def test_what_a_reused_branch_did_is_taken_back_once(parts, running):
         with pytest.raises(WorkflowError, match="compensated"):
             await workflow.result(20)
     assert did == ["book", "unbook"]
+
+
+@pytest.fixture
+def rooms(app: App) -> tuple[App, list[str], dict[str, asyncio.Event]]:
+    """Reservations that end when they are told to, and what was done."""
+    log: list[str] = []
+    ends = {room: asyncio.Event() for room in "ABC"}
+
+    @app.activity
+    async def reserve(room: str) -> str:
+        log.append(f"begin {room}")
+        await ends[room].wait()
+        log.append(f"reserved {room}")
+        return room
+
+    @reserve.compensate
+    async def release(room: str) -> None:
+        log.append(f"released {room}")
+
+    @app.activity
+    async def first(results: list[BranchResult[str]]) -> list[str]:
+        return [one.output for one in results if one.is_completed]
+
+    return app, log, ends
+
+
+async def test_losers_that_complete_all_the_same_are_compensated(rooms, running):
+    """Their last step was running when the join was decided; the winner keeps its effect."""
+    app, log, ends = rooms
+    branches = [app.activities["reserve"].step(room=room) for room in "ABC"]
+    async with running(app):
+        workflow = await app.dispatch(scatter(*branches, policy="any"), "first")
+        await until_async(lambda: asyncio.sleep(0, len(log) == 3))
+        ends["A"].set()
+        assert await workflow.result(20) == ["A"]
+        ends["B"].set()
+        ends["C"].set()
+        await until_async(lambda: asyncio.sleep(0, {"released B", "released C"} <= {*log}))
+
+        async def are_over() -> bool:
+            found = await app.store.workflows(parent=str(workflow))
+            return sorted(one.status for one in found) == ["compensated", "compensated", "completed"]
+
+        await until_async(are_over)
+    assert "released A" not in log
+    assert sorted(one for one in log if one.startswith("reserved")) == ["reserved A", "reserved B", "reserved C"]
+
+
+async def test_a_scatter_that_is_tried_again_waits_for_its_branches(rooms, running):
+    """A branch has one run at a time: the next one begins when the first was compensated."""
+    app, log, ends = rooms
+    fails = [False, True]
+
+    @app.activity
+    def shaky() -> str:
+        if fails.pop():
+            raise ValueError("not yet")
+        return "ok"
+
+    step = scatter(shaky, app.activities["reserve"].step(room="A")).options(retry=RetryPolicy(attempts=2, delay=0.01))
+    async with running(app):
+        workflow = await app.dispatch(step, "first")
+        await until_async(lambda: asyncio.sleep(0, log == ["begin A"] and len(fails) == 1))
+
+        async def was_put_off() -> bool:
+            branches = await app.store.workflows(parent=str(workflow))
+            return any(one.cancellation is not None for one in branches)
+
+        await until_async(was_put_off)
+        ends["A"].set()
+        assert await workflow.result(20) == ["ok", "A"]
+    assert log == ["begin A", "reserved A", "released A", "begin A", "reserved A"]

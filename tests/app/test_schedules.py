@@ -13,8 +13,8 @@ from helpers import until_async
 
 from paigeant import ActivitySpec, App, RoutingSlip
 from paigeant.errors import ConfigurationError, InvalidArguments, ScheduleNotFound, StoreRequired, TransportError
-from paigeant.ids import derive_schedule_id
 from paigeant.stores.sql import SqlStore
+from paigeant.wire.ids import derive_schedule_id
 
 pytestmark = pytest.mark.anyio
 
@@ -132,7 +132,7 @@ async def test_a_worker_that_dies_before_it_dispatches_loses_nothing(service, cl
         async def is_away(*_: object, **__: object) -> None:
             raise TransportError("away")
 
-        patch.setattr(type(app.dispatcher), "start", is_away)
+        patch.setattr(type(app.dispatcher.beginning), "start", is_away)
         with pytest.raises(TransportError):
             await app.schedules.sweep()
     clock.seconds += 31
@@ -237,7 +237,7 @@ async def test_mistakes_are_told_when_they_are_made(service):
     """Not at nine o'clock."""
     app = service()
     daily(app)
-    with pytest.raises(ConfigurationError, match="has a schedule 'daily' already"):
+    with pytest.raises(ConfigurationError, match="already has a schedule 'daily'"):
         daily(app)
     with pytest.raises(ConfigurationError, match="takes 2 parameters"):
         app.schedule(every=60)(lambda one, two: None)

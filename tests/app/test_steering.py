@@ -15,7 +15,7 @@ from helpers import until_async
 from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_signal, scatter, sleep
 from paigeant.errors import StoreRequired, WorkflowCancelled, WorkflowError, WorkflowFailed, WorkflowNotFound
 from paigeant.events import Cancellation
-from paigeant.records import STANDS_FOR, Status
+from paigeant.records.workflow import STEERING_TAKES, Status
 
 pytestmark = pytest.mark.anyio
 
@@ -76,9 +76,9 @@ async def test_a_workflow_that_waits_is_cancelled_at_once(app, running, note, di
         workflow = await app.dispatch("note", await_signal("go"), "note")
         await parked(workflow)
         await workflow.cancel(reason="changed my mind", by="ada")
-        with pytest.raises(WorkflowCancelled, match=r"was cancelled by ada: changed my mind$"):
+        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled by ada: changed my mind$"):
             await workflow.result(20)
-        with pytest.raises(WorkflowError, match="is cancelled: nothing waits"):
+        with pytest.raises(WorkflowError, match="is cancelled: none of its steps waits"):
             await workflow.signal("go")
         record = await workflow.record()
         assert (record.status, record.cancellation.by, record.cancellation.compensate) == (
@@ -97,7 +97,7 @@ async def test_cancelling_can_take_back_what_was_done(app, running, note, did):
         workflow = await app.dispatch("note", "note", sleep(3600), "note")
         await parked(workflow)
         await workflow.cancel(compensate=True, reason="too late")
-        with pytest.raises(WorkflowCancelled, match=r"was cancelled: too late; compensated$"):
+        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled: too late; compensated$"):
             await workflow.result(20)
         assert did == ["a", "a", "-a", "-a"]
         assert await workflow.status() is Status.COMPENSATED
@@ -111,7 +111,7 @@ async def test_with_nothing_to_take_back_it_is_cancelled(app, running, note):
         workflow = await app.dispatch(sleep(3600))
         await parked(workflow)
         await workflow.cancel(compensate=True)
-        with pytest.raises(WorkflowCancelled, match=r"was cancelled$"):
+        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled$"):
             await workflow.result(20)
         assert await workflow.status() is Status.CANCELLED
 
@@ -317,13 +317,13 @@ async def test_a_slow_answer_is_asked_for_again(app, running, note, did, monkeyp
     """Somebody may have cancelled in the meantime."""
     standing, asked = app.store.standing, []
 
-    async def slowly(message_id: str, correlation_id: str) -> Any:
-        answer = await standing(message_id, correlation_id)
+    async def slowly(message_id: str, correlation_id: str, late_after: float) -> Any:
+        answer = await standing(message_id, correlation_id, late_after)
         asked.append(correlation_id)
         if len(asked) == 1:
             await app.store.cancel(correlation_id, cancellation)
             begun = time.monotonic()
-            await until_async(lambda: asyncio.sleep(0, time.monotonic() - begun > STANDS_FOR))
+            await until_async(lambda: asyncio.sleep(0, time.monotonic() - begun > STEERING_TAKES))
         return answer
 
     cancellation = Cancellation(at=0.0)
@@ -340,8 +340,8 @@ async def test_what_is_cancelled_while_it_waits_for_its_slot_never_starts(app, r
     """While a step runs it is asked already how the next one's workflow stands; after a long wait it is asked again."""
     standing, asked, go_on = app.store.standing, set(), asyncio.Event()
 
-    async def spied(message_id: str, correlation_id: str) -> Any:
-        answer = await standing(message_id, correlation_id)
+    async def spied(message_id: str, correlation_id: str, late_after: float) -> Any:
+        answer = await standing(message_id, correlation_id, late_after)
         asked.add(correlation_id)
         return answer
 
@@ -359,3 +359,28 @@ async def test_what_is_cancelled_while_it_waits_for_its_slot_never_starts(app, r
         with pytest.raises(WorkflowCancelled):
             await second.result(20)
     assert did == []
+
+
+async def test_a_cancel_meets_the_last_step(app, running):
+    """It completes all the same, and is compensated: the workflow does not end as completed."""
+    log, begun, may_end = [], asyncio.Event(), asyncio.Event()
+
+    @app.activity
+    async def charge() -> int:
+        log.append("charge")
+        begun.set()
+        await may_end.wait()
+        return 5
+
+    @charge.compensate
+    async def refund(amount: int) -> None:
+        log.append(f"refund {amount}")
+
+    async with running(app):
+        workflow = await app.dispatch(charge)
+        await begun.wait()
+        await workflow.cancel(compensate=True, reason="too late")
+        may_end.set()
+        with pytest.raises(WorkflowCancelled, match="was cancelled: too late; compensated"):
+            await workflow.result(20)
+    assert log == ["charge", "refund 5"]

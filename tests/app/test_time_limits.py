@@ -17,8 +17,8 @@ import pytest
 from helpers import until_async
 
 from paigeant import ActivityContext, App, RetryPolicy, Workflow, scatter, sleep
+from paigeant.context.pulse import Pulse
 from paigeant.errors import AttemptEnded, ConfigurationError, InvalidArguments, StoreRequired, WorkflowFailed
-from paigeant.pulse import Pulse
 
 pytestmark = pytest.mark.anyio
 
@@ -240,7 +240,7 @@ async def test_a_workflow_begins_after_its_delay(app, running):
 
 async def test_a_workflow_begins_at_a_time(app, running, monkeypatch):
     """Kept in the store where the broker cannot delay, or not for so long."""
-    monkeypatch.setattr("paigeant.dispatch._LONGEST_DELAY", 0.0)
+    monkeypatch.setattr("paigeant.dispatch.packing._LONGEST_DELAY", 0.0)
     object.__setattr__(app.transport, "features", replace(app.transport.features, delay=False))
     eta = datetime.now(UTC) + timedelta(seconds=0.4)
     assert await begun(app, running, eta=eta) >= eta.timestamp()
@@ -251,7 +251,7 @@ async def test_a_workflow_begins_at_a_time(app, running, monkeypatch):
 def test_without_a_store_a_workflow_cannot_begin_much_later(make_app):
     """Nobody would keep its message."""
     app = make_app("memory://", "none")
-    with pytest.raises(StoreRequired, match="due in 172800 s is kept in a store"):
+    with pytest.raises(StoreRequired, match="due in 172800 s needs a store"):
         app.dispatch("anything", delay=timedelta(days=2))
 
 

@@ -15,8 +15,8 @@ from helpers import until_async
 from pydantic import BaseModel
 
 from paigeant import ActivityContext, App, RetryPolicy, Terminate, Workflow, await_approval, await_signal, sleep
-from paigeant.errors import ChildFailed, InvalidArguments, StoreRequired, WorkflowError, WorkflowFailed
-from paigeant.json_schema import described, misfit
+from paigeant.errors import InvalidArguments, StoreRequired, WorkflowError, WorkflowFailed
+from paigeant.wire.json_schema import described, misfit
 
 pytestmark = pytest.mark.anyio
 
@@ -143,38 +143,8 @@ async def test_a_signal_that_does_not_come_fails_the_step(app, running):
         workflow = await app.dispatch(await_signal("never", timeout=0.05), after)
         with pytest.raises(WorkflowFailed, match="SignalTimeout: 'signal:never' did not come in time"):
             await workflow.result(20)
-        with pytest.raises(WorkflowError, match="is failed: nothing waits in it"):
+        with pytest.raises(WorkflowError, match="is failed: none of its steps waits"):
             await workflow.signal("never", 1)
-
-
-async def test_a_step_dispatches_a_workflow_and_waits_for_it(app, running):
-    """One workflow, however often the step runs."""
-
-    @app.activity
-    def child(value: int) -> int:
-        return value * 10
-
-    @app.activity
-    def bad() -> None:
-        raise ValueError("no")
-
-    @app.activity
-    def parent(ctx: ActivityContext) -> list[Any]:
-        good, failing = ctx.dispatch(child.step(value=4), name="child"), ctx.dispatch(bad)
-        output = ctx.wait_for(good, type=int)
-        try:
-            ctx.wait_for(failing)
-        except ChildFailed as error:
-            return [output, str(error)]
-        raise AssertionError
-
-    async with running(app):
-        workflow = await app.dispatch(parent)
-        output, error = await workflow.result(20)
-        assert output == 40
-        assert "failed: ValueError: no" in error
-        assert app.store is not None
-        assert len(await app.store.workflows()) == 3
 
 
 async def test_the_itinerary_changes_at_run_time(app, running):
@@ -248,7 +218,7 @@ def test_without_a_store_a_waiting_step_is_refused_at_dispatch(make_app):
 
 async def test_a_delayed_retry_is_no_sleep(app, running, monkeypatch):
     """What brought the message back is not what the step waits for."""
-    monkeypatch.setattr("paigeant.dispatch._LONGEST_DELAY", 0.0)
+    monkeypatch.setattr("paigeant.dispatch.packing._LONGEST_DELAY", 0.0)
     object.__setattr__(app.transport, "features", replace(app.transport.features, delay=False))
     slept = []
 
@@ -277,7 +247,7 @@ async def test_a_signal_too_large_to_be_kept_fails_the_step(app, running):
         await workflow.signal("word", "x" * app.settings.message_limit)
         await other.signal("word", "small")
         assert await other.result(20) == "small"
-        with pytest.raises(WorkflowFailed, match="MessageTooLarge: what came for 'signal:word'"):
+        with pytest.raises(WorkflowFailed, match="MessageTooLarge: the value for 'signal:word'"):
             await workflow.result(20)
 
 
@@ -296,7 +266,7 @@ async def test_a_step_waits_for_an_approval(app, running):
         workflow = await app.dispatch(refund, await_approval("Refund this?"), pay)
         await parked(workflow)
         [waiting] = await app.store.held(key="approval:")
-        assert waiting.detail == {"asks": "Refund this?", "details": 100}
+        assert waiting.detail == {"asks": "Refund this?", "details": 100, "question": waiting.question}
         await workflow.decide(True, by="ada")
         assert await workflow.result(20) == "100 paid"
         denied = await app.dispatch(refund, await_approval("Refund this?"), pay)
@@ -331,6 +301,33 @@ async def test_an_activity_asks_twice(app, running):
         assert await workflow.result(20) == [True, {"amount": 3}, False]
 
 
+async def test_an_answer_counts_for_the_question_that_was_seen(app, running):
+    """However equal the next one is: whoever answers the first one too late is told what is asked now."""
+
+    @app.activity
+    def ask(ctx: ActivityContext) -> list[bool]:
+        return [ctx.await_approval("Pay?", details={"amount": 5}).approved for _ in range(2)]
+
+    async def question() -> str:
+        waiting = await app.store.held(key="approval:")
+        return waiting[0].question if waiting else ""
+
+    async with running(app):
+        workflow = await app.dispatch(ask)
+        await until_async(question)
+        first = await question()
+        await workflow.decide(True, question=first, by="ada")
+
+        async def is_another() -> bool:
+            return await question() not in ("", first)
+
+        await until_async(is_another)
+        with pytest.raises(WorkflowError, match=r"is answered, or was never asked; asked now: .* 'Pay\?'"):
+            await workflow.decide(True, question=first, by="bob")
+        await workflow.decide(False, question=(await question())[:8])
+        assert await workflow.result(20) == [True, False]
+
+
 async def test_of_two_who_decide_one_is_told_that_it_is_too_late(app, running):
     """What counts is what the first one said."""
     app.activity(name="served")(lambda: None)
@@ -348,31 +345,24 @@ async def test_of_two_who_decide_one_is_told_that_it_is_too_late(app, running):
     assert len(answers) == 1
 
 
-@pytest.mark.parametrize("by", ["its policy", "an operator"])
-async def test_a_step_that_is_tried_again_dispatches_anew_what_had_failed(app, running, by):
-    """Only that."""
-    ran, broken = list[str](), [True]
+async def test_a_handle_by_id_gives_the_type_of_the_last_activity(app, running):
+    """As the handle of dispatch does; where the workflow ended sooner, the output is as it is."""
 
     @app.activity
-    def child(name: str) -> str:
-        ran.append(name)
-        if name == "b" and broken and broken.pop():
-            raise OSError("down")
-        return name
+    def decide(ends: bool) -> Decision:
+        if ends:
+            raise Terminate({"approved": False})
+        return Decision(approved=True)
 
-    policy = {"its policy": RetryPolicy(attempts=2, delay=0), "an operator": RetryPolicy(exhausted="park", attempts=1)}
-
-    @app.activity(retry=policy[by])
-    def parent(ctx: ActivityContext) -> list[str]:
-        children = [ctx.dispatch(child.step(name=name)) for name in "ab"]
-        return [ctx.wait_for(one, type=str) for one in children]
+    @app.activity
+    def last() -> Decision:
+        return Decision(approved=True)
 
     async with running(app):
-        workflow = await app.dispatch(parent)
-        if by == "an operator":
-            await until_async(lambda: app.store.held(key="operator:"))
-            tries = [workflow.retry(), workflow.retry()]
-            said = await asyncio.gather(*tries, return_exceptions=True)
-            assert sum(isinstance(one, WorkflowError) for one in said) == 1
-        assert await workflow.result(20) == ["a", "b"]
-    assert sorted(ran) == ["a", "b", "b"]
+        for steps, expected in (
+            ([decide.step(ends=False)], Decision(approved=True)),
+            ([decide.step(ends=True), last], {"approved": False}),
+        ):
+            workflow = await app.dispatch(*steps)
+            assert await workflow.result(20) == expected
+            assert await app.workflow(workflow.correlation_id).result(20) == expected

@@ -1,50 +1,23 @@
-"""The worker: what it takes, what it gives back, and how it ends."""
+"""The worker: which messages it takes, which ones it gives back, and what it tells observers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
 
 import pytest
 from helpers import until_async
 
 from paigeant import ActivityContext, App, RetryPolicy, Worker
-from paigeant.errors import ConfigurationError, StoreError, TransportError, WorkflowFailed, WorkflowTimeout
+from paigeant.errors import ConfigurationError, StoreError, TransportError, WorkflowTimeout
 from paigeant.events import Event
-from paigeant.message import PaigeantMessage
-from paigeant.slip import ActivitySpec, RoutingSlip
 from paigeant.transport import Outgoing
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.slip import ActivitySpec, RoutingSlip
 
 pytestmark = pytest.mark.anyio
 
 SOON = 20
-
-
-@dataclass
-class Gate:
-    """A step that says when it runs and waits to be let on."""
-
-    runs: int = 0
-    ended: int = 0
-    running: asyncio.Event = field(default_factory=asyncio.Event)
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def __call__(self, ctx: ActivityContext) -> list[int]:
-        self.runs += 1
-        self.running.set()
-        try:
-            await self.go_on.wait()
-        finally:
-            self.ended += 1
-        return [ctx.attempt, ctx.deliveries]
-
-
-@pytest.fixture
-def gate(app) -> Gate:
-    made = Gate()
-    app.activity(name="gate")(made)
-    return made
 
 
 # --- whose message is it ---------------------------------------------------------------------------------------------
@@ -126,6 +99,31 @@ async def test_a_step_that_is_not_served_goes_back_unharmed(make_app, broker, ru
             assert (await workflow.result(SOON))[0] == 1
 
 
+async def test_a_step_that_one_worker_does_not_know_is_soon_run_by_another(make_app, tmp_path, running):
+    """During a rolling deploy with a shared queue: while such a worker lives, the pauses stay short."""
+    broker = f"sqlite:///{tmp_path / 'paigeant.db'}"
+    app = make_app(broker)
+
+    @app.activity(queue="shared")
+    async def known_to_both() -> None: ...
+
+    @app.activity(queue="shared")
+    async def new(n: int) -> int:
+        return n
+
+    other = make_app(broker)
+    other.__dict__["store"] = app.store
+    other.activity(queue="shared")(new.function)
+    async with running(app, only=["known_to_both"]), running(other):
+        await until_async(lambda: _lives(app, "new"))
+        workflows = [await app.dispatch(new.step(n=n)) for n in range(12)]
+        assert await asyncio.gather(*(one.result(SOON) for one in workflows)) == [*range(12)]
+
+
+async def _lives(app: App, activity: str) -> bool:
+    return any(activity in one.activities for one in await app.store.workers())
+
+
 async def test_a_worker_serves_only_what_it_is_told(app, running):
     """By the activities' names."""
 
@@ -205,87 +203,40 @@ async def test_a_worker_with_nothing_to_serve_is_refused(make_app, only, words):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("url", ["sqlite:////no/such/folder/x.db", "postgresql://me:secret@127.0.0.1:1/none"])
-async def test_a_worker_that_cannot_connect_says_so_at_the_start(make_app, url):
-    """Rather than trying for ever; without the password."""
-    app = make_app(url)
+async def test_a_worker_that_never_can_connect_says_so_at_the_start(make_app):
+    """Rather than waiting for ever, as it does for a server."""
+    app = make_app("sqlite:////no/such/folder/x.db")
     app.activity(name="work")(lambda: None)
-    with pytest.raises((TransportError, StoreError)) as caught:
+    with pytest.raises((TransportError, StoreError)):
         await Worker(app).run()
-    assert "secret" not in str(caught.value)
+
+
+async def test_two_workers_of_one_app_in_a_process(app, running):
+    """When one stops, and when somebody closes the App, the other goes on; the last one disconnects."""
+    app.activity(name="one")(lambda: 1)
+    app.activity(name="two")(lambda: 2)
+    assert "dispatcher" not in app.__dict__
+    async with running(app, only=["one"]):
+        async with running(app, only=["two"]):
+            assert await (await app.dispatch("one", "two")).result(SOON) == 2
+        await app.close()
+        assert await (await app.dispatch("one")).result(SOON) == 1
+    assert "dispatcher" not in app.__dict__
+
+
+async def test_a_worker_leaves_open_what_the_program_had_used_before(app, running):
+    """So that a result can be waited for while a worker beside it ends."""
+    app.activity(name="work")(lambda: 1)
+    workflow = await app.dispatch("work")
+    store = app.store
+    async with running(app):
+        assert await workflow.result(SOON) == 1
+
+    assert app.__dict__["store"] is store
+    assert await app.workflow(workflow.correlation_id).status() == "completed"
 
 
 # --- how it ends -----------------------------------------------------------------------------------------------------
-
-
-async def test_a_burst_ends_when_nothing_is_left(app, running):
-    """Steps that follow and retries that are due are done first."""
-
-    @app.activity(retry=RetryPolicy(attempts=2, delay=0.3, jitter=False))
-    async def flaky(n: int, ctx: ActivityContext) -> int:
-        if ctx.attempt == 1:
-            raise ValueError
-        return n + 1
-
-    workflows = [await app.dispatch(flaky.step(n=n), flaky) for n in range(3)]
-    store = app.store
-    results = asyncio.gather(*[workflow.result(SOON) for workflow in workflows])
-    await asyncio.wait_for(Worker(app, burst=True).run(), SOON)
-    if store.ledger() is not None:
-        assert await results == [2, 3, 4]
-    results.cancel()
-
-
-async def test_a_burst_without_work_ends_at_once(app):
-    """For cron."""
-    app.activity(name="work")(lambda: None)
-    await asyncio.wait_for(Worker(app, burst=True).run(), 5)
-
-
-async def test_the_first_stop_lets_running_steps_finish(app, gate, running):
-    """And takes nothing new."""
-    serving = running(app, concurrency=1)
-    async with serving as worker:
-        workflow = await app.dispatch("gate")
-        waiting = await app.dispatch("gate")
-        await gate.running.wait()
-        store = app.store
-        result = asyncio.ensure_future(workflow.result(SOON))
-        worker.stop()
-        asyncio.get_running_loop().call_later(0.1, gate.go_on.set)
-        assert await result == [1, 1]
-    assert (gate.runs, gate.ended) == (1, 1)
-    if store.ledger() is not None:
-        assert await app.workflow(waiting.correlation_id).status() == "running"
-
-
-async def test_the_second_stop_hands_running_steps_back(make_app, tmp_path, running):
-    """At once; another worker runs them as if they had never been handed out."""
-    url = f"sqlite:///{tmp_path / 'paigeant.db'}"
-    app, gate = make_app(url), Gate()
-    app.activity(name="gate")(gate)
-    async with running(app, shutdown_timeout=600) as worker:
-        workflow = await app.dispatch("gate")
-        await gate.running.wait()
-        worker.stop()
-        worker.stop()
-    assert (gate.runs, gate.ended) == (1, 1)
-    gate.go_on.set()
-    async with running(app):
-        assert await app.workflow(str(workflow)).result(SOON) == [1, 1]
-
-
-async def test_steps_that_do_not_finish_in_time_are_handed_back(make_app, tmp_path, running):
-    """The shutdown timeout is the longest a stop takes."""
-    url = f"sqlite:///{tmp_path / 'paigeant.db'}"
-    app, gate = make_app(url), Gate()
-    app.activity(name="gate")(gate)
-    async with running(app, shutdown_timeout=0.1) as worker:
-        await app.dispatch("gate")
-        await gate.running.wait()
-        worker.stop()
-    assert (gate.runs, gate.ended) == (1, 1)
-    assert (await app.transport.queues())[f"{app.prefix}.gate"] == 1
 
 
 async def test_a_worker_is_known_while_it_serves(make_app, tmp_path, running):
@@ -367,35 +318,6 @@ async def test_a_message_that_names_something_to_import_imports_nothing(app, run
     import sys
 
     assert "antigravity" not in sys.modules
-
-
-async def test_a_message_delivered_too_often_is_set_aside_and_its_workflow_fails(make_app, tmp_path, running):
-    """It seems to kill its workers; the step is never begun again."""
-    app, gate = make_app(f"sqlite:///{tmp_path / 'paigeant.db'}", max_deliveries=1), Gate()
-    app.activity(name="gate")(gate)
-    gate.go_on.set()
-    workflow = await app.dispatch("gate")
-    await _deliver_once_in_vain(app)
-    async with running(app):
-        with pytest.raises(WorkflowFailed, match="Poisoned: delivered 1 times without an end"):
-            await app.workflow(str(workflow)).result(SOON)
-        (letter,) = await app.store.dead_letters()
-    assert (gate.runs, letter.correlation_id) == (0, str(workflow))
-
-
-async def _deliver_once_in_vain(app: App) -> None:
-    """As a worker does that dies: take the message, and let the lease run out."""
-    from sqlalchemy import text
-
-    deliveries = app.transport.consume([f"{app.prefix}.gate"], 1)
-    await anext(deliveries)
-    database = app.store._database
-    with database.writer() as connection, connection.begin():
-        connection.execute(text("UPDATE paigeant_holder SET expires_at = 0"))
-        connection.execute(text("UPDATE paigeant_message SET owner = 'dead' WHERE owner IS NOT NULL"))
-        connection.execute(text("INSERT INTO paigeant_holder (id, expires_at) VALUES ('dead', 0)"))
-    await deliveries.aclose()
-    await app.close()
 
 
 # --- observers -------------------------------------------------------------------------------------------------------
@@ -481,3 +403,20 @@ async def test_a_finished_step_that_is_delivered_again_is_not_run_again(make_app
         await until_async(gone)
         assert await (await app.dispatch(second.step(n=5))).result(SOON) == 6
     assert runs == ["first", "second", "second"]
+
+
+async def test_who_waits_for_a_result_is_not_left_deaf_by_a_close(make_app, tmp_path, running):
+    """The App connects again: a request that waits knows nothing of the code that closed it."""
+    url = f"sqlite:///{tmp_path / 'paigeant.db'}"
+    app, other = make_app(url), make_app(url)
+    other.activity(name="work")(lambda: 1)
+    workflow = await app.dispatch("work")
+    waiting = asyncio.create_task(workflow.result(SOON))
+
+    async def is_waiting() -> bool:
+        return bool(app.store.access.watch)
+
+    await until_async(is_waiting)
+    await app.close()
+    async with running(other):
+        assert await waiting == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from brokers.proxy import Proxy
-from brokers.servers import RabbitServer, RedisServer, Server
+from brokers.servers import PostgresServer, RabbitServer, RedisServer, Server
 from conftest import CI
 from crash import service
 from crash.fleet import Fleet, fleets
@@ -56,6 +56,15 @@ def own_rabbitmq(tmp_path: Path) -> Iterator[RabbitServer]:
 
 
 @pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[PostgresServer]:
+    """A PostgreSQL that the test may kill."""
+    pytest.importorskip("psycopg")
+    server = started(PostgresServer, tmp_path / "postgres")
+    yield server
+    server.close()
+
+
+@pytest.fixture
 def broker() -> str:
     """Which broker; tests have it as a parameter."""
     return "redis"
@@ -73,6 +82,18 @@ def broker_url(request: pytest.FixtureRequest, broker: str) -> str:
     if broker == "redis":
         return str(request.getfixturevalue("own_redis").url)
     return str(request.getfixturevalue("rabbitmq_url"))
+
+
+@pytest.fixture
+def any_broker_url(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> str:
+    """Databases too."""
+    match broker:
+        case "sqlite":
+            return f"sqlite:///{tmp_path}/paigeant.db"
+        case "postgres":
+            return str(request.getfixturevalue("postgres_url"))
+        case _:
+            return str(request.getfixturevalue("broker_url"))
 
 
 @pytest.fixture

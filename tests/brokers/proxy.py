@@ -1,4 +1,4 @@
-"""A TCP proxy between a worker and its broker that can be cut, stalled and half-opened."""
+"""A TCP proxy between a worker and its broker or store that can be cut, stalled, half-opened and slowed down."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Proxy:
         self._target = urlsplit(target)
         self.port = free_port()
         self.connections = 0
+        self.rate: float | None = None
+        """Bytes per second and direction of each connection; None: as fast as it can."""
         self._links: set[_Link] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -45,7 +47,7 @@ class Proxy:
         except OSError:
             writer.close()
             return
-        link = _Link((reader, writer), far)
+        link = _Link(self, (reader, writer), far)
         self._links.add(link)
         with suppress(asyncio.CancelledError):  # asyncio reports a handler that was cancelled as an error
             await link.run()
@@ -64,6 +66,10 @@ class Proxy:
     def half_open(self) -> None:
         """The broker sees its connections go, the worker does not."""
         self._each(_Link.half_open)
+
+    def slow(self, rate: float | None) -> None:
+        """Every connection, and those to come, carry so many bytes in a second; None ends this."""
+        self.rate = rate
 
     def _each(self, trouble: object) -> None:
         async def all_of_them() -> None:
@@ -94,7 +100,8 @@ Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 class _Link:
     """One connection from a worker, and the one to the broker that belongs to it."""
 
-    def __init__(self, near: Stream, far: Stream) -> None:
+    def __init__(self, proxy: Proxy, near: Stream, far: Stream) -> None:
+        self.proxy = proxy
         self.near, self.far = near, far
         self.is_stalled = self.is_half_open = False
 
@@ -108,7 +115,9 @@ class _Link:
 
     async def _pump(self, source: Stream, sink: Stream) -> None:
         with suppress(OSError):
-            while data := await source[0].read(65536):
+            while data := await source[0].read(65536 if self.proxy.rate is None else 1024):
+                if self.proxy.rate is not None:
+                    await asyncio.sleep(len(data) / self.proxy.rate)
                 if not self.is_stalled:
                     sink[1].write(data)
                     await sink[1].drain()

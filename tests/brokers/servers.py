@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
 
 from helpers import until
 
@@ -69,11 +71,15 @@ class Server(ABC):
     def _environment(self) -> dict[str, str]:
         return dict(os.environ)
 
+    def _options(self) -> dict[str, Any]:
+        """More for ``Popen``."""
+        return {"cwd": self.folder}
+
     def start(self) -> None:
         with (self.folder / "output").open("ab") as output:
             self.process = subprocess.Popen(
                 self._command(),
-                cwd=self.folder,
+                **self._options(),
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -165,6 +171,17 @@ class RabbitServer(Server):
             "RUNNING_UNDER_SYSTEMD": "true",  # no shell between us and the server
         }
 
+    def control(self, *command: str) -> str:
+        """Run ``rabbitmqctl`` against this server; what it prints."""
+        environment = self._environment() | {"RABBITMQ_CTL_ERL_ARGS": self._environment()["ERL_FLAGS"]}
+        tool = [str(RABBITMQ.with_name("rabbitmqctl")), "--quiet", *command]
+        how: dict[str, Any] = {"check": True, "capture_output": True, "text": True, "timeout": 60}
+        return str(subprocess.run(tool, env=environment, cwd=self.folder, **how).stdout)
+
+    def alarm(self, is_on: bool) -> None:
+        """Its memory alarm: from now on the server reads nothing from connections that publish, or reads again."""
+        self.control("set_vm_memory_high_watermark", "0.000001" if is_on else "0.8")
+
     def start(self) -> None:
         if self._epmd is None:  # else the server would start one that stays
             command = ["epmd", "-port", str(self.mapper), "-address", "127.0.0.1"]
@@ -180,3 +197,64 @@ class RabbitServer(Server):
         if self._epmd is not None:
             self._epmd.terminate()
             self._epmd.wait(10)
+
+
+class PostgresServer(Server):
+    """A cluster of PostgreSQL. Run by root, it belongs to the user ``postgres``: the server refuses root."""
+
+    programs = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/usr/bin"))
+    is_installed = (programs / "initdb").exists()
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.home = Path(mkdtemp(prefix="paigeant-postgres-"))  # folders of pytest are closed to other users
+        if os.geteuid() == 0:
+            shutil.chown(self.home, "postgres", "postgres")
+        options = {"pgdata": self._data, "username": "postgres", "auth": "trust", "encoding": "UTF8"}
+        command = [
+            str(self.programs / "initdb"),
+            "--no-sync",
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
+        subprocess.run(
+            command, **self._options(), env=self._environment(), check=True, capture_output=True, timeout=120
+        )
+
+    @property
+    def _data(self) -> str:
+        return str(self.home / "data")
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    def _options(self) -> dict[str, Any]:
+        owner = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+        return {"cwd": self.home, **owner}
+
+    def _command(self) -> list[str]:
+        settings = {"port": str(self.port), "listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        settings |= {"fsync": "off", "max_connections": "200"}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [str(self.programs / "postgres"), "-D", self._data, *options]
+
+    def _environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+    def _is_ready(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(self.url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """As a machine that loses its power, but for the files; what it left in memory goes with it."""
+        super().kill()
+        until(lambda: not answers(self.port)(), 20)
+
+    def close(self) -> None:
+        super().close()
+        shutil.rmtree(self.home, ignore_errors=True)

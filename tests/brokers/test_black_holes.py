@@ -8,9 +8,11 @@ import time
 import pytest
 from helpers import until_async
 
-from paigeant.health import Health
 from paigeant.testing.conformance.transports import Inbox, outgoing
-from paigeant.transports import forget, get_transport, hearing, new_transport, sql
+from paigeant.transports import forget, get_transport, new_transport
+from paigeant.transports.pump import hearing
+from paigeant.transports.sql import transport as sql
+from paigeant.worker.health import Health
 
 pytestmark = pytest.mark.anyio
 
@@ -24,6 +26,7 @@ async def test_a_question_into_a_black_hole_ends_in_a_new_connection(request, ma
     forget(transport)
     await transport.declare(f"{prefix}.q")
     health = Health(patience=1.0)
+    health.serving()
     watching = asyncio.create_task(health.watch(transport, f"{prefix}.q"))
 
     async def is_ready() -> bool:
@@ -45,8 +48,9 @@ async def test_a_question_into_a_black_hole_ends_in_a_new_connection(request, ma
 
 def deaf_rabbitmq(pump):
     """RabbitMQ has forgotten the consumer, and nobody was told."""
-    for tag in pump._consumers:
-        pump._in.basic_cancel(tag)
+    for inlet in pump._inlets.values():
+        for tag in inlet._consumers:
+            inlet._channel.basic_cancel(tag)
 
 
 def deaf_kombu(pump):

@@ -49,7 +49,7 @@ def test_connections_cut_again_and_again_lose_and_fail_nothing(
     fleet = make_fleet(proxy.url, store_url, app_name=prefix, lease=20)
     fleet.settings = {"PAIGEANT_MAX_DELIVERIES": "100"}
     workers = [fleet.start(CONCURRENCY="5").ready() for _ in range(2)]
-    workflows = fleet.dispatch(*chain(fleet, 0.2), count=40)
+    workflows = fleet.dispatch(*chain(fleet, 0.2), count=80)
     flapping = Flapping(proxy, store_url)
     until(lambda: flapping.then(lambda: completed(fleet) == 3 * len(workflows)), 180)
 

@@ -12,24 +12,12 @@ from crash.fleet import Fleet
 from crash.service import CHAIN
 from helpers import lengthy, until
 
-from paigeant.dispatch import queue_name
+from paigeant.dispatch.packing import queue_name
 
 LEASE = 3.0
 """Seconds; workers renew it at every third, and a busy machine may not run them for a second."""
 
 Letter = dict[str, Any]
-
-
-@pytest.fixture
-def any_broker_url(request: pytest.FixtureRequest, tmp_path: Any, broker: str) -> str:
-    """Databases too."""
-    match broker:
-        case "sqlite":
-            return f"sqlite:///{tmp_path}/paigeant.db"
-        case "postgres":
-            return str(request.getfixturevalue("postgres_url"))
-        case _:
-            return str(request.getfixturevalue("broker_url"))
 
 
 @pytest.mark.parametrize("broker", [lengthy("sqlite"), lengthy("postgres"), "redis", "rabbitmq"])

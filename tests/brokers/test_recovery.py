@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 from brokers.progress import assert_complete, chain, until_finished
@@ -13,10 +14,11 @@ from brokers.servers import RedisServer
 from crash.fleet import Fleet
 from crash.service import CHAIN
 from examples_run import paigeant
-from helpers import until
+from helpers import until, until_async
 
+from paigeant import Worker
 from paigeant.app import App
-from paigeant.dispatch import queue_name
+from paigeant.dispatch.packing import queue_name
 from paigeant.stores import open_store
 from paigeant.transports import get_transport
 from paigeant.worker.recovery import refill
@@ -40,13 +42,13 @@ def lose_everything(fleet: Fleet, request: pytest.FixtureRequest, broker: str) -
     asyncio.run(purged())
 
 
-def refill_at_once(fleet: Fleet, callers: int) -> list[str]:
+def refill_at_once(fleet: Fleet, callers: int, grace: float = 1.0) -> list[str]:
     """Several who refill at the same time, each with its own connections; the ids of all they published."""
 
     async def refilled() -> Sequence[str]:
         store = open_store(fleet.store or "")
         try:
-            return [str(one.id) for one in await refill(fleet.app.transport, store, 1.0)]
+            return [str(one.id) for one in await refill(fleet.app.transport, store, grace)]
         finally:
             await store.close()
 
@@ -77,7 +79,7 @@ def test_workers_bring_everything_to_its_end_after_the_broker_lost_it(
     lose_everything(fleet, request, broker)
     until_finished(fleet, workflows)
 
-    assert "the broker had lost messages" in fleet.logs
+    assert "overdue messages that no worker holds were published again" in fleet.logs
     assert_complete(fleet, workflows)
     assert fleet.facts.one("SELECT count(*) FROM paigeant_outbox") == 0
 
@@ -94,8 +96,9 @@ def test_of_several_who_refill_at_once_each_message_is_sent_by_one(
     """Taking what is overdue is a compare-and-set; what is sent again is run as if nothing had happened."""
     fleet = make_fleet(broker_url, store_url, app_name=prefix)
     workflows = fleet.dispatch(*CHAIN, count=50)
-    assert refill_at_once(fleet, 1) == [], "nothing is lost yet: it waits in its queue"
+    assert refill_at_once(fleet, 1, grace=600.0) == [], "nothing is overdue yet"
     lose_everything(fleet, request, broker)
+    time.sleep(1.1)  # until they are overdue
 
     published = Counter(refill_at_once(fleet, 4))
     assert (len(published), set(published.values())) == (50, {1})
@@ -124,6 +127,7 @@ def test_the_command_recovers_what_a_purge_has_deleted(
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
+    time.sleep(1.1)  # until they are overdue
     assert recover() == [{"queue": queues(fleet)[0], "sent": 3}]
     assert recover() == []
     fleet.start().ready()
@@ -159,6 +163,38 @@ def test_a_worker_refills_only_the_queues_it_serves(
     until_finished(fleet, [mine])
 
     assert asyncio.run(get_transport(broker_url).depth(queue_name("other", "step"))) == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("store", ["sqlite"])
+async def test_a_step_that_waits_for_a_release_that_serves_it_is_not_lost(
+    broker_url: str, store_url: str, prefix: str
+) -> None:
+    """A worker that does not serve it puts it off on the broker: nobody holds it, and it is not overdue meanwhile."""
+    new, old = App(prefix, broker_url, store_url), App(prefix, broker_url, store_url)
+    new.activity(name="novel", queue="shared")(lambda: None)
+    old.activity(name="step", queue="shared")(lambda: None)
+    queue = queue_name(prefix, "shared")
+    await new.dispatch("novel")
+    assert await overdue(new) == {queue: 1}
+
+    async def is_put_off() -> bool:
+        return await new.transport.depth(queue) == 1 and not await overdue(new)
+
+    worker = Worker(old)
+    working = asyncio.create_task(worker.run())
+    try:
+        await until_async(is_put_off)
+    finally:
+        worker.stop()
+        await working
+        await new.transport.purge(queue)
+        await new.close()
+
+
+async def overdue(app: App) -> Mapping[str, int]:
+    assert app.store is not None
+    return await app.store.overdue(0.0, None)
 
 
 async def dispatched(app: App) -> None:

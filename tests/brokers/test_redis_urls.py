@@ -18,7 +18,7 @@ from helpers import until
 from paigeant.errors import ConfigurationError, TransportError
 from paigeant.transport import Delivery, Outgoing
 from paigeant.transports import get_transport
-from paigeant.transports.redis_client import connect
+from paigeant.transports.redis.client import connect
 
 redis = pytest.importorskip("redis")
 

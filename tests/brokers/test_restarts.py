@@ -44,7 +44,7 @@ def test_a_broker_restarted_three_times_loses_nothing(
 ) -> None:
     """``kill -9`` of the broker in the middle: everything completes, by the same two worker processes."""
     fleet = make_fleet(server.url, store_url, app_name=prefix, lease=20)
-    fleet.settings = {"CRASH_CONCURRENCY": "20"}
+    fleet.settings = {"CRASH_CONCURRENCY": "20", "PAIGEANT_RECOVERY_GRACE": "20"}  # RabbitMQ may lose a new queue
     workers = [worker.ready() for worker in [fleet.start(), fleet.start()]]
     workflows = fleet.dispatch(*chain(fleet), count=WORKFLOWS)
     restart_three_times(fleet, server, workflows)

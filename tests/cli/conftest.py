@@ -222,7 +222,6 @@ def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
 
     def on(url: str) -> Paigeant:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr("paigeant.logs.configure", lambda *_: None)
         monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
         return run
 

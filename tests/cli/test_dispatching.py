@@ -50,7 +50,7 @@ def test_follow_a_workflow_that_fails(terminal) -> None:
 def test_follow_says_when_no_worker_is_running(terminal) -> None:
     """Otherwise a newcomer waits for ever; Ctrl-C ends the waiting, not the workflow."""
     following = terminal.start("-A", "onboarding", "dispatch", "validate", *ADDRESS, "--follow", "--id", "waiting")
-    following.wait_logged("no worker is running")
+    following.wait_logged("no live worker serves 'validate' (queue onboarding.validate): start a worker")
     following.send(signal.SIGINT)
     assert following.wait() == 130
     assert terminal.status("waiting") == "running"
@@ -72,6 +72,7 @@ def test_steps_of_other_services_and_variables(terminal) -> None:
     options = ("--variables", "@variables.json", "--json")
     done = terminal.run("dispatch", "-A", "onboarding", "validate", "wellcome", *options)
     assert "did you mean 'welcome'?" in done.stderr
+    assert done.stderr.count("wellcome") == 1
     found = terminal.json("workflow", json.loads(done.stdout)["correlation_id"], "--json")
     assert found["variables"] == {"email": "ada@example.com"}
     assert [step["activity"] for step in found["steps"]] == ["validate", "wellcome"]

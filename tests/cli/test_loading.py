@@ -97,10 +97,32 @@ def test_what_does_not_exist(folder, target: str) -> None:
 
 def test_candidates_are_found_without_importing(folder) -> None:
     """Files that make an App, for hints."""
-    folder("flows.py", "raise SystemExit\napp = App('x')")
-    folder("typed.py", "app: App = paigeant.App(\n'x')")
+    folder("flows.py", "from paigeant import App\nraise SystemExit\napp = App('x')")
+    folder("typed.py", "import paigeant\napp: paigeant.App = paigeant.App(\n'x')")
+    folder("named.py", "import paigeant as p, flows\nfrom paigeant.app import App as Flow\nb = Flow('x')")
     folder("other.py", "x = 1")
-    assert candidates() == ["flows", "typed"]
+    assert candidates() == ["flows", "named", "typed"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(:",
+        "import nothing_like_this\nfrom paigeant import App\napp = App('x')",
+        "from nothing.like import this\nfrom paigeant import App\napp = App('x')",
+        "from flask import App\napp = App('x')",
+        "from paigeant import App",
+        "from paigeant import App\nif App:\n    text = 'app = App()'",
+        "\0",
+    ],
+)
+def test_what_cannot_be_imported_or_has_no_app_is_no_candidate(folder, source: str) -> None:
+    """The hint for a module that is not there names another module, or none."""
+    folder("first.py", source)
+    assert candidates() == []
+    with pytest.raises(AppNotFound) as caught:
+        load("elsewhere")
+    assert caught.value.hint == "change to the folder of the module, or name the file: -A path/to/file.py"
 
 
 RUNWAY = """

@@ -73,7 +73,7 @@ def test_no_data_in_the_log(terminal, level: str) -> None:
 def script(tmp_path: Path, source: str) -> list[str]:
     """What a process that logs with this source writes to standard error."""
     path = tmp_path / "script.py"
-    path.write_text("import logging, structlog, warnings\nfrom paigeant import logs\n" + source)
+    path.write_text("import logging, structlog, warnings\nfrom paigeant.runtime import logs\n" + source)
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == ""
     return done.stderr.splitlines()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from paigeant.cli.errors import explain
+from paigeant.errors import InvalidArguments, TransportError
+
 APP = "from paigeant import App\n"
 MODULES = {
     "typo": "from onboarding import ap",
@@ -15,6 +18,7 @@ MODULES = {
     "twice": APP + "app = App('twice')\nfor _ in 'ab':\n    @app.activity(name='a')\n    def a(): ...",
     "unwritable": "from onboarding import app, validate\napp.dispatch(validate, variables={'x': [object()]})",
     "misspelt": APP + "app = App('misspelt', broker='reddis://localhost')\n@app.activity\ndef a(): ...",
+    "keyless": "class UserError(Exception): ...\nraise UserError('Set the `OPENAI_API_KEY` environment variable')",
     "sent": "from onboarding import app, validate\napp.dispatch(validate.step(emial='a@b.c'))",
 }
 DISPATCH = ("dispatch", "-A", "onboarding", "validate")
@@ -30,15 +34,18 @@ MISTAKES = {
     "its import misses a name": (("-A", "typo", "activities"), 2, "typo.py, line 1"),
     "its syntax is wrong": (("worker", "-A", "broken"), 2, "broken.py, line 1"),
     "it leaves": (("worker", "-A", "leaves"), 2, "SystemExit in leaves.py, line 2"),
+    "its agent has no API key": (("worker", "-A", "keyless"), 2, "set OPENAI_API_KEY, or check the key only when"),
+    "that key and the option": (("worker", "-A", "keyless"), 2, "Agent(..., defer_model_check=True)"),
     "no App in it": (("worker", "-A", "empty"), 2, "app = paigeant.App("),
     "two Apps in it": (("worker", "-A", "two"), 2, "-A two:one or -A two:two"),
     "no such App in it": (("worker", "-A", "two:three"), 2, "-A two:one or -A two:two"),
     "no App under that name": (("worker", "-A", "empty:app"), 2, "'app' is a str, not an App"),
-    "two activities of one name": (("worker", "-A", "twice"), 2, "an activity 'a' already"),
+    "two activities of one name": (("worker", "-A", "twice"), 2, "already has an activity 'a'"),
     "an argument without a parameter": (("worker", "-A", "sent"), 2, "did you mean 'email'?"),
     "an argument that is no JSON": (("worker", "-A", "unwritable"), 2, "cannot be written as JSON"),
     # --- the command
     "no such command": (("dispach",), 2, "did you mean 'dispatch'?"),
+    "an App without -A": (("worker", "onboarding"), 2, "name the App with -A: paigeant worker -A onboarding"),
     "no such option": (("worker", "--onyl", "x"), 2, "--only"),
     "no such activity": (("execute", "-A", "onboarding", "validat"), 2, "did you mean 'validate'?"),
     "wrong argument": ((*DISPATCH, "--input", '{"emial": "a@b.c"}'), 2, "did you mean 'email'?"),
@@ -59,6 +66,17 @@ MISTAKES = {
     "an App's broker nobody knows": (("worker", "-A", "misspelt"), 78, "redis://"),
     "a store nobody knows": (("workflows", "--store", "mongodb://localhost"), 78, "sqlite://"),
     "broker down": (("queues", "-b", "amqp://127.0.0.1:1"), 69, "paigeant config"),
+    "broker down, how to start one": (("queues", "-b", "amqp://127.0.0.1:1"), 69, "docker run -p 5672:5672 rabbitmq:4"),
+    "broker down, how to name another": (
+        ("queues", "-b", "amqp://127.0.0.1:1"),
+        69,
+        "name another with -b URL or PAIGEANT_BROKER_URL",
+    ),
+    "broker of a worker that does not wait": (
+        ("worker", "-A", "onboarding", "-b", "amqp://127.0.0.1:1", "--no-wait"),
+        69,
+        "docker run -p 5672:5672 rabbitmq:4",
+    ),
     "database server down": (("workflows", "-b", "postgresql://127.0.0.1:1/x"), 69, "paigeant config"),
     "database in a missing folder": (("workflows", "--store", "sqlite:////no/such/x.db"), 69, "mkdir -p /no/such"),
     "database is a folder": (("workflows", "--store", "sqlite:////proc"), 69, "it is a folder"),
@@ -78,12 +96,30 @@ def test_is_explained(terminal, arguments: tuple[str, ...], code: int, says: str
     assert len(done.stderr.splitlines()) <= 6
 
 
-@pytest.mark.parametrize("command", ["worker", "dispatch"])
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("cannot use the store postgresql://h/x: permission denied for table workflows", "what may this user do"),
+        ("cannot use the broker redis://h: OOM command not allowed when used memory > 'maxmemory'", "no room left"),
+        ("cannot use the store sqlite:///x.db: database or disk is full", "no room left"),
+        ("cannot use the broker redis://h: Timeout reading from socket", "did not answer in time"),
+        ("cannot use the store sqlite:///x.db: attempt to write a readonly database", "can be read and not written"),
+        ("cannot use the broker amqp://h: Connection refused", "is it running"),
+        ("cannot use the broker amqp://h: something odd", "is this the right URL"),
+    ],
+)
+def test_what_to_do_fits_what_happened(said: str, advice: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what does not answer may not be running."""
+    assert explain(TransportError(said)) == 69
+    shown = capsys.readouterr().err
+    assert advice in shown
+    assert ("is it running" in shown) == (advice == "is it running")
+
+
 @pytest.mark.parametrize("broker", ["amqp://127.0.0.1:1", "postgresql://127.0.0.1:1/x"])
-def test_an_app_whose_broker_is_down(terminal, command: str, broker: str) -> None:
-    """Neither waits for a broker that was never there."""
-    arguments = DISPATCH[1:3] if command == "worker" else (*DISPATCH[1:], "--input", '{"email": "a@b.c"}')
-    done = terminal.run(command, *arguments, code=69, PAIGEANT_BROKER_URL=broker)
+def test_dispatching_to_a_broker_that_is_down(terminal, broker: str) -> None:
+    """Only a worker waits for it."""
+    done = terminal.run(*DISPATCH, "--input", '{"email": "a@b.c"}', code=69, PAIGEANT_BROKER_URL=broker)
     assert "127.0.0.1:1" in done.stderr
     assert len(done.stderr.splitlines()) <= 6
 
@@ -101,6 +137,16 @@ def test_traceback_on_demand(terminal, arguments: tuple[str, ...]) -> None:
     done = terminal.run(*arguments, code=3)
     assert "Traceback (most recent call last)" in done.stderr
     assert "Error: no workflow's id begins with 'x'" in done.stderr
+
+
+def test_a_hint_is_printed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """The traceback shows it already; without one the lines for people do."""
+    error = InvalidArguments("there is no step", hint="name one")
+    for traceback in (True, False):
+        assert explain(error, traceback=traceback) == 2
+        shown = capsys.readouterr().err
+        assert shown.count("name one") == 1
+        assert "Error: there is no step" in shown
 
 
 def test_passwords_are_not_shown(terminal) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import Result
 
@@ -23,7 +24,7 @@ from paigeant import (
     scatter,
     sleep,
 )
-from paigeant.records import WorkerRecord
+from paigeant.records.workflow import WorkerRecord
 
 RUNNING, PAUSED, OVER, DONE = "running-1", "paused-1", "over-1", "done-1"
 ASKING, FAILING, SLEEPING, LISTENING, GATHERING = "asking-1", "failing-1", "sleeping-1", "listening-1", "gathering-1"
@@ -123,7 +124,41 @@ def put(command: tuple[str, ...], word: str) -> list[str]:
 def test_an_operation_says_as_json_what_it_did(paigeant: Paigeant, command: tuple[str, ...]) -> None:
     """The beginning of the id is enough."""
     workflow, said, _ = OPERATIONS[command]
-    assert read(paigeant(*put(command, workflow[:4]), "--json")) == {"correlation_id": workflow, **said}
+    words = put(command, workflow[:4])
+    if command[0] in ("approve", "deny"):
+        question = read(paigeant("approvals", "--json"))[0]["question"]
+        words, said = [*words, "--question", question], {"question": question, **said}
+    assert read(paigeant(*words, "--json")) == {"correlation_id": workflow, **said}
+
+
+def test_a_question_is_named_where_nobody_can_be_asked(paigeant: Paigeant) -> None:
+    """A beginning of its name is enough; an answer to another question changes nothing."""
+    refused = paigeant("approve", ASKING, code=2)
+    assert "which question do you answer?" in refused.stderr
+    assert "'Refund?'" in refused.stderr
+    assert "asked now" in paigeant("approve", ASKING, "--question", "0000", code=1).stderr
+    (asked,) = read(paigeant("approvals", "--json"))
+    assert asked["question"][:12] in paigeant("approvals").stdout
+    assert "approved by ada" in paigeant("approve", ASKING, "--question", asked["question"][:6], "--by", "ada").stdout
+    assert "no step of it waits" in paigeant("deny", ASKING, "--question", asked["question"], code=1).stderr
+    events = map(json.loads, paigeant("events", ASKING, "--json").stdout.splitlines())
+    (given,) = [one for one in events if one["type"] == "signal_received"]
+    assert given["data"]["question"] == asked["question"]
+
+
+def test_a_terminal_shows_the_question_and_asks(paigeant: Paigeant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever confirms has seen it; whoever does not changes nothing."""
+    monkeypatch.setattr("paigeant.cli.deciding._is_terminal", lambda: True)
+    monkeypatch.setattr("click.confirm", _refusing)
+    refused = paigeant("approve", ASKING, code=130)
+    assert "asks: Refund?" in refused.stderr
+    assert read(paigeant("approvals", "--json"))
+    monkeypatch.setattr("click.confirm", lambda *_, **__: True)
+    assert "denied by ada" in paigeant("deny", ASKING, "--by", "ada").stdout
+
+
+def _refusing(*_: object, **__: object) -> None:
+    raise click.Abort
 
 
 @pytest.mark.parametrize("command", OPERATIONS, ids=" ".join)
@@ -219,7 +254,7 @@ def test_workflows_that_have_ended_are_forgotten(paigeant: Paigeant, tmp_path: P
     without = paigeant("prune", "--older-than", "1", "-y", "-b", "amqp://127.0.0.1:1", code=78)
     assert "--store sqlite:///paigeant.db" in without.stderr
     assert "--older-than" in paigeant("prune", code=2).stderr
-    assert "'soon' is no age" in paigeant("prune", "--older-than", "soon", code=2).stderr
+    assert "'soon' is not an age" in paigeant("prune", "--older-than", "soon", code=2).stderr
 
 
 # --- what waits ------------------------------------------------------------------------------------------------------

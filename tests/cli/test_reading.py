@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from paigeant import ActivityContext, App, RetryPolicy, Worker, await_approval, await_signal
-from paigeant.offer import Offer
-from paigeant.records import WorkerRecord
+from paigeant import ActivityContext, App, Worker
+from paigeant.records.offer import Offer
+from paigeant.records.workflow import WorkerRecord
 
 COMPLETED, FAILED, WAITING = "0199-completed", "0199-failed", "0200-waiting"
 SECRET = "\x1b[31mred\x1b[0m\nsecond line"
@@ -95,74 +95,6 @@ def is_utc(text: str) -> bool:
     return datetime.fromisoformat(text).tzinfo is UTC
 
 
-# --- retry -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_step_that_waits_for_an_operator_is_tried_again(
-    tmp_path: Path, paigeant: Paigeant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The answer says which, as JSON too; a second time there is none."""
-    url = f"sqlite:///{tmp_path / 'stopped.db'}"
-    monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
-    app = App("shop", broker=url)
-
-    @app.activity(retry=RetryPolicy(exhausted="park"))
-    async def stop() -> None:
-        raise ConnectionError("down")
-
-    async def run() -> None:
-        await app.dispatch(stop, id="0300-stopped")
-        await Worker(app, burst=True).run()
-
-    asyncio.run(run())
-    said = read(paigeant("retry", "0300", "--by", "ada", "--json"))
-    assert said == {"correlation_id": "0300-stopped", "steps": ["1"]}
-    refused = paigeant("retry", "0300", code=1)
-    assert "no step of it waits for an operator" in refused.stderr
-
-
-# --- approvals and signals -------------------------------------------------------------------------------------------
-
-
-def test_people_decide_and_signal_from_the_command_line(
-    tmp_path: Path, paigeant: Paigeant, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is asked is listed; the answer reaches the step, with who gave it and why."""
-    url = f"sqlite:///{tmp_path / 'asked.db'}"
-    monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
-    app = App("shop", broker=url)
-
-    @app.activity
-    async def refund() -> int:
-        return 100
-
-    async def run(*steps: Any, id: str) -> None:  # noqa: A002
-        await app.dispatch(refund, *steps, id=id)
-        await Worker(app, burst=True).run()
-
-    asyncio.run(run(await_approval("Refund this?"), id="0400-asked"))
-    [asked] = read(paigeant("approvals", "--json"))
-    assert (asked["correlation_id"], asked["asks"], asked["details"]) == ("0400-asked", "Refund this?", 100)
-    assert "Refund this?" in paigeant("approvals").stdout
-    said = read(paigeant("approve", "0400", "--by", "ada", "--reason", "fair", "--json"))
-    assert said == {"correlation_id": "0400-asked", "approved": True, "by": "ada", "reason": "fair"}
-    assert "nothing to approve" in paigeant("approvals").stderr
-    asyncio.run(Worker(app, burst=True).run())
-    assert read(paigeant("workflow", "0400", "--json"))["status"] == "completed"
-
-    asyncio.run(run(await_approval("And this?"), id="0401-denied"))
-    assert "denied by bob" in paigeant("deny", "0401", "--by", "bob").stdout
-    asyncio.run(Worker(app, burst=True).run())
-    assert "ApprovalDenied: denied by bob" in paigeant("workflow", "0401").stdout
-    assert "no step of it waits for an approval" in paigeant("approve", "0401", code=1).stderr
-
-    asyncio.run(run(await_signal("word"), id="0402-signalled"))
-    assert "is no JSON" in paigeant("signal", "0402", "word", "hello", code=2).stderr
-    assert read(paigeant("signal", "0402", "word", '"hello"', "--json"))["value"] == "hello"
-    asyncio.run(Worker(app, burst=True).run())
-    assert json.loads(paigeant("result", "0402").stdout) == "hello"
-
-
 # --- workflows -------------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +168,14 @@ def test_workflow_plain(paigeant: Paigeant) -> None:
     assert f"workflow  {FAILED}" in facts
     assert [line.split()[:3] for line in steps.splitlines()[1:]] == [["1", "refuse", "failed"], ["2", "pay", "pending"]]
     assert "second line" in steps.splitlines()[1]
+
+
+def test_a_step_ahead_that_nobody_serves_is_pointed_out(paigeant: Paigeant) -> None:
+    """Beside the workflow, and not where it is over."""
+    done = paigeant("workflow", WAITING, "--json")
+    assert read(done)["status"] == "running"
+    assert done.stderr.strip().endswith("no live worker serves 'elsewhere' (queue shop.elsewhere)")
+    assert paigeant("workflow", FAILED).stderr == ""
 
 
 def test_ambiguous_beginning(paigeant: Paigeant) -> None:
@@ -327,6 +267,9 @@ def test_status(paigeant: Paigeant) -> None:
     assert found["workflows"] == {"completed": 1, "failed": 1, "running": 1}
     assert (found["broker"]["state"], found["store"]["state"]) == ("ok", "ok")
     assert found["queues"]["shop.elsewhere"] == 1
+    told = "no live worker serves 'elsewhere' (queue shop.elsewhere, 1 message)"
+    assert told in found["unserved"]
+    assert told in paigeant("status").stderr
 
 
 def test_status_when_the_broker_is_down(paigeant: Paigeant, url: str) -> None:
@@ -376,6 +319,14 @@ def test_config(paigeant: Paigeant, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "s3cret" not in paigeant("config").stdout
 
 
+def test_config_of_a_broker_under_its_older_name(paigeant: Paigeant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes from the environment, too."""
+    monkeypatch.delenv("PAIGEANT_BROKER_URL", raising=False)
+    monkeypatch.setenv("PAIGEANT_TRANSPORT", "redis://h")
+    found = {one["setting"]: (one["value"], one["source"]) for one in read(paigeant("config", "--json"))}
+    assert found["broker_url"] == ("redis://h", "environment")
+
+
 def test_config_of_an_app(paigeant: Paigeant, shop: App) -> None:
     """What its code says is in force, and shown as such."""
     shop.settings = shop.settings.model_copy(update={"lease_seconds": 3.0})
@@ -390,24 +341,6 @@ def test_schema(paigeant: Paigeant, what: str) -> None:
     found = read(paigeant("schema", what))
     assert found["$schema"].startswith("https://json-schema.org/")
     assert "itinerary" in json.dumps(found)
-
-
-# --- purge -----------------------------------------------------------------------------------------------------------
-
-
-def test_purge(paigeant: Paigeant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deletes what waits, once it was confirmed; an unknown queue is not found."""
-    url = f"sqlite:///{tmp_path / 'full.db'}"
-    monkeypatch.setenv("PAIGEANT_BROKER_URL", url)
-    app = App("full")
-    for _ in range(3):
-        app.dispatch("a", "b")
-    app.close_sync()
-    assert "--yes" in paigeant("purge", "full.a", code=2).stderr
-    assert "'full.a'?" in paigeant("purge", "full.aa", "--yes", code=3).stderr
-    assert read(paigeant("purge", "full.a", "--yes", "--json")) == [{"queue": "full.a", "deleted": 3}]
-    assert paigeant("purge", "--all", "--yes").stdout.split() == ["full.a", "0", "deleted"]
-    assert paigeant("purge", "--yes", code=2).stdout == ""
 
 
 # --- terminals and pipes ---------------------------------------------------------------------------------------------

@@ -123,12 +123,12 @@ def test_without_a_store(paigeant: Paigeant, monkeypatch: pytest.MonkeyPatch) ->
     """There is nothing to read."""
     monkeypatch.setenv("PAIGEANT_STORE_URL", "none")
     for arguments in (["schedules"], ["schedule", "pause", "nightly"]):
-        assert "read from a store" in paigeant(*arguments, code=78).stderr
+        assert "reads the store" in paigeant(*arguments, code=78).stderr
 
 
 def test_of_several_apps_the_one_is_named(paigeant: Paigeant, url: str) -> None:
     """By -A; without it nobody can know which is meant."""
     register(app_with(url, "bank"))
     said = paigeant("schedule", "pause", "nightly", code=2).stderr
-    assert "several Apps have a schedule 'nightly'\n  bank, shop\n  say which: -A APP" in said
+    assert "several Apps have a schedule 'nightly'\n  bank, shop\n  name the App: -A APP" in said
     assert read(paigeant("schedule", "pause", "nightly", "-A", "bank", "--json"))["app"] == "bank"

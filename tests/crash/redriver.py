@@ -12,8 +12,8 @@ from typing import Any
 
 from paigeant import ActivityContext, App
 from paigeant.dead_letters.stored import StoredLetters
+from paigeant.dispatch.timers import Timers
 from paigeant.stores import letters
-from paigeant.timers import Timers
 from paigeant.transports.kombu import KombuTransport
 
 

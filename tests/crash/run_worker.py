@@ -2,6 +2,8 @@
 
 ``CRASH_AT`` names the instruction at which it kills itself, ``CRASH_STEP`` the step it does that for. With
 ``CRASH_AGAIN`` a new process takes the place of one that was killed, at once, as it need not import anything.
+``CRASH_SERVICE`` names the module whose App is served, ``CRASH_CLOCK`` the seconds by which the wall clock jumps two
+seconds after the start. With ``CRASH_DOUBT`` it loses the store's answer to the end of the step.
 """
 
 from __future__ import annotations
@@ -11,20 +13,26 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from importlib import import_module
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import service
 
 from paigeant import PaigeantMessage, Worker
-from paigeant.dispatch import Dispatcher
+from paigeant.dispatch.settling import Settling
+from paigeant.errors import StoreError
 from paigeant.runner import Runner
 from paigeant.stores.history import SqlLedger
 from paigeant.stores.sql import SqlStore
 from paigeant.transport import Delivery
-from paigeant.transports.amqp import AmqpPump
-from paigeant.transports.settlement import Settlement
-from paigeant.transports.sql_queue import SqlQueue
+from paigeant.transports.amqp.inlet import Inlet
+from paigeant.transports.amqp.pump import AmqpPump
+from paigeant.transports.pump.settlement import Settlement
+from paigeant.transports.sql.queue import SqlQueue
 
 _PR_SET_PDEATHSIG = 1
 
@@ -66,8 +74,16 @@ def after(owner: type, name: str, is_it: Callable[..., bool]) -> None:
     setattr(owner, name, deadly)
 
 
-def acknowledges(pump: AmqpPump) -> bool:
-    return any(map(carries, pump._done.values()))
+def arm_acknowledgement(armed: Callable[[type, str, Callable[..., bool]], None]) -> None:
+    """Die when RabbitMQ has confirmed what the step leads to: ``armed`` says on which side of the acknowledgement."""
+    settle, settled = Inlet.settle, []
+
+    def noting(self: Inlet, delivery: Any) -> None:
+        settle(self, delivery)
+        settled.append(carries(delivery))
+
+    Inlet.settle = noting  # type: ignore[method-assign]
+    armed(AmqpPump, "finish", lambda _: any(settled))
 
 
 def settles(_: object, settlements: list[Settlement], limit: float = 0.0) -> bool:
@@ -95,6 +111,29 @@ def arm_record() -> None:
     SqlStore.record = deadly  # type: ignore[method-assign]
 
 
+def doubt(when: str) -> None:
+    """Break the connection at the first try to record the end of the step, before or after the store has it.
+
+    The process then freezes just before its second try, until somebody continues it.
+    """
+    record, tries = SqlStore.record, count(1)
+
+    async def doubtful(self: Any, events: Any, outbox: Any = (), cause: Any = None) -> bool:
+        number = next(tries) if tells(self, None, events) else 0
+        if number == 2:
+            print("FREEZING", flush=True)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if number != 1 or when == "after":
+            accepted = await record(self, events, outbox, cause)
+        if number == 1:
+            raise StoreError("the connection broke")
+        if number == 2:
+            print("ANSWERED", accepted, flush=True)
+        return accepted
+
+    SqlStore.record = doubtful  # type: ignore[method-assign]
+
+
 def arm_unit() -> None:
     """Die when a unit of an agent is written down and nobody has used it."""
     write = SqlStore.write_unit
@@ -115,24 +154,40 @@ POINTS: dict[str, Callable[[], None]] = {
     "claimed": lambda: before(Runner, "admit", lambda _, delivery, *rest: carries(delivery)),
     "inside": arm_inside,
     "unit": arm_unit,
-    "before settling": lambda: before(Dispatcher, "carry_out", lambda _, plan, delivery, *a, **k: carries(delivery)),
+    "before settling": lambda: before(Settling, "carry_out", lambda _, plan, delivery, *a, **k: carries(delivery)),
     "in the transaction": lambda: after(SqlLedger, "write", tells),
     "after the commit": lambda: after(SqlQueue, "exchange", settles),
     "during release": lambda: after(SqlQueue, "_settle", releases),
     "after release": lambda: after(SqlQueue, "exchange", releases),
+    "rewritten": lambda: after(SqlQueue, "exchange", settles),
+    "before noting": lambda: before(SqlQueue, "note", lambda *_: True),
+    "noted": lambda: after(SqlQueue, "note", lambda *_: True),
     # with broker and store apart
     "recorded": arm_record,
     "published": lambda: after(SqlQueue, "_settle", settles),
     "acknowledged": lambda: after(SqlQueue, "exchange", settles),
     # with a broker that has no transactions
     "published, not answered": lambda: after(AmqpPump, "exchange", settles),
-    "answered, not acknowledged": lambda: before(AmqpPump, "finish", acknowledges),
-    "written to the socket": lambda: after(AmqpPump, "finish", acknowledges),
+    "answered, not acknowledged": lambda: arm_acknowledgement(before),
+    "written to the socket": lambda: arm_acknowledgement(after),
 }
 
 
+def jump(shift: float, after: float) -> None:
+    """Put the wall clock of this process wrong by so many seconds, after a while."""
+    true, true_ns, at = time.time, time.time_ns, time.monotonic() + after
+    time.time = lambda: true() + (shift if time.monotonic() >= at else 0.0)
+    time.time_ns = lambda: true_ns() + (int(shift * 1e9) if time.monotonic() >= at else 0)
+
+
+def served() -> Any:
+    """The module whose App is served: ``service``, or the one that ``CRASH_SERVICE`` names."""
+    name = os.environ.get("CRASH_SERVICE", "crash.service")
+    return service if name == "crash.service" else import_module(name)
+
+
 async def main() -> None:
-    app = service.make_app(os.environ["CRASH_BROKER"], os.environ.get("CRASH_STORE"), os.environ["CRASH_APP"])
+    app = served().make_app(os.environ["CRASH_BROKER"], os.environ.get("CRASH_STORE"), os.environ["CRASH_APP"])
     worker = Worker(
         app,
         concurrency=int(os.environ.get("CRASH_CONCURRENCY", "10")),
@@ -148,6 +203,7 @@ def again() -> None:
         worker = os.fork()
         if not worker:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            print("WORKER", os.getpid(), flush=True)
             return
         signal.signal(signal.SIGTERM, lambda number, _, worker=worker: os.kill(worker, number))
         _, status = os.waitpid(worker, 0)
@@ -157,11 +213,17 @@ def again() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(1, str(Path(__file__).parent.parent))  # modules of this folder are crash.NAME, as in the tests
     if point := os.environ.get("CRASH_AT"):
         POINTS[point]()
+    if when := os.environ.get("CRASH_DOUBT"):
+        doubt(when)
     if os.environ.get("CRASH_AGENT"):
         import agents  # noqa: F401 - once, before any process is forked
+    served()  # once, before any process is forked
     if os.environ.get("CRASH_AGAIN"):
         again()
+    if shift := os.environ.get("CRASH_CLOCK"):
+        jump(float(shift), after=2.0)
     asyncio.run(main())
     sys.exit(0)

@@ -163,8 +163,9 @@ def make_app(broker: str, store: str | None = None, name: str = "crash", **optio
     app.activity(name="placed_mortal", concurrency={"placed": PLACES})(mortal)
     app.activity(steady).compensate(unsteady)
     if "CRASH_AGENT" in os.environ:
-        from agents import clerk, weather
+        from agents import buyer, clerk, weather
 
+        app.activity(buyer)
         app.activity(weather)
         app.activity(clerk)
     return app

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,42 @@ async def test_a_result_waits_for_a_store_that_is_away(
         assert await app.dispatch(step).result(timeout=30) == "done"
 
     assert begun == [1]
+
+
+async def test_steps_whose_records_are_often_not_answered_end_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection to the store breaks at every other record, before or after it was committed."""
+    app = App("lossy", f"sqlite:///{tmp_path}/broker.db", f"sqlite:///{tmp_path}/store.db", lease_seconds=5)
+    begun: list[tuple[str, str]] = []
+
+    @app.activity
+    async def step(ctx: ActivityContext) -> str:
+        begun.append((ctx.correlation_id, ctx.step.id))
+        return f"{ctx.step.id} {ctx.previous}"
+
+    turns = cycle(["before", None, "after", None, "after", "after", None])
+    record, lost = SqlStore.record, Counter[str]()
+
+    async def lossy(self: SqlStore, events: Any, outbox: Any = (), cause: str | None = None) -> bool:
+        when = next(turns) if cause is not None else None
+        accepted = when != "before" and await record(self, events, outbox, cause)
+        if when is not None:
+            lost[when] += 1
+            raise StoreError("the connection broke")
+        return accepted
+
+    monkeypatch.setattr(SqlStore, "record", lossy)
+    async with served(app):
+        workflows = [await app.dispatch(step, step, step) for _ in range(20)]
+        results = [await workflow.result(timeout=40) for workflow in workflows]
+
+    assert results == ["3 2 1 None"] * 20
+    assert min(lost.values()) > 10
+    assert Counter(begun).most_common(1)[0][1] == 1
+    told = Counter([event.type for workflow in workflows for event in await app.store.events(workflow.correlation_id)])
+    assert told == {"workflow_dispatched": 20, "step_completed": 60, "workflow_completed": 20}
+    await app.close()
 
 
 def test_a_blocked_event_loop_keeps_its_leases(make_fleet: Callable[..., Fleet], tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from crash.fleet import Fleet
 from helpers import until
 
 from paigeant import ActivitySpec, PaigeantMessage, RoutingSlip
-from paigeant.plan import Send
+from paigeant.decisions.plan import Send
 from paigeant.transport import Outgoing
 
 QUEUE = "crash.first"
@@ -119,7 +119,7 @@ def test_arguments_that_do_not_fit_fail_the_workflow_and_import_nothing(fleet: F
         dispatcher = fleet.app.dispatcher
         for name, slip in slips.items():
             message = PaigeantMessage(routing_slip=slip, obo_token="evil:Class", principal={"__type__": "evil:Class"})
-            await dispatcher.start(dispatcher.begun(Send(message), 1.0))
+            await dispatcher.beginning.start(dispatcher.packing.begun(Send(message), 1.0))
             sent[name] = message.correlation_id
         return sent
 
@@ -137,7 +137,7 @@ def test_a_step_of_another_worker_goes_back_unharmed(fleet: Fleet, activity: str
     """Unknown here, or in the wrong queue: a warning, no dead letter, no count, and the next message is served."""
     worker = fleet.start(ONLY="first,second").ready()
     (lost,) = fleet.dispatch(ActivitySpec(name=activity, queue=QUEUE))
-    until(lambda: "goes back" in worker.log)
+    until(lambda: "returned to its queue" in worker.log)
     (good,) = fleet.dispatch("first", "second")
     fleet.ended(good)
 

@@ -10,6 +10,9 @@ import pytest
 from crash.fleet import Fleet
 from crash.service import CHAIN
 from helpers import until
+from sqlalchemy import text
+
+from paigeant.database import Database
 
 ONE_TRANSACTION = ("claimed", "inside", "before settling", "in the transaction", "after the commit")
 RUN_AGAIN = {"inside", "before settling", "in the transaction"}
@@ -53,6 +56,33 @@ def test_killed_while_giving_a_delivery_back(fleet: Fleet, point: str) -> None:
     finish(fleet, workflow, given_back=point == "after release")
 
     assert [starts_of(fleet, step) for step in "123"] == [1, 2, 1]
+
+
+TRIAL = {"rewritten": 1, "before noting": 1, "noted": 1, "inside": 2, "before settling": 2}
+"""Where it dies with a suspect, and how often the body of the step starts."""
+
+
+@pytest.mark.parametrize("point", TRIAL)
+def test_killed_during_the_trial_of_a_suspect(fleet: Fleet, point: str) -> None:
+    """The message and its trial are never lost, and an innocent step completes."""
+    fleet.lease = 0.6
+    (workflow,) = fleet.dispatch("second", "third")
+    make_suspect(fleet)
+    fleet.start(AT=point).killed()
+    fleet.start()
+    fleet.ended(workflow)
+
+    fleet.facts.assert_each_step_completed_once([workflow], steps=2)
+    assert [starts_of(fleet, step) for step in "12"] == [TRIAL[point], 1]
+    fleet.facts.assert_nothing_waits()
+
+
+def make_suspect(fleet: Fleet) -> None:
+    """As after two deaths by chance."""
+    database = Database(fleet.broker)
+    with database.writer() as connection, connection.begin():
+        connection.execute(text("UPDATE paigeant_message SET deliveries = 2"))
+    database.dispose()
 
 
 APART = {"recorded": 1, "published": 1, "acknowledged": 1, "inside": 2}

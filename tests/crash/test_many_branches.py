@@ -22,7 +22,7 @@ def scatter_over(fleet: Fleet, branches: int) -> None:
 
     async def result() -> list[int]:
         try:
-            return [one["output"] for one in await fleet.app.workflow(workflow).result(30)]
+            return [one.output for one in await fleet.app.workflow(workflow).result(30)]
         finally:
             await fleet.app.close()
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>\S[^>]*) -->\s*\Z")
+_KEY = re.compile(r"(.*?)(?:^(\^[C\\])([^\n]*)\n)?\Z", re.DOTALL | re.MULTILINE)
 _FENCE = re.compile(r'[ \t]*(?P<language>[\w-]*)(?:[ \t]+title="(?P<title>[^"]+)")?[^\n]*\n')
 
 
@@ -52,11 +53,11 @@ def blocks(path: Path) -> Iterator[Block]:
 
 @dataclass(frozen=True)
 class Command:
-    """A command, the output that stands under it, and whether a ``^C`` follows."""
+    """A command, the output under it, and the key that the reader presses then: ``^C``, ``^\\`` or none."""
 
     text: str
     output: str = ""
-    interrupted: bool = False
+    key: str | None = None
 
     @property
     def words(self) -> list[str]:
@@ -67,10 +68,11 @@ class Command:
         return words
 
     @property
-    def goes_on(self) -> bool:
-        """Whether it is a worker that runs until it is stopped."""
+    def runs_on(self) -> bool:
+        """Whether the command is a worker or a server, which runs until somebody stops it."""
         words = self.words
-        return words[:1] == ["paigeant"] and "worker" in words and not {"--burst", "--help"} & set(words)
+        is_worker = words[:1] == ["paigeant"] and "worker" in words and not {"--burst", "--help"} & set(words)
+        return is_worker or words[:1] == ["uvicorn"]
 
 
 def commands(source: str, *, prompt: bool = True) -> Iterator[Command]:
@@ -84,4 +86,5 @@ def commands(source: str, *, prompt: bool = True) -> Iterator[Command]:
     assert not head.strip(), "a console block begins with `$ `, not with output"
     for part in rest:
         text, _, output = part.partition("\n")
-        yield Command(text.strip(), output.replace("^C\n", ""), interrupted="^C\n" in output)
+        output, key, _ = re.match(_KEY, output).groups()
+        yield Command(text.strip(), output, key)

@@ -53,7 +53,8 @@ def test_support_waits_for_a_person(tmp_path: Path) -> None:
     assert "Send this answer?" in asked.stdout
     assert not (tmp_path / "support").exists()
     (approval,) = json.loads(paigeant("approvals", "--json", cwd=tmp_path).stdout)
-    approved = paigeant("approve", approval["correlation_id"], "--by", "ada", cwd=tmp_path)
+    words = (approval["correlation_id"], "--question", approval["question"], "--by", "ada")
+    approved = paigeant("approve", *words, cwd=tmp_path)
     assert approved.returncode == 0, approved.stderr
     worked = paigeant("worker", "-A", str(SUPPORT), "--burst", cwd=tmp_path)
     assert worked.returncode == 0, worked.stderr

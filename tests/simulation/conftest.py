@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,13 @@ def _of_many_tries(app: App) -> None:
 def steps(app: App):
     """The activities by name, to write itineraries with."""
     return app.activities
+
+
+@pytest.fixture
+def quietly() -> Iterator[None]:
+    """Workers have much to say about trouble that was made on purpose."""
+    logger = logging.getLogger("paigeant")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    yield
+    logger.setLevel(before)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from paigeant.clock import SystemClock
+from paigeant.runtime.clock import SystemClock
 from paigeant.testing.broker import TIERS, SimulatedBroker, SimulatedTransport, Tier
 from paigeant.testing.conformance import Scratch, TransportConformance
 from paigeant.testing.history import History

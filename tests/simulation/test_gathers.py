@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paigeant import ActivityContext, App, RetryPolicy, quorum, scatter, sleep
-from paigeant.join import Join, Policy
 from paigeant.testing import Fault, FaultPlan, simulate
 from paigeant.testing.broker import TIERS
 from paigeant.testing.checker import broken_promises
 from paigeant.testing.faults import KINDS
 from paigeant.testing.world import Scene, WorkflowRun, play
+from paigeant.wire.join import Join, Policy
 
 GATHER = "paigeant.scatter"
 RARE = ("note", "send", "take")
 POINTS = ("claim", "look", "invoke", "record", "settle", "publish", "ack", "note", "send", "take")
 
 
-@pytest.fixture(autouse=True)
-def _quietly() -> Iterator[None]:
-    """What workers say about trouble that was made on purpose helps nobody."""
-    logger = logging.getLogger("paigeant")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    yield
-    logger.setLevel(before)
+pytestmark = pytest.mark.usefixtures("quietly")
 
 
 @dataclass(frozen=True)

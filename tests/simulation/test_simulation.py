@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 
@@ -112,6 +113,43 @@ def test_a_step_that_kills_its_worker_is_set_aside(app, steps):
         assert sum(isinstance(fact, Struck) for fact in run.history) == app.settings.max_deliveries
 
 
+@pytest.mark.parametrize("tier", TIERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_crashes_before_a_body_begins_set_nothing_aside(app, steps, tier, seed):
+    """However often its workers die with the message in hand: it is no evidence against it."""
+    dice = random.Random(seed)
+    crashes = FaultPlan(
+        seed, tuple(Fault("crash", "claim", nth=nth, after=True) for nth in range(1, 20) if dice.random() < 0.6)
+    )
+    report = simulate(app, steps["double"].step(x=3), steps["increase"], plans=[crashes], tiers=[tier], limit=5000)
+    assert set(report.outputs) == {7}
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_lost_leases_set_nothing_aside(app, steps, tier):
+    """The broker takes the message back seven times while its body runs, and the process lives."""
+    losses = FaultPlan(
+        faults=tuple(Fault("expire", "invoke", nth=nth, of="increase", after=True) for nth in range(1, 8))
+    )
+    report = simulate(app, steps["double"].step(x=3), steps["increase"], plans=[losses], tiers=[tier], limit=5000)
+    assert set(report.outputs) == {7}
+
+
+def test_what_a_worker_puts_back_is_not_dropped_as_a_duplicate(app, steps):
+    """The copy comes back before its worker has let go of the message that it replaces."""
+    plan = FaultPlan(
+        1003,
+        (
+            Fault("delay", "send", after=True, seconds=20.0),
+            Fault("lose", "send", nth=2),
+            Fault("expire", "look", nth=5, after=True),
+            Fault("lose", "claim", nth=6),
+        ),
+    )
+    given_steps = (steps["double"].step(x=2), sleep(3600), steps["second_try"], steps["count"], steps["total"])
+    assert set(simulate(app, *given_steps, plans=[plan], tiers=["at_least_once"]).outputs) == {6}
+
+
 def test_an_outage_can_outlast_the_workflow(app, steps):
     """Whoever asks how it ended is no worker."""
     plan = FaultPlan(faults=(Fault("outage", "look", after=True, seconds=20),))
@@ -178,3 +216,21 @@ def test_a_fault_that_cannot_be_is_refused():
     with pytest.raises(ConfigurationError, match="no fault 'outage' at 'ack'") as failure:
         Fault("outage", "ack")
     assert "record" in str(failure.value.hint)
+
+
+def test_a_crash_while_other_steps_take_the_place_of_a_failed_one(app, steps):
+    """They run once the step has failed, whichever worker does so; the workflow ends as it does without faults."""
+    fails = steps["refuse"].step().options(otherwise=[steps["increase"]])
+    report = simulate(app, steps["reserve"].step(x=1), fails, steps["double"], crash_at="every_point")
+    assert set(report.outputs) == {4}
+    assert {run.tier for run in report} == set(TIERS)
+    for run in report:
+        assert [one.activity for one in run.record.steps if one.status == "failed"] == ["refuse"]
+
+
+def test_a_crash_while_what_other_steps_did_is_taken_back(app, steps):
+    """The steps in the place of the failed one are taken back like all others."""
+    fails = steps["refuse"].step().options(otherwise=[steps["reserve"]])
+    for run in simulate(app, steps["reserve"].step(x=1), fails, steps["refuse"], crash_at="settle"):
+        assert run.status == "compensated"
+        assert [one.status for one in run.record.steps if one.heading == "back"] == ["compensated"] * 2

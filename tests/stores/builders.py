@@ -16,7 +16,7 @@ from paigeant.events import (
     WorkflowDispatched,
     WorkflowFailed,
 )
-from paigeant.records import WorkerRecord
+from paigeant.records.workflow import WorkerRecord
 from paigeant.transport import Outgoing
 
 BROKEN = ErrorInfo(type="ValueError", message="no", traceback="Traceback ...")
@@ -113,3 +113,8 @@ def worker(id: str = "worker-1", **fields: Any) -> WorkerRecord:  # noqa: A002
         "code": "0123456789ab",
     }
     return WorkerRecord(id=id, **about | fields)
+
+
+async def types(store: Any) -> list[str]:
+    """The types of the events of the workflow "w1", in order."""
+    return [event.type for event in await store.events("w1")]

@@ -6,7 +6,7 @@ import pytest
 from stores.builders import dispatched
 
 from paigeant.events import Cancellation
-from paigeant.records import Status
+from paigeant.records.workflow import Status
 
 pytestmark = [pytest.mark.anyio, pytest.mark.endurance]
 

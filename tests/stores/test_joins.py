@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from stores.builders import dispatched, workflow_completed, workflow_failed
 
 from paigeant.events import LAST, Cancellation, MessageHeld, WorkflowEnded
-from paigeant.join import Branch, Join
 from paigeant.stores import joins as join_rows
 from paigeant.stores import steering
 from paigeant.stores.sql import SqlStore
+from paigeant.wire.join import Branch, Join
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ from sqlalchemy import types as sql_types
 from sqlalchemy.exc import IntegrityError
 from stores.builders import completed, dispatched, outgoing
 
-from paigeant.records import Status
+from paigeant.records.workflow import Status
 from paigeant.stores.sql import SqlStore
 from paigeant.stores.tables import JsonText, metadata
 
@@ -65,9 +65,9 @@ def junk_for(table: Table, is_sqlite: bool) -> list[dict[str, Any]]:
 
 def plant_everywhere(store: SqlStore) -> int:
     """In every table; how many rows in each at most."""
-    is_sqlite = store._database.is_sqlite
+    is_sqlite = store.access.database.is_sqlite
     planted = 0
-    with store._database.writer() as connection:
+    with store.access.database.writer() as connection:
         for table in metadata.sorted_tables:
             for number, row in enumerate(junk_for(table, is_sqlite), 10_000):
                 with suppress(IntegrityError), connection.begin():  # a column that must not be empty
@@ -97,7 +97,8 @@ async def test_no_reader_is_stopped_by_a_row_of_junk(store: SqlStore) -> None:
     assert all(isinstance(held.body, bytes) for held in await store.held(limit=1000))
     await store.match()
     await store.take_due()
-    await store.take_overdue(await store.waiting_queues(), 0.0)
+    for queue in await store.overdue(0.0):
+        await store.take_overdue(queue, 0.0, 1000)
 
     assert await store.record([completed("good")], cause="good-1") is True
     good = await store.workflow("good")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
-from paigeant.database import Database
+from paigeant.database import Database, migrations
 from paigeant.database.migrations import migrations_of
 from paigeant.errors import SchemaTooNew
 from paigeant.stores import tables
 from paigeant.stores.sql import SqlStore
-from paigeant.transports import sql_routes, sql_statements
+from paigeant.transports.sql import routes as sql_routes
+from paigeant.transports.sql import statements as sql_statements
 
 COMPONENTS = ("stores", "transports")
 
@@ -45,14 +47,61 @@ def versions(database):
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_migrations_are_numbered_from_one_without_gaps(component):
     """So that the newest number is the schema's version."""
-    assert [number for number, _ in migrations_of(component)] == list(range(1, len(migrations_of(component)) + 1))
+    assert [one.number for one in migrations_of(component)] == list(range(1, len(migrations_of(component)) + 1))
 
 
 def test_the_version_of_each_component_is_kept(database):
     """Transport and store may live in different databases, so they are counted apart."""
     for component in COMPONENTS:
         database.migrate(component)
-    assert versions(database) == {component: migrations_of(component)[-1][0] for component in COMPONENTS}
+    newest = {component: migrations_of(component)[-1].number for component in COMPONENTS}
+    assert {component: database.schema_of(component) for component in COMPONENTS} == {
+        component: (number, number) for component, number in newest.items()
+    }
+
+
+@pytest.mark.parametrize(("component", "base"), [("stores", 18), ("transports", 1)])
+def test_what_is_newer_than_the_first_release_says_who_can_still_read_it(component, base):
+    """The workers of the previous release run on while the next one is rolled out."""
+    newer = [one for one in migrations_of(component) if one.number > base]
+    assert all("-- readable by: " in one.script.splitlines()[0] for one in newer)
+
+
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_newer_schema_that_only_adds_is_no_obstacle(database, component):
+    """A rollback is possible; and the newer release finds its number as it left it."""
+    database.migrate(component)
+    with database.writer() as connection, connection.begin():
+        connection.execute(text("UPDATE paigeant_schema SET applied = 99"))
+    database.migrate(component)
+    assert database.schema_of(component) == (99, 99)
+
+
+@pytest.mark.parametrize(("component", "base"), [("stores", 18), ("transports", 1)])
+def test_tables_of_a_release_that_knew_one_number_are_taken_over(database, component, base):
+    """It wrote only the version, and compares with nothing else: it goes on finding what it wrote."""
+    old = [one for one in migrations_of(component) if one.number <= base]
+    with database.writer() as connection, connection.begin():
+        connection.execute(text("CREATE TABLE paigeant_schema (component TEXT PRIMARY KEY, version INTEGER NOT NULL)"))
+        for one in old:
+            migrations._run(connection, one.script)
+        row = {"component": component, "version": base}
+        connection.execute(text("INSERT INTO paigeant_schema VALUES (:component, :version)"), row)
+    database.migrate(component)
+    newest = migrations_of(component)[-1].number
+    assert database.schema_of(component) == (newest, newest)
+    assert versions(database) == {component: base}
+
+
+def test_connecting_to_a_current_schema_writes_and_makes_nothing(database):
+    """Mere readers, and roles that may make no tables, can use it."""
+    database.migrate("stores")
+    statements = []
+    for engine in (database.engine, database._reading):
+        event.listen(engine, "before_cursor_execute", lambda *told: statements.append(told[2]))
+    database.migrate("stores")
+    assert statements
+    assert not [one for one in statements if re.match("(CREATE|ALTER|INSERT|UPDATE|BEGIN)", one)]
 
 
 def test_migrating_again_changes_nothing(database):
@@ -83,7 +132,7 @@ def _row():
 def test_a_newer_schema_is_refused(database, component):
     """An older release cannot know what its writes would break."""
     database.migrate(component)
-    newer = migrations_of(component)[-1][0] + 1
+    newer = migrations_of(component)[-1].number + 1
     with database.writer() as connection, connection.begin():
         connection.execute(text("UPDATE paigeant_schema SET version = :newer"), {"newer": newer})
     with pytest.raises(SchemaTooNew, match=f"the {component} tables have version {newer}") as caught:
@@ -123,7 +172,7 @@ def test_eight_threads_migrate_one_new_database(fresh_url):
 
 MIGRATE = """
 import sys
-from paigeant.database import Database
+from paigeant.database import Database, migrations
 sys.stdin.readline()
 for component in ("transports", "stores"):
     Database(sys.argv[1]).migrate(component)
@@ -153,7 +202,7 @@ def test_the_migrated_schema_is_what_the_code_believes_it_is(database):
     found = {
         name: {column["name"] for column in inspector.get_columns(name)}
         for name in inspector.get_table_names()
-        if name != "paigeant_schema"
+        if name not in ("paigeant_schema", "paigeant_clock")
     }
     assert found == believed
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from paigeant.claim_check import Parcel
 from paigeant.errors import ConfigurationError, StoreError
 from paigeant.stores import open_keeper
+from paigeant.wire.claim_check import Parcel
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from paigeant.records import ScheduleRecord
+from paigeant.records.workflow import ScheduleRecord
 from paigeant.schedules import Timetable
 from paigeant.stores.scheduled import LEFT_AFTER
 from paigeant.stores.sql import SqlStore

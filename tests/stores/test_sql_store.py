@@ -7,11 +7,11 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from stores.builders import completed, dispatched, outgoing, workflow_completed
+from stores.builders import completed, dispatched, outgoing, worker, workflow_completed
 
 from paigeant.errors import ConfigurationError, StoreError, StoreRefused
 from paigeant.events import Cancellation
-from paigeant.stores import open_store, store_url
+from paigeant.stores import open_store, present, store_url, waiting
 from paigeant.stores.sql import SqlStore
 
 
@@ -56,6 +56,32 @@ async def test_what_one_turn_asks_is_answered_together(tmp_path, monkeypatch):
 
 
 @pytest.mark.anyio
+async def test_whether_something_has_come_is_asked_for_many_together(tmp_path, monkeypatch):
+    """A hundred steps that begin to wait: the tasks that ask must not pile up behind the store."""
+    store = SqlStore(f"sqlite:///{tmp_path / 'store.db'}")
+    await store.record([dispatched()])
+    asked = []
+    answer = waiting.have_come
+    monkeypatch.setattr(waiting, "have_come", lambda reader, ids: asked.append(len(ids)) or answer(reader, ids))
+    found = await asyncio.gather(*(store.match(f"w{number}") for number in range(100)))
+    assert (asked, [*map(list, found)]) == ([100], [[]] * 100)
+    await store.close()
+
+
+@pytest.mark.anyio
+async def test_the_workers_are_read_once_for_all_who_ask_together(tmp_path, monkeypatch):
+    """Programs that wait for many results ask at the same moment whether the next steps are served."""
+    store = SqlStore(f"sqlite:///{tmp_path / 'store.db'}")
+    read, listed = [], present.listed
+    monkeypatch.setattr(present, "listed", lambda reader, now: read.append(now) or listed(reader, now))
+    await store.announce(worker("w"))
+    found = await asyncio.gather(*(store.workers() for _ in range(100)))
+    assert [[one.id for one in workers] for workers in found] == [["w"]] * 100
+    assert len(read) == 1
+    await store.close()
+
+
+@pytest.mark.anyio
 async def test_what_is_recorded_while_the_store_closes_is_written(tmp_path):
     """Whatever was handed over before the call; and nothing stays open."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
@@ -64,8 +90,8 @@ async def test_what_is_recorded_while_the_store_closes_is_written(tmp_path):
     closing = asyncio.ensure_future(store.close())
     assert await recording is True
     await closing
-    assert store._thread._thread is None
-    assert "_writer" not in store.__dict__
+    assert store.access.thread._thread is None
+    assert "writer" not in store.access.__dict__
     again = SqlStore(url)
     assert await again.find("w") == ["w1"]
     await again.close()
@@ -139,7 +165,7 @@ async def test_a_lost_server_connection_is_made_again(postgres_url):
     await store.record([dispatched()])
     kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()")
     with pytest.raises(StoreError):
-        await store._run(lambda: store._reader.execute(kill).all())
+        await store.access.run(lambda: store.access.reader.execute(kill).all())
     assert (await store.workflow("w1")).name == "onboarding"
     assert await store.record([completed()], cause="w1-1") is True
     await store.close()

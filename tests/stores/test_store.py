@@ -7,33 +7,23 @@ from dataclasses import replace
 
 import pytest
 from helpers import until_async
-from sqlalchemy import select
 from stores.builders import (
     BROKEN,
     completed,
     dead_lettered,
     dispatched,
     failed,
-    outgoing,
     retried,
     started,
+    types,
     worker,
     workflow_completed,
     workflow_failed,
 )
 
-from paigeant.records import Status, StepRecord
-from paigeant.stores.tables import outbox
+from paigeant.records.workflow import Status, StepRecord
 
 pytestmark = pytest.mark.anyio
-
-
-async def types(store):
-    return [event.type for event in await store.events("w1")]
-
-
-async def outbox_ids(store):
-    return await store._run(lambda: store._reader.execute(select(outbox.c.message_id)).scalars().all())
 
 
 # --- workflows -------------------------------------------------------------------------------------------------------
@@ -51,8 +41,8 @@ async def test_a_dispatched_workflow_is_running_with_its_steps_pending(store):
     )
     assert (found.created_at, found.updated_at, found.finished_at) == (1.0, 1.0, None)
     assert found.steps == (
-        StepRecord(id="1", activity="a", status="pending"),
-        StepRecord(id="2", activity="b", status="pending"),
+        StepRecord(id="1", activity="a", status="pending", queue="shop.a"),
+        StepRecord(id="2", activity="b", status="pending", queue="shop.b"),
     )
 
 
@@ -167,110 +157,6 @@ async def test_every_attempt_is_kept(store):
         ("1", 2, "completed"),
         ("2", 1, "pending"),
     ]
-
-
-# --- inbox and outbox ------------------------------------------------------------------------------------------------
-
-
-async def test_the_end_of_a_message_is_recorded_once(store):
-    """The second worker is told, and nothing of what it says is kept."""
-    await store.record([dispatched()], [outgoing("w1-1")])
-    assert await store.record([completed(worker="first")], [outgoing("next")], cause="w1-1") is True
-    before = (await store.workflow("w1"), await types(store), await outbox_ids(store))
-    assert await store.record([completed(worker="second")], [outgoing("other")], cause="w1-1") is False
-    assert (await store.workflow("w1"), await types(store), await outbox_ids(store)) == before
-
-
-async def test_of_two_ends_at_the_same_moment_one_is_accepted(store):
-    """Also when both come in one transaction."""
-    await store.record([dispatched()], [outgoing("w1-1")])
-    ends = [store.record([completed(worker=f"w{n}")], [outgoing(f"next-{n}")], cause="w1-1") for n in range(8)]
-    accepted = await asyncio.gather(*ends)
-    winner = accepted.index(True)
-    assert sorted(accepted) == [False] * 7 + [True]
-    assert (await store.workflow("w1")).steps[0].worker == f"w{winner}"
-    assert await outbox_ids(store) == [f"next-{winner}"]
-    assert (await types(store)).count("step_completed") == 1
-
-
-async def test_successors_are_what_was_stored_with_the_end(store):
-    """Byte for byte, so that publishing it again is the same message."""
-    sent = outgoing("next", headers={"h": "1"}, priority=7)
-    await store.record([completed()], [sent], cause="w1-1")
-    assert await store.successors("w1-1") == [sent]
-
-
-async def test_a_successors_delay_runs_on(store):
-    """A retry that is published again is due when it was due."""
-    await store.record([retried()], [outgoing("again", delay=600.0)], cause="w1-1")
-    ((again),) = await store.successors("w1-1")
-    assert 500 < again.delay <= 600
-
-
-async def test_a_message_that_is_not_done_with_has_no_successors_yet(store):
-    """None, unlike one that nothing follows."""
-    await store.record([dispatched()], [outgoing("w1-1")])
-    await store.record([started()])
-    await store.record([completed(id="w2"), workflow_completed(id="w2")], cause="w2-1")
-    assert await store.successors("w1-1") is None
-    assert await store.successors("unknown") is None
-    assert await store.successors("w2-1") == []
-
-
-async def test_a_message_leaves_the_outbox_when_it_is_done_with(store):
-    """Not before: until then it may have to be sent again."""
-    await store.record([dispatched()], [outgoing("w1-1")])
-    assert await outbox_ids(store) == ["w1-1"]
-    await store.record([completed(step="1")], [outgoing("w1-2")], cause="w1-1")
-    assert await outbox_ids(store) == ["w1-2"]
-    await store.record([completed(step="2"), workflow_completed()], cause="w1-2")
-    assert await outbox_ids(store) == []
-    assert await store.successors("w1-1") == []
-
-
-async def test_questions_and_writes_at_the_same_time_each_get_their_own_answer(store):
-    """Though they share statements and transactions."""
-    await asyncio.gather(*[store.record([dispatched(f"w{n}")], [outgoing(f"w{n}-1")]) for n in range(20)])
-    ends = [store.record([completed(f"w{n}")], [outgoing(f"w{n}-2")], cause=f"w{n}-1") for n in range(0, 20, 2)]
-    assert await asyncio.gather(*ends) == [True] * 10
-    answers = await asyncio.gather(*[store.successors(f"w{n}-1") for n in range(20)])
-    assert [answer and answer[0].id for answer in answers] == [None if n % 2 else f"w{n}-2" for n in range(20)]
-
-
-async def test_messages_that_were_never_delivered_are_taken_by_one_caller(store):
-    """When the broker lost them; of several who look, one gets each."""
-    await store.record([dispatched()], [outgoing("w1-1"), outgoing("later", delay=3600.0), outgoing("else", queue="q")])
-    await _age(store, 100)
-    assert await store.waiting_queues() == ["q", "shop.b"]
-    taken = await asyncio.gather(*[store.take_overdue(["shop.b"], 60.0) for _ in range(3)])
-    assert [one.id for some in taken for one in some] == ["w1-1"]
-
-
-async def test_messages_that_somebody_runs_are_not_overdue(store):
-    """As long as the worker that began them is heard of."""
-    await store.record([dispatched()], [outgoing("w1-1")])
-    await store.announce(worker("w7"))
-    await store.record([started(worker="w7")])
-    await _age(store, 100)
-    assert await store.take_overdue(["shop.b"], 60.0) == []
-    await store.withdraw("w7")
-    assert [one.id for one in await store.take_overdue(["shop.b"], 60.0)] == ["w1-1"]
-
-
-async def _age(store, seconds):
-    """Let time pass for the outbox, on any server's clock."""
-
-    def move():
-        with store._writer.begin():
-            store._writer.execute(outbox.update().values(due_at=outbox.c.due_at - seconds))
-
-    await store._run(move)
-
-
-async def test_a_message_that_is_not_overdue_is_left_alone(store):
-    """It may just be on its way."""
-    await store.record([dispatched()], [outgoing("w1-1")])
-    assert await store.take_overdue(["shop.b"], 60.0) == []
 
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -475,9 +361,26 @@ async def test_nobody_who_has_gone_is_looked_after(store):
     waiting.cancel()
 
     async def forgotten():
-        return not store._watch
+        return not store.access.watch
 
     await until_async(forgotten)
+
+
+async def test_a_question_asked_while_the_store_closes_connects_anew(store, monkeypatch):
+    """After the connections are closed and before the thread has ended: nothing may close the new one unseen."""
+    stop = store.access.thread.stop
+
+    def stop_after_a_question():
+        store.access.thread.wait_for(
+            lambda: store.access.guarded(lambda: store.access.reader.exec_driver_sql("SELECT 1").scalar()), 5
+        )
+        stop()
+
+    monkeypatch.setattr(store.access.thread, "stop", stop_after_a_question)
+    await store.close()
+    monkeypatch.undo()
+    await store.close()
+    assert await store.workflow("w1") is None
 
 
 async def test_a_closed_store_can_be_used_again(store, url):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from kombu import Connection, Producer
+from kombu import Connection, Consumer, Producer, Queue
 from sqlalchemy.exc import OperationalError
 
 import paigeant.transports  # registers the schemes
 
 assert paigeant.transports
+
+LEASE = 30.0
+TIDY = LEASE / 10
+"""Seconds after which a process looks again for what the dead left."""
 
 
 @dataclass(frozen=True)
@@ -80,4 +85,22 @@ def crash(connection: Connection) -> None:
     if hasattr(queue, "holder"):
         queue.holder.id = ""
     else:
-        queue._lose_all()
+        queue.leases.lose_all()
+
+
+def program(backend: Backend) -> list[str]:
+    """The arguments of a program of its own that uses the same queues."""
+    return [backend.url, json.dumps(backend.options)]
+
+
+def consume(connection: Connection, *names: str, prefetch: int = 0) -> list[Any]:
+    """Start to consume; the list fills while the connection is drained."""
+    got: list[Any] = []
+    queues = [Queue(name) for name in names or ("q",)]
+    channel = connection.default_channel
+    Consumer(channel, queues, on_message=got.append, prefetch_count=prefetch or None).consume()
+    return got
+
+
+def payloads(messages: list[Any]) -> list[Any]:
+    return [message.payload for message in messages]

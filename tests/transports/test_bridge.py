@@ -3,80 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import until, until_async
-from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
+from transports.bridges import break_commits, bury, names, pump_of, transport_at
 
-from paigeant.errors import PaigeantError, Superseded, TransportError
-from paigeant.events import Event, WorkflowDispatched
-from paigeant.testing.conformance.transports import Inbox, has_depth, in_loop, outgoing
-from paigeant.transport import Delivery, Outgoing
+from paigeant.errors import BrokerRefused, PaigeantError, Superseded, TransportError
+from paigeant.events import Event, StepEnded, WorkflowDispatched
+from paigeant.testing.conformance.transports import Inbox, has_depth, outgoing
+from paigeant.testing.conformance.waiting import in_loop
+from paigeant.transport import Outgoing
 from paigeant.transports import forget, get_transport
 from paigeant.transports.kombu import KombuTransport
-
-
-@pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'queue.db'}"
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-def url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
-    return sqlite_url if request.param == "sqlite" else "memory://"
-
-
-@asynccontextmanager
-async def transport_at(url: str, lease: float = 30.0) -> AsyncGenerator[Any]:
-    """A transport as a process of its own has it."""
-    transport = get_transport(url, lease_seconds=lease)
-    forget(transport)
-    await transport.connect()
-    try:
-        yield transport
-    finally:
-        await transport.close()
-
-
-def names(deliveries: Sequence[Delivery]) -> list[str]:
-    return [delivery.body.decode() for delivery in deliveries]
-
-
-async def pump_of(transport: Any) -> Any:
-    return await transport._call(lambda pump: pump)
-
-
-def break_commits(pump: Any, times: int, *, after: bool = False) -> list[Any]:
-    """The next commits fail as when the connection breaks. Returns the ids of what is settled, try by try."""
-    dialect, exchange, tried = pump.database.engine.dialect, pump.exchange, []
-    commit = dialect.do_commit
-    left = iter(range(times))
-
-    def broken(connection: Any) -> None:
-        is_broken = next(left, None) is not None
-        if after or not is_broken:
-            commit(connection)
-        if is_broken:
-            raise dialect.loaded_dbapi.OperationalError("server closed the connection")
-
-    def noted(settlements: Sequence[Any], limit: int) -> Any:
-        if settlements:
-            tried.append([outgoing.id for settlement in settlements for outgoing in settlement.outgoing])
-        return exchange(settlements, limit)
-
-    dialect.do_commit, pump.exchange = broken, noted
-    return tried
-
-
-async def bury(transport: Any) -> None:
-    """What the others do to a holder that they found dead."""
-    await transport._call(lambda pump: pump.write(lambda writer: writer.execute(text("DELETE FROM paigeant_holder"))))
-
+from paigeant.transports.sql import queue as sql_queue
 
 # --- the way of a message -----------------------------------------------------------------------------------------
 
@@ -195,6 +139,28 @@ async def test_what_is_out_stays_ours_over_trouble(sqlite_url: str) -> None:
 
 
 @in_loop
+async def test_an_idle_thread_only_glances_and_still_hears_at_once(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exchanges come once a second, glances fifty times; what another process sends arrives within one glance."""
+    monkeypatch.setattr(sql_queue, "LONGEST_SLEEP", 1_000.0)
+    lease = 10_000.0  # whose tenth is the longest sleep as well
+    async with (
+        transport_at(sqlite_url, lease) as transport,
+        transport_at(sqlite_url) as other,
+        Inbox(transport, ["q"]) as inbox,
+    ):
+        pump, did = await pump_of(transport), list[str]()
+        exchange, has_news = pump.exchange, pump._has_news
+        pump.exchange = lambda *given: did.append("exchange") or exchange(*given)
+        pump._has_news = lambda: did.append("glance") or has_news()
+        await asyncio.to_thread(until, lambda: did[-20:] == ["glance"] * 20)
+        await other.send(outgoing("q", "m"))
+        [delivery] = await inbox.has(1)
+        await transport.settle(delivery)
+
+
+@in_loop
 async def test_the_thread_outlives_a_socket_that_is_gone(sqlite_url: str) -> None:
     """Without it nothing would be settled any more, and no lease renewed."""
     async with transport_at(sqlite_url) as transport, Inbox(transport, ["q"]) as inbox:
@@ -251,7 +217,7 @@ async def test_a_settlement_that_can_never_be_made_fails_alone(sqlite_url: str) 
             transport.settle(deliveries[2], outgoing("next", "2")),
             return_exceptions=True,
         )
-        assert [type(result) for result in results] == [type(None), TransportError, type(None)]
+        assert [type(result) for result in results] == [type(None), BrokerRefused, type(None)]
         await transport.settle(deliveries[1], outgoing("next", "3"))
         assert await transport.queues() == {"q": 0, "next": 3}
 
@@ -276,7 +242,7 @@ async def test_trouble_while_a_culprit_is_looked_for_is_nobodys_failure(sqlite_u
             transport.settle(second, [Outgoing(queue="\ud800", body=b"")]),
             return_exceptions=True,
         )
-        assert [type(result) for result in results] == [type(None), TransportError]
+        assert [type(result) for result in results] == [type(None), BrokerRefused]
         assert await transport.depth("next") == 1
 
 
@@ -294,8 +260,11 @@ class PickyLedger:
             raise ValueError("cannot record this")
         self.written += ids
 
-    def finished(self, connection: Any, message_ids: Sequence[str]) -> dict[str, str]:
-        return {}
+    def finished(self, connection: Any, message_ids: Sequence[str]) -> list[str]:
+        return []
+
+    def recorded(self, connection: Any, ends: Sequence[StepEnded]) -> bool:
+        return False
 
 
 @in_loop
@@ -353,13 +322,13 @@ async def test_a_consumer_that_leaves_does_not_open_a_closed_transport_again(sql
         if trouble:
             met: list[Any] = []
 
-            def lose_connection(consumer: Any) -> None:
-                met.append(consumer)
+            def lose_connection(settlements: Any, limit: int) -> Any:
+                met.append(settlements)
                 raise OperationalError("", {}, Exception("server closed the connection"), connection_invalidated=True)
 
-            transport._bridge.remove = lose_connection
+            (await pump_of(transport)).exchange = lose_connection
             leaving = asyncio.ensure_future(leaving)
-            await asyncio.to_thread(until, lambda: met)  # it will try again
+            await asyncio.to_thread(until, lambda: met)  # it is not waited for
     await leaving
     assert transport._bridge is None
     async with transport_at(sqlite_url) as another, Inbox(another, ["q"]) as inbox:

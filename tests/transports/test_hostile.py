@@ -18,7 +18,8 @@ from brokers.servers import RedisServer
 from kombu import Connection
 
 from paigeant import App, Worker
-from paigeant.testing.conformance.transports import Inbox, in_loop
+from paigeant.testing.conformance.transports import Inbox
+from paigeant.testing.conformance.waiting import in_loop
 from paigeant.transport import BaseTransport, Delivery, Outgoing
 from paigeant.transports import new_transport
 

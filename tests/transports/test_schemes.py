@@ -49,7 +49,8 @@ def test_every_scheme_of_kombu_is_known_with_what_it_needs() -> None:
     ours = {"paigeant", "redis-streams", "amqp-tls"}
     known = {*bare, *ours, *schemes.EXTRAS, *schemes._PACKAGES, *schemes._GONE}
     assert set(TRANSPORT_ALIASES) - known == set()
-    assert {schemes.scheme_of(f"{name}://x") for name in TRANSPORT_ALIASES} == set(TRANSPORT_ALIASES)
+    usable = set(TRANSPORT_ALIASES) - {"paigeant", "redis-streams"}  # these two are for kombu programs
+    assert {schemes.scheme_of(f"{name}://x") for name in usable} == usable
     assert schemes.scheme_of("sqla+sqlite:///x.db") == "sqla+sqlite"
 
 

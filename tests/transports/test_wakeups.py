@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -22,8 +23,8 @@ from paigeant.stores.sql import SqlStore
 from paigeant.transport import Delivery, Outgoing
 from paigeant.transports import get_transport
 from paigeant.transports.kombu import KombuTransport
-from paigeant.transports.settlement import Settlement
-from paigeant.transports.sql_queue import SqlQueue
+from paigeant.transports.pump.settlement import Settlement
+from paigeant.transports.sql.queue import SqlQueue
 
 NEVER = 10_000.0
 PATIENCE = 30.0
@@ -32,25 +33,14 @@ PATIENCE = 30.0
 @pytest.fixture(autouse=True)
 def _nobody_looks_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Longer than any test: only a wake-up, or a time that is known, brings anything."""
-    for module in ("database.listener", "transports.sql_session", "transports.sql_queue", "stores.watch"):
+    for module in ("database.listener", "transports.sql.session", "transports.sql.queue", "stores.watch"):
         monkeypatch.setattr(f"paigeant.{module}.LONGEST_SLEEP", NEVER)
     monkeypatch.setattr(listening, "_PROBE_PATIENCE", PATIENCE)
 
 
 @pytest.fixture
-def make(postgres_url: str) -> Iterator[Callable[..., SqlQueue]]:
-    made: list[SqlQueue] = []
-
-    def queue(*names: str) -> SqlQueue:
-        one = SqlQueue(Database(postgres_url), lease_seconds=10 * NEVER)
-        one.open()
-        one.subscribe(names)
-        made.append(one)
-        return one
-
-    yield queue
-    for one in made:
-        one.close()
+def make(made: Callable[..., SqlQueue], postgres_url: str) -> Callable[..., SqlQueue]:
+    return partial(made, postgres_url, lease=10 * NEVER)
 
 
 def asleep(queue: SqlQueue) -> SqlQueue:
@@ -118,7 +108,7 @@ def test_a_message_for_others_is_not_looked_for(make: Callable[..., SqlQueue]) -
     """The wake-up says which queue it is about."""
     worker, sender = asleep(make("q")), make()
     looks: list[float] = []
-    worker._something_came = lambda now: bool(looks.append(now))  # type: ignore[method-assign]
+    worker._claims._look = lambda reader, now: (None, bool(looks.append(now)))  # type: ignore[method-assign]
     send(sender, "other")
     assert woken(worker) == []
     assert looks == []
@@ -202,7 +192,7 @@ def test_a_lost_connection_is_noticed_and_replaced(make: Callable[..., SqlQueue]
     terminate_others(postgres_url)
     with pytest.raises(OperationalError) as raised:
         until(lambda: woken(worker))
-    assert worker.is_recoverable(raised.value)
+    assert not worker.diagnose(raised.value).is_narrow
     worker.disconnect()
     assert worker.fileno() is None
     asleep(worker)
@@ -215,7 +205,7 @@ def test_a_connection_that_breaks_while_it_wakes_others_is_replaced(
 ) -> None:
     """What was settled is settled. There is no socket to sleep on, and the next exchange says so at once."""
     worker = asleep(make("q"))
-    publish = worker._publish
+    publish = worker._publishing.publish
 
     def cut(*arguments: Any) -> None:
         publish(*arguments)
@@ -223,12 +213,12 @@ def test_a_connection_that_breaks_while_it_wakes_others_is_replaced(
             server.execute("SELECT pg_terminate_backend(%s)", [worker._listener._connection.info.backend_pid])
 
     with monkeypatch.context() as patched:
-        patched.setattr(worker, "_publish", cut)
+        patched.setattr(worker._publishing, "publish", cut)
         send(worker, "other")
     assert (worker.fileno(), worker.patience) == (None, 0.0)
     with pytest.raises(OperationalError) as raised:
         worker.exchange([], 1)
-    assert worker.is_recoverable(raised.value)
+    assert not worker.diagnose(raised.value).is_narrow
     worker.disconnect()
     assert worker.depth("other") == 1
     asleep(worker)
@@ -344,10 +334,12 @@ async def test_the_end_of_a_workflow_wakes_who_waits_for_it(
         queue.enlist(SqlLedger(postgres_url))
         exchange(queue, Settlement(record=[ended("one"), step("other")]))
     await asyncio.wait_for(asyncio.gather(end, event), PATIENCE)
-    assert waiting._watch.fileno() is None
+    assert waiting.access.watch.fileno() is None
     for store in (waiting, writing):
         await store.close()
 
 
 async def _listens_for_events(store: SqlStore) -> bool:
-    return await store._thread.run(lambda: EVENT in store._watch._listener._topics and (store._watch.pause or 0) > 1000)
+    return await store.access.thread.run(
+        lambda: EVENT in store.access.watch._listener._topics and (store.access.watch.pause or 0) > 1000
+    )

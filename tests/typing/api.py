@@ -1,4 +1,4 @@
-"""The public API as its users type it. mypy reads this file in strict mode; nothing runs it."""
+"""The public API as its users type it. mypy and pyright read this file in strict mode; nothing runs it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from paigeant import (
     create_planner_agent,
     get_transport,
 )
+from paigeant.events import Event, StepCompleted, WorkflowEnded
 from paigeant.turns import Agent, Turn, tool
 
 app = App("typing")
@@ -65,7 +66,7 @@ async def activities_stay_what_they_were(ctx: ActivityContext) -> None:
     assert_type(twice(2, ctx), int)
     async for value in count(3):
         assert_type(value, int)
-    assert_type(measure.step(text="abc"), ActivitySpec)
+    assert_type(measure.step(text="abc"), ActivitySpec[int])
 
 
 def a_plain_program() -> None:
@@ -91,6 +92,19 @@ def the_wire_models_round_trip(message: PaigeantMessage) -> None:
     assert_type(message.to_json(), bytes)
     assert_type(PaigeantMessage.from_json(message.to_json()), PaigeantMessage)
     assert_type(message.routing_slip.next_step(), ActivitySpec | None)
+
+
+@app.observe
+def note(event: Event) -> None: ...
+
+
+@app.observe(StepCompleted, WorkflowEnded)
+def note_some(event: StepCompleted | WorkflowEnded) -> None: ...
+
+
+def observers_stay_what_they_were(event: WorkflowEnded) -> None:
+    note(event)
+    note_some(event)
 
 
 @app.schedule(cron="0 9 * * 1-5", timezone="Europe/Berlin", backfill="all")

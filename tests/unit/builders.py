@@ -7,10 +7,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from paigeant.message import PaigeantMessage
-from paigeant.outcome import Execution
-from paigeant.retry import RetryPolicy
-from paigeant.slip import ActivitySpec, LogEntry, RoutingSlip
+from paigeant.decisions.outcome import Execution
+from paigeant.wire.log import LogEntry
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.retry import RetryPolicy
+from paigeant.wire.slip import ActivitySpec, RoutingSlip
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 
@@ -59,6 +60,7 @@ policies = st.integers(0, 10).flatmap(
 
 specs = st.builds(
     ActivitySpec,
+    otherwise=st.lists(st.builds(ActivitySpec, name=labels, arguments=json_objects), max_size=2).map(tuple),
     name=labels,
     queue=st.none() | labels,
     arguments=json_objects,

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 from paigeant.transport import BaseTransport, Features
 from paigeant.transports import forget, get_transport
@@ -71,22 +71,7 @@ class KombuScratch(Scratch):
     async def crash(self, transport: BaseTransport) -> None:
         """The I/O thread ends where it is and its sockets are closed, as the kernel closes a dead process's."""
         assert isinstance(transport, KombuTransport)
-        bridge = transport._running()
-
-        def die(pump: Any) -> None:
-            pump.disconnect()
-            if bridge._connection is not None:
-                bridge._connection.collect(1.0)
-            bridge._pump = bridge._connection = bridge._resting = None
-            bridge._stopping_until = float("-inf")
-            raise OSError("crashed")
-
-        crashed = cast("asyncio.Future[None]", transport.call_in_thread(die))
-        await asyncio.to_thread(bridge._thread.join, 10.0)
-        assert not bridge._thread.is_alive()
-        await asyncio.gather(crashed, return_exceptions=True)
-        bridge._alarm.close()
-        transport._bridge = None
+        await asyncio.to_thread(transport.kill)
 
     @asynccontextmanager
     async def frozen(self, transport: BaseTransport) -> AsyncGenerator[None]:

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from paigeant.decisions.limit import Limit, Lock, wanted_data
 from paigeant.events import (
     DeadLetterRedriven,
     ErrorInfo,
@@ -20,13 +21,12 @@ from paigeant.events import (
     WorkflowDispatched,
     WorkflowFailed,
 )
-from paigeant.journal import Turn, Unit
-from paigeant.limits.limit import Limit, Lock, wanted_data
-from paigeant.offer import Offer
-from paigeant.records import WorkerRecord
+from paigeant.records.journal import Turn, Unit
+from paigeant.records.offer import Offer
+from paigeant.records.workflow import WorkerRecord
 from paigeant.store import Store
 from paigeant.transport import Outgoing
-from paigeant.usage import Usage
+from paigeant.wire.usage import Usage
 
 ALONE = Limit()
 
@@ -65,13 +65,14 @@ def step_of(name: str, step: str, worker: str) -> dict[str, Any]:
     return {"correlation_id": name, "at": 2.0, **about}
 
 
-def started(name: str, worker: str) -> StepStarted:
-    return StepStarted(**step_of(name, "1", worker))
+def started(name: str, worker: str, deliveries: int = 1) -> StepStarted:
+    return StepStarted(**step_of(name, "1", worker) | {"deliveries": deliveries})
 
 
-def completed(name: str, step: str = "1", output: Any = None) -> StepCompleted:
+def completed(name: str, step: str = "1", output: Any = None, worker: str = "w", deliveries: int = 1) -> StepCompleted:
     value = {"x": [1, None]} if output is None else output
-    return StepCompleted(**step_of(name, step, "w"), started_at=1.5, output=value)
+    known = step_of(name, step, worker) | {"deliveries": deliveries}
+    return StepCompleted(**known, started_at=1.5, output=value)
 
 
 def fails(name: str) -> StepFailed:

@@ -1,4 +1,4 @@
-"""What every store promises of the journals of agent steps."""
+"""What every store must do in the role ``Journals``: journals of agent steps."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 from dataclasses import replace
 
 from paigeant.store import Store
-from paigeant.testing.conformance.stores._samples import connected, turn_of, unit_of
+from paigeant.testing.conformance.stores._samples import (
+    connected,
+    turn_of,
+    unit_of,
+)
 from paigeant.testing.conformance.waiting import in_loop
-from paigeant.usage import Usage
+from paigeant.wire.usage import Usage
 
 
 class Journals:
-    """A part of :class:`paigeant.testing.conformance.StoreConformance`."""
+    """The tests of the role :class:`paigeant.store.Journals`."""
 
     @in_loop
     async def test_a_journal_is_continued_by_the_turn_that_took_it_last(self, store: Store) -> None:

@@ -1,11 +1,12 @@
-"""What every store promises of dead letters."""
+"""What every store must do in the role ``Letters``: dead letters."""
 
 from __future__ import annotations
 
 import asyncio
 
 from paigeant.events import ErrorInfo, LetterKind
-from paigeant.records import Letters, Move, Status
+from paigeant.records.workflow import Letters as Which
+from paigeant.records.workflow import Move, Status
 from paigeant.store import Store
 from paigeant.testing.conformance.stores._samples import (
     connected,
@@ -21,8 +22,8 @@ from paigeant.testing.conformance.stores._samples import (
 from paigeant.testing.conformance.waiting import in_loop
 
 
-class DeadLetters:
-    """A part of :class:`paigeant.testing.conformance.StoreConformance`."""
+class Letters:
+    """The tests of the role :class:`paigeant.store.Letters`."""
 
     @in_loop
     async def test_a_dead_letter_is_taken_once(self, store: Store) -> None:
@@ -68,12 +69,12 @@ class DeadLetters:
             await store.record([letter_of("v"), letter_of("w", LetterKind.POISON, reason="100% deadly")])
             poison, other = await store.dead_letters()
             found = {
-                "kind": (Letters(kind=LetterKind.POISON), 1),
-                "reason": (Letters(reason="100%"), 1),
-                "nothing": (Letters(reason="1_0"), 0),
-                "workflow": (Letters(workflow="v"), 1),
-                "all": (Letters(queue="q", activity="a", error="OSError", since=1.0, before=10.0), 2),
-                "time": (Letters(since=10.0), 0),
+                "kind": (Which(kind=LetterKind.POISON), 1),
+                "reason": (Which(reason="100%"), 1),
+                "nothing": (Which(reason="1_0"), 0),
+                "workflow": (Which(workflow="v"), 1),
+                "all": (Which(queue="q", activity="a", error="OSError", since=1.0, before=10.0), 2),
+                "time": (Which(since=10.0), 0),
             }
             for which, count in found.values():
                 assert await store.count_dead_letters(which) == len(await store.dead_letters(9, which)) == count

@@ -1,18 +1,25 @@
-"""What every store promises of locks, places of concurrency limits and turns of rate limits."""
+"""What every store must do in the role ``Locks``: locks, places and rates."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 
-from paigeant.limits.limit import Limit
+from paigeant.decisions.limit import Limit
 from paigeant.store import Store
-from paigeant.testing.conformance.stores._samples import connected, dispatched, granted_ids, lock_of, takes, waiting
+from paigeant.testing.conformance.stores._samples import (
+    connected,
+    dispatched,
+    granted_ids,
+    lock_of,
+    takes,
+    waiting,
+)
 from paigeant.testing.conformance.waiting import in_loop, until
 
 
 class Locks:
-    """A part of :class:`paigeant.testing.conformance.StoreConformance`."""
+    """The tests of the role :class:`paigeant.store.Locks`."""
 
     @in_loop
     async def test_one_of_many_has_a_lock(self, store: Store) -> None:
@@ -24,12 +31,12 @@ class Locks:
             assert await store.take_locks([holder], 60) is None
             assert await store.take_locks([lock_of(holder.holder, worker="another")], 60) == "lock:k"
             assert await store.take_locks([lock_of("m1", key="lock:other")], 60) is None
-            assert list(await store.keep_locks(wanted, 60)) == [holder]
+            assert list(await store.renew_locks(wanted, 60)) == [holder]
             await store.free_locks([others[0]])
             assert await store.take_locks([others[0]], 60) == "lock:k"
             await store.free_locks([holder])
             assert await store.take_locks([others[0]], 60) is None
-            assert list(await store.keep_locks([holder], 60)) == []
+            assert list(await store.renew_locks([holder], 60)) == []
         assert taken.count(True) == 1
 
     @in_loop
@@ -38,7 +45,7 @@ class Locks:
         async with connected(store):
             assert await store.take_locks([lock_of("m1")], 0.05) is None
             assert await until(lambda: takes(store, lock_of("m2", worker="b"))) is True
-            assert list(await store.keep_locks([lock_of("m1")], 60)) == []
+            assert list(await store.renew_locks([lock_of("m1")], 60)) == []
             await store.free_locks([lock_of("m1")])
             assert await store.take_locks([lock_of("m3")], 60) == "lock:k"
 
@@ -65,7 +72,7 @@ class Locks:
             wanted = [lock_of(f"m{n}", f"v{n}", "concurrency:k", Limit(3)) for n in range(10)]
             lacking = await asyncio.gather(*[store.take_locks([one], 60) for one in wanted])
             holders = [one for one, missing in zip(wanted, lacking, strict=True) if missing is None]
-            assert {one.holder for one in await store.keep_locks(wanted, 60)} == {one.holder for one in holders}
+            assert {one.holder for one in await store.renew_locks(wanted, 60)} == {one.holder for one in holders}
             await store.free_locks(holders[:1])
             again = await asyncio.gather(*[store.take_locks([one], 60) for one in wanted if one not in holders])
         assert (len(holders), again.count(None)) == (3, 1)
@@ -140,4 +147,4 @@ class Locks:
             assert not await takes(store, lock_of("newcomer"))
             assert await takes(store, late)
             assert not await takes(store, replace(lock_of("m2"), granted_until=0.0))
-            assert list(await store.keep_locks([late], 60)) == [late]
+            assert list(await store.renew_locks([late], 60)) == [late]

@@ -1,18 +1,25 @@
-"""What every store promises to those who cancel, pause and resume."""
+"""What every store must do in the role ``Steering``: cancelling, pausing and resuming workflows."""
 
 from __future__ import annotations
 
 import asyncio
 
-from paigeant.events import LAST, Cancellation, SignalReceived
-from paigeant.records import Status
+from paigeant.events import LAST, Cancellation
+from paigeant.records.workflow import Status
 from paigeant.store import Store
-from paigeant.testing.conformance.stores._samples import completed, connected, dispatched, end_of, first_of, hold_of
+from paigeant.testing.conformance.stores._samples import (
+    completed,
+    connected,
+    dispatched,
+    end_of,
+    first_of,
+    hold_of,
+)
 from paigeant.testing.conformance.waiting import in_loop
 
 
 class Steering:
-    """A part of :class:`paigeant.testing.conformance.StoreConformance`."""
+    """The tests of the role :class:`paigeant.store.Steering`."""
 
     @in_loop
     async def test_a_cancelled_workflow_does_not_end_again(self, store: Store) -> None:
@@ -24,6 +31,7 @@ class Steering:
             await store.record([completed("w"), end_of("w")], cause="w-1")
             await store.record([hold_of("w", "signal:y")])
             record, standing = await store.workflow("w"), await store.standing("w-2", "w")
+            known = await asyncio.gather(*(store.knows(name) for name in ("w", "nobody")))
             types = [event.type for event in await store.events("w")]
             assert await store.held("w") == []
             again = await store.cancel("w", Cancellation(at=0.0))
@@ -36,6 +44,7 @@ class Steering:
         assert record.cancellation is not None
         assert (record.status, record.output, record.cancellation.by) == (Status.CANCELLED, None, "ada")
         assert standing.status is Status.CANCELLED
+        assert known == [True, False]
         assert [one for one in types if one in LAST] == ["workflow_cancelled"]
 
     @in_loop
@@ -107,18 +116,3 @@ class Steering:
         assert resumed is not None
         assert (paused.status, resumed.status) == (Status.RUNNING, Status.PAUSED)
         assert sorted(one.wait_id for one in due) == ["w-late", "w-pause"]
-
-    @in_loop
-    async def test_what_waits_is_answered_once(self, store: Store) -> None:
-        """By the first one; and not before it waits, nor when it has gone on."""
-        async with connected(store):
-            await store.record([dispatched("w")])
-            given = [SignalReceived(correlation_id="w", at=3.0, key="approval:x", value=n) for n in range(6)]
-            assert not await store.answer(given[0])
-            await store.record([hold_of("w", "approval:x")])
-            answers = await asyncio.gather(*(store.answer(one) for one in given[:5]))
-            assert answers.count(True) == 1
-            (held,) = await store.match("w")
-            assert held.value == {"value": answers.index(True)}
-            assert not await store.answer(given[5])
-            assert [one.type for one in await store.events("w")].count("signal_received") == 1

@@ -1,0 +1,229 @@
+"""Encodes a plan's messages, small enough to travel, and makes the facts about parked messages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic_core import from_json
+
+from paigeant.decisions.idempotency import claimed_user
+from paigeant.decisions.plan import Hold, Plan, Send, Settle
+from paigeant.errors import StoreRequired
+from paigeant.events import Event, MessageDeadLettered, MessageHeld, WorkflowDispatched
+from paigeant.records.workflow import Owner
+from paigeant.transport import Features, Outgoing
+from paigeant.wire import aside, codec
+from paigeant.wire.claim_check import Parcel
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.slip import ActivitySpec
+
+TIMER = "retry"
+"""The key of a parked message that waits only for its time, because the broker cannot delay it."""
+
+_LONGEST_DELAY, _LONGEST_ON_BROKER = 5.0, 86_400.0
+"""Maximum delay in seconds: of a broker that cannot delay, and of one that can, for an App without a store."""
+
+_OUTPUTS = 8
+"""Number of outputs that travel in a message even if the store has them."""
+
+_MIDDLING = 1_024
+"""Size in bytes from which a value is stored outside a message that would otherwise be too large."""
+
+_LONGEST_ERROR = 1000
+"""Maximum characters of an error's message in the headers of a queued dead letter."""
+
+DEAD_LETTER = "dead-letter"
+"""The queue of dead letters without a store: the part of its name after the prefix."""
+
+
+def queue_name(prefix: str, activity: str) -> str:
+    """Return the name of an activity's queue."""
+    return f"{prefix}.{activity}"
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A plan's messages, encoded: those to publish, and the facts about parked messages and started workflows.
+
+    ``parcels`` are values of these messages that must be stored first. ``instead`` is parked instead of the workflow's
+    end if the workflow was cancelled meanwhile.
+    """
+
+    outgoing: Sequence[Outgoing] = ()
+    facts: Sequence[Event] = ()
+    parcels: Sequence[Parcel] = ()
+    instead: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Packs messages for one App.
+
+    ``features`` are those of the transport; ``has_store`` and ``has_keeper`` say what else the App has. Values of
+    ``large`` bytes or more are stored outside the message, up to ``value_limit`` bytes each.
+    """
+
+    features: Features
+    has_store: bool
+    has_keeper: bool
+    app: str
+    prefix: str
+    message_limit: int
+    large: int
+    value_limit: int
+    owner: Owner | None
+
+    def packed(self, plan: Plan, at: float) -> Packed:
+        """Encode the plan's messages.
+
+        Raises:
+            MessageTooLarge: a message exceeds the limit; the error names its largest part.
+            StoreRequired: the plan parks a message, and there is no store.
+        """
+        if not isinstance(plan, Settle):
+            return Packed()
+        holds, sends = list(plan.hold), list[Outgoing]()
+        for send in plan.send:
+            if self.has_store and send.delay > self._longest_delay:
+                holds.append(Hold(send.message, TIMER, at + send.delay))
+            else:
+                sends.append(self._encoded(send))
+        begun = [(message, self._encoded(Send(message))) for message in plan.begin]
+        sends += [encoded for _, encoded in begun]
+        facts: list[Event] = [self.dispatched(message, encoded.body, at) for message, encoded in begun]
+        parked = [(hold, self._encoded_hold(hold)) for hold in holds]
+        instead = self._instead(plan, at)
+        parcels = [parcel for _, encoded in (*parked, *instead) for parcel in encoded.parcels]
+        facts += [_parking(hold, encoded, at, self.owner) for hold, encoded in parked]
+        return Packed(sends, facts, parcels, [_parking(hold, encoded, at, self.owner) for hold, encoded in instead])
+
+    def _instead(self, plan: Settle, at: float) -> list[tuple[Hold, Outgoing]]:
+        """Return the message to park instead of the workflow's end if the workflow was cancelled meanwhile."""
+        if plan.if_cancelled is None or not self.has_store:
+            return []
+        hold = Hold(plan.if_cancelled.message, TIMER, at)
+        return [(hold, self._encoded_hold(hold))]
+
+    @property
+    def _longest_delay(self) -> float:
+        """Maximum delay in seconds that the broker handles; for a longer delay the message is parked in the store."""
+        if not self.features.delay:
+            return _LONGEST_DELAY
+        return self.features.longest_delay if self.has_store else _LONGEST_ON_BROKER
+
+    def begun(self, send: Send, at: float) -> Packed:
+        """Encode a workflow's first message, with the fact that the workflow starts.
+
+        Raises:
+            MessageTooLarge: the message exceeds the limit; the error names its largest part.
+            StoreRequired: the delay is too long for the broker, and there is no store.
+        """
+        if not self.has_store and send.delay > self._longest_delay:
+            raise StoreRequired(
+                f"a message that is due in {send.delay:.0f} s needs a store, and this App has none",
+                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
+            )
+        packed = self.packed(Settle(send=(send,)), at)
+        body = packed.outgoing[0].body if packed.outgoing else _body_of(packed.facts)
+        return replace(packed, facts=[self.dispatched(send.message, body, at), *packed.facts])
+
+    def encoded(self, message: PaigeantMessage, delay: float = 0.0) -> Outgoing:
+        """Encode a message for its queue."""
+        return self._encoded(Send(message, delay))
+
+    def dispatched(self, message: PaigeantMessage, body: bytes, at: float) -> WorkflowDispatched:
+        """Return the fact that this message, encoded as these bytes, starts a workflow."""
+        slip = message.routing_slip
+        user = None if message.obo_token is None else claimed_user(message.obo_token)
+        return WorkflowDispatched(
+            correlation_id=message.correlation_id,
+            at=at,
+            name=message.name,
+            app=self.app,
+            message_id=message.id,
+            variables=slip.variables,
+            itinerary=[{"id": step.id, "name": step.name, "queue": step.queue} for step in slip.itinerary],
+            slip=from_json(body)["routing_slip"] if self.has_store else None,
+            parent=message.parent,
+            branch=message.branch,
+            user=None if user is None else {"issuer": user[0], "subject": user[1]},
+        )
+
+    def queue_of(self, step: ActivitySpec) -> str:
+        return step.queue or queue_name(self.prefix, step.name)
+
+    def _encoded(self, send: Send) -> Outgoing:
+        message, body, parcels = self._fitted(send.message)
+        return Outgoing(
+            queue=self.queue_of(message.step),
+            body=body,
+            id=message.id,
+            delay=send.delay,
+            priority=message.step.priority,
+            parcels=parcels,
+        )
+
+    def _fitted(self, message: PaigeantMessage) -> tuple[PaigeantMessage, bytes, list[Parcel]]:
+        """Return the message as it travels, its bytes, and the values to store outside it.
+
+        Outputs of earlier steps that the store already has are left out of the message where that is better.
+        """
+        message, parcels = aside.stripped(message), list[Parcel]()
+        if self.has_store:
+            message = message.compacted(_OUTPUTS)
+        body = codec.encode(message, sys.maxsize)
+        if len(body) <= min(self.large, self.message_limit):
+            return message, body, parcels
+        if self.has_store:
+            message = message.compacted(0)
+        for size in (self.large, _MIDDLING) if self.has_keeper else ():
+            message, more = aside.put_aside(message, size, self.value_limit)
+            parcels += more
+            if len(body := codec.encode(message, sys.maxsize)) <= self.message_limit:
+                break
+        if len(body) > self.message_limit or not self.has_keeper:
+            body = codec.encode(message, self.message_limit)
+        return message, body, parcels
+
+    def _encoded_hold(self, hold: Hold) -> Outgoing:
+        if not self.has_store:
+            raise StoreRequired(
+                f"the step waits for {hold.key!r} and needs a store, and this App has none",
+                hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
+            )
+        return self._encoded(Send(hold.message))
+
+    def letter(self, letter: MessageDeadLettered) -> Outgoing:
+        """Encode a dead letter as a message: without a store it waits in a queue of its own."""
+        headers = {"kind": letter.kind.value, "reason": letter.reason, "queue": letter.queue, "worker": letter.worker}
+        headers |= {"deliveries": str(letter.deliveries), "at": str(letter.at)}
+        if letter.error is not None:
+            headers |= {"error-type": letter.error.type, "error": letter.error.message[:_LONGEST_ERROR]}
+        return Outgoing(queue=queue_name(self.prefix, DEAD_LETTER), body=letter.body, headers=headers)
+
+
+def _parking(hold: Hold, encoded: Outgoing, at: float, owner: Owner | None) -> MessageHeld:
+    message = hold.message
+    return MessageHeld(
+        correlation_id=message.correlation_id,
+        at=at,
+        wait_id=message.id,
+        step_id=message.step.id,
+        activity=message.step.name,
+        key=hold.key,
+        due_at=hold.due_at,
+        detail=hold.detail,
+        join=hold.join,
+        queue=encoded.queue,
+        body=encoded.body,
+        priority=encoded.priority,
+        prefix=owner.prefix if owner else None,
+        broker=owner.broker if owner else None,
+    )
+
+
+def _body_of(facts: Sequence[Event]) -> bytes:
+    """Return the bytes of the parked message."""
+    return next(fact.body for fact in facts if isinstance(fact, MessageHeld))

@@ -1,0 +1,65 @@
+"""Reads the data of a step before it runs: its standing, values outside the message, outputs of earlier steps."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+
+from paigeant.errors import StoreRequired
+from paigeant.records.workflow import Standing
+from paigeant.store import Store
+from paigeant.wire import aside
+from paigeant.wire.claim_check import Keeper
+from paigeant.wire.log import LogEntry
+from paigeant.wire.message import PaigeantMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Reads for one App. A message that was due ``late_after`` seconds ago is late: recovery may consider it lost."""
+
+    store: Store | None
+    keeper: Keeper | None
+    late_after: float
+
+    async def standing(self, message: PaigeantMessage) -> Standing:
+        """Return the standing of the message: whether it may run. Without a store every message may."""
+        if self.store is None:
+            return Standing()
+        asking = self.store.standing(message.id, message.correlation_id, self.late_after)
+        if message.causation_id is not None:
+            return await asking
+        standing, is_known = await asyncio.gather(asking, self.store.knows(message.correlation_id))
+        return replace(standing, is_known=is_known)
+
+    async def whole(self, message: PaigeantMessage) -> PaigeantMessage:
+        """Return the message with the values its current step needs, and the output of the previous step.
+
+        Raises:
+            ValueMissing: one of them is not where it was stored.
+            StoreError: it cannot be read now.
+        """
+        slip = message.routing_slip
+        if self.store is not None and (entry := slip.aside) is not None:
+            output = await asyncio.to_thread(self.output, entry)
+            message = message.model_copy(update={"routing_slip": slip.with_previous(output)})
+        if needed := aside.needed(message):
+            kept = await self.keeper.fetch(needed.keys()) if self.keeper is not None else {}
+            message = await asyncio.to_thread(aside.whole, message, kept)
+        return message
+
+    def output(self, entry: LogEntry) -> Any:
+        """Return the output of an earlier step from the store. Blocks.
+
+        Raises:
+            StoreRequired: this App has no store.
+            ValueMissing: the store does not have the output.
+            StoreError: the store cannot be read now.
+        """
+        if self.store is None:
+            raise StoreRequired(
+                f"the output of {entry.name!r} is in a store, and this App has none",
+                hint="configure the store of the service that dispatched the workflow",
+            )
+        return self.store.output(entry.source or "")

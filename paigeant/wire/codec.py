@@ -1,0 +1,83 @@
+"""Between messages and bytes: bounded, and polite about what it does not know."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
+
+from paigeant.errors import MalformedMessage, MessageTooLarge, NotSerializable, UnsupportedVersion
+from paigeant.wire.aside import named
+from paigeant.wire.claim_check import as_json
+from paigeant.wire.message import REQUIRED, SPEC_VERSION, PaigeantMessage
+from paigeant.wire.values import printable
+
+_MAJOR = SPEC_VERSION.partition(".")[0]
+
+
+def encode(message: PaigeantMessage, limit: int) -> bytes:
+    """The message as bytes.
+
+    Raises:
+        MessageTooLarge: naming the part of the message that takes the most room.
+        NotSerializable: a text of the message, a prompt for example, holds a lone surrogate.
+    """
+    try:
+        body = message.to_json()
+    except PydanticSerializationError as error:
+        raise NotSerializable(f"the message cannot be written as JSON: {printable(str(error))}") from error
+    if len(body) <= limit:
+        return body
+    part, size = _largest_part(message)
+    raise MessageTooLarge(
+        f"the message is {len(body):,} bytes, the limit {limit:,}; {part} alone takes {size:,}",
+        hint="pass a reference (a key, a URL) instead of the data, or raise PAIGEANT_MESSAGE_LIMIT",
+    )
+
+
+def decode(body: bytes, limit: int) -> PaigeantMessage:
+    """The bytes as a message.
+
+    Raises:
+        MessageTooLarge, UnsupportedVersion, MalformedMessage: none of them can be cured by trying again.
+    """
+    if len(body) > limit:
+        raise MessageTooLarge(f"the message is {len(body):,} bytes, the limit {limit:,}")
+    try:
+        message = PaigeantMessage.from_json(body)
+    except ValidationError as error:
+        _refuse_unknown_version(body)
+        raise MalformedMessage(f"not a paigeant message: {_first_problem(error)}") from error
+    if missing := REQUIRED - message.model_fields_set:
+        raise MalformedMessage(f"not a paigeant message: {min(missing)}: Field required")
+    _check_version(message.spec_version)
+    return message
+
+
+def _check_version(version: str) -> None:
+    if version.partition(".")[0] != _MAJOR:
+        raise UnsupportedVersion(f"spec_version {version!r} is not known here (this release reads {_MAJOR}.x)")
+
+
+def _refuse_unknown_version(body: bytes) -> None:
+    """A newer major version may look like anything: say so instead of listing what is 'wrong' with it."""
+    try:
+        version = json.loads(body)["spec_version"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return
+    if isinstance(version, str) and version[:1].isdigit():
+        _check_version(version)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(map(str, problem["loc"])) or "the message"
+    text = f"{where}: {problem['msg']}"[:1000]
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def _largest_part(message: PaigeantMessage) -> tuple[str, int]:
+    sizes = {what: len(as_json(value)) for what, value in named(message).items()}
+    empty = ("the itinerary", len(message.to_json()))
+    return max(sizes.items(), key=lambda item: item[1], default=empty)

@@ -93,6 +93,13 @@ class Settings(BaseSettings):
     obo_leeway: Annotated[float, Field(ge=0, le=300)] = Field(
         10.0, description="accepted difference between the clocks of issuer and worker"
     )
+    signing: Literal["off", "accept", "required"] = Field(
+        "off", description="required: accept only messages that are signed; accept: sign, and accept others as well"
+    )
+    signing_key: str | None = Field(
+        None, description="private key that signs messages: a JWK, or the path of a file with a JWK or PEM", repr=False
+    )
+    trust: str | None = Field(None, description="path of the trust policy: what each key may do")
     concurrency: Annotated[int, Field(ge=1)] = Field(100, description="how many steps a worker process runs at once")
     shutdown_timeout: Annotated[float, Field(ge=0, le=LONGEST)] = Field(
         30.0, description="how long running steps may continue after the first SIGTERM"

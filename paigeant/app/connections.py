@@ -24,6 +24,7 @@ from paigeant.transport import BaseTransport
 
 if TYPE_CHECKING:
     from paigeant.security.claims import Tokens
+    from paigeant.security.notary import Notary
 
 _apps: WeakSet[Connections] = WeakSet()
 """The Apps of this process. Apps with the same broker URL share one connection."""
@@ -101,6 +102,19 @@ class Connections(Declarations):
         return Tokens.of(self.settings)
 
     @cached_property
+    def notary(self) -> Notary | None:
+        """Signs messages and verifies signatures; None if the App does not sign.
+
+        Raises:
+            ConfigurationError: the settings for signing are incomplete or wrong.
+        """
+        if self.settings.signing == "off":
+            return None
+        from paigeant.security.signing import notary_of
+
+        return notary_of(self.settings, self.name)
+
+    @cached_property
     def store(self) -> Store | None:
         """The store that records workflows, or None."""
         url = store_url(self.settings.broker_url, self.settings.store_url)
@@ -147,6 +161,7 @@ class Connections(Declarations):
             value_limit=self.settings.value_limit,
             late_after=self.settings.recovery_grace / 2,
             owner=self.owner,
+            notary=self.notary,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from paigeant.dispatch.beginning import Beginning
 from paigeant.dispatch.packing import Packing
@@ -12,6 +13,9 @@ from paigeant.dispatch.reading import Reading
 from paigeant.dispatch.settling import Settling
 from paigeant.records.workflow import Owner
 
+if TYPE_CHECKING:
+    from paigeant.security.notary import Notary
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatcher(Posting):
@@ -19,7 +23,7 @@ class Dispatcher(Posting):
 
     Values of ``large`` bytes or more are stored outside the message, up to ``value_limit`` bytes. A message that was
     due ``late_after`` seconds ago is late: recovery may consider it lost. ``stream_retention``: seconds for which
-    streamed values are stored.
+    streamed values are stored. ``notary`` signs, if the App signs.
     """
 
     app: str
@@ -30,6 +34,7 @@ class Dispatcher(Posting):
     value_limit: int = 67_108_864
     late_after: float = math.inf
     owner: Owner | None = None
+    notary: Notary | None = None
     packing: Packing = field(init=False, compare=False, repr=False)
     beginning: Beginning = field(init=False, compare=False, repr=False)
     settling: Settling = field(init=False, compare=False, repr=False)
@@ -46,6 +51,7 @@ class Dispatcher(Posting):
             large=self.large,
             value_limit=self.value_limit,
             owner=self.owner,
+            notary=self.notary,
         )
         parts = {
             "packing": packing,

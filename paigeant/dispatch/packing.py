@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from pydantic_core import from_json
 
+from paigeant.decisions.attest import Order
 from paigeant.decisions.idempotency import claimed_user
 from paigeant.decisions.plan import Hold, Plan, Send, Settle
+from paigeant.dispatch.sealing import Sealing
 from paigeant.errors import StoreRequired
 from paigeant.events import Event, MessageDeadLettered, MessageHeld, WorkflowDispatched
 from paigeant.records.workflow import Owner
 from paigeant.transport import Features, Outgoing
 from paigeant.wire import aside, codec
 from paigeant.wire.claim_check import Parcel
+from paigeant.wire.frame import message_of
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec
+
+if TYPE_CHECKING:
+    from paigeant.security.notary import Notary
 
 TIMER = "retry"
 """The key of a parked message that waits only for its time, because the broker cannot delay it."""
@@ -36,6 +43,14 @@ _LONGEST_ERROR = 1000
 
 DEAD_LETTER = "dead-letter"
 """The queue of dead letters without a store: the part of its name after the prefix."""
+
+
+Seal = Callable[[PaigeantMessage, bytes], bytes]
+"""Puts signatures around the bytes of a message."""
+
+
+def _unsealed(message: PaigeantMessage, body: bytes) -> bytes:
+    return body
 
 
 def queue_name(prefix: str, activity: str) -> str:
@@ -74,9 +89,14 @@ class Packing:
     large: int
     value_limit: int
     owner: Owner | None
+    notary: Notary | None = None
 
-    def packed(self, plan: Plan, at: float) -> Packed:
-        """Encode the plan's messages.
+    def packed(
+        self, plan: Plan, at: float, before: PaigeantMessage | None = None, order: Order | None = None
+    ) -> Packed:
+        """Encode the plan's messages, and sign them if the App signs.
+
+        ``before`` is the message that is settled; ``order`` says that an operator settles it.
 
         Raises:
             MessageTooLarge: a message exceeds the limit; the error names its largest part.
@@ -84,27 +104,28 @@ class Packing:
         """
         if not isinstance(plan, Settle):
             return Packed()
+        sealing = Sealing(self.notary, plan, at, before, order)
+        begun = [(message, self._encoded(Send(message), sealing.first)) for message in plan.begin]
+        facts: list[Event] = [self.dispatched(message, encoded.body, at) for message, encoded in begun]
         holds, sends = list(plan.hold), list[Outgoing]()
         for send in plan.send:
             if self.has_store and send.delay > self._longest_delay:
                 holds.append(Hold(send.message, TIMER, at + send.delay))
             else:
-                sends.append(self._encoded(send))
-        begun = [(message, self._encoded(Send(message))) for message in plan.begin]
+                sends.append(self._encoded(send, sealing.next))
         sends += [encoded for _, encoded in begun]
-        facts: list[Event] = [self.dispatched(message, encoded.body, at) for message, encoded in begun]
-        parked = [(hold, self._encoded_hold(hold)) for hold in holds]
-        instead = self._instead(plan, at)
+        parked = [(hold, self._encoded_hold(hold, sealing.next)) for hold in holds]
+        instead = self._instead(plan, at, sealing.next)
         parcels = [parcel for _, encoded in (*parked, *instead) for parcel in encoded.parcels]
         facts += [_parking(hold, encoded, at, self.owner) for hold, encoded in parked]
         return Packed(sends, facts, parcels, [_parking(hold, encoded, at, self.owner) for hold, encoded in instead])
 
-    def _instead(self, plan: Settle, at: float) -> list[tuple[Hold, Outgoing]]:
+    def _instead(self, plan: Settle, at: float, seal: Seal) -> list[tuple[Hold, Outgoing]]:
         """Return the message to park instead of the workflow's end if the workflow was cancelled meanwhile."""
         if plan.if_cancelled is None or not self.has_store:
             return []
         hold = Hold(plan.if_cancelled.message, TIMER, at)
-        return [(hold, self._encoded_hold(hold))]
+        return [(hold, self._encoded_hold(hold, seal))]
 
     @property
     def _longest_delay(self) -> float:
@@ -113,8 +134,8 @@ class Packing:
             return _LONGEST_DELAY
         return self.features.longest_delay if self.has_store else _LONGEST_ON_BROKER
 
-    def begun(self, send: Send, at: float) -> Packed:
-        """Encode a workflow's first message, with the fact that the workflow starts.
+    def begun(self, send: Send, at: float, forked: str | None = None) -> Packed:
+        """Encode a workflow's first message, with the fact that the workflow starts. ``forked``: from this workflow.
 
         Raises:
             MessageTooLarge: the message exceeds the limit; the error names its largest part.
@@ -125,9 +146,19 @@ class Packing:
                 f"a message that is due in {send.delay:.0f} s needs a store, and this App has none",
                 hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
             )
-        packed = self.packed(Settle(send=(send,)), at)
+        packed = self._first(send, at, forked)
         body = packed.outgoing[0].body if packed.outgoing else _body_of(packed.facts)
         return replace(packed, facts=[self.dispatched(send.message, body, at), *packed.facts])
+
+    def _first(self, send: Send, at: float, forked: str | None) -> Packed:
+        def sealed(message: PaigeantMessage, body: bytes) -> bytes:
+            return body if self.notary is None else self.notary.begin(message, body, at, forked=forked).to_bytes()
+
+        if self.has_store and send.delay > self._longest_delay:
+            hold = Hold(send.message, TIMER, at + send.delay)
+            encoded = self._encoded_hold(hold, sealed)
+            return Packed((), [_parking(hold, encoded, at, self.owner)], encoded.parcels)
+        return Packed([self._encoded(send, sealed)])
 
     def encoded(self, message: PaigeantMessage, delay: float = 0.0) -> Outgoing:
         """Encode a message for its queue."""
@@ -145,7 +176,7 @@ class Packing:
             message_id=message.id,
             variables=slip.variables,
             itinerary=[{"id": step.id, "name": step.name, "queue": step.queue} for step in slip.itinerary],
-            slip=from_json(body)["routing_slip"] if self.has_store else None,
+            slip=from_json(message_of(body))["routing_slip"] if self.has_store else None,
             parent=message.parent,
             branch=message.branch,
             user=None if user is None else {"issuer": user[0], "subject": user[1]},
@@ -154,8 +185,9 @@ class Packing:
     def queue_of(self, step: ActivitySpec) -> str:
         return step.queue or queue_name(self.prefix, step.name)
 
-    def _encoded(self, send: Send) -> Outgoing:
+    def _encoded(self, send: Send, seal: Seal = _unsealed) -> Outgoing:
         message, body, parcels = self._fitted(send.message)
+        body = seal(message, body)
         return Outgoing(
             queue=self.queue_of(message.step),
             body=body,
@@ -187,13 +219,13 @@ class Packing:
             body = codec.encode(message, self.message_limit)
         return message, body, parcels
 
-    def _encoded_hold(self, hold: Hold) -> Outgoing:
+    def _encoded_hold(self, hold: Hold, seal: Seal) -> Outgoing:
         if not self.has_store:
             raise StoreRequired(
                 f"the step waits for {hold.key!r} and needs a store, and this App has none",
                 hint='give it one: App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL',
             )
-        return self._encoded(Send(hold.message))
+        return self._encoded(Send(hold.message), seal)
 
     def letter(self, letter: MessageDeadLettered) -> Outgoing:
         """Encode a dead letter as a message: without a store it waits in a queue of its own."""

@@ -25,6 +25,7 @@ from paigeant.store import Waits
 from paigeant.transport import Outgoing
 from paigeant.wire import codec
 from paigeant.wire.arrivals import checked
+from paigeant.wire.frame import cut, is_frame
 from paigeant.wire.message import DEADLINE, PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.timers")
@@ -130,6 +131,8 @@ class Timers:
 
     def _outgoing(self, parked: Held, now: float) -> Outgoing:
         message = codec.decode(parked.body, len(parked.body))
+        if is_frame(parked.body):
+            return self._signed(message, parked)
         if message.start_by is None:
             message = message.due(now)
         key, given = _come(message, parked)
@@ -137,6 +140,12 @@ class Timers:
             return self.dispatcher.packing.encoded(message.receiving(key, checked(key, given)))
         except MessageTooLarge as error:  # report it to the step: it must not delay other due messages
             return self.dispatcher.packing.encoded(message.receiving(key, {"error": f"the value for {key!r}: {error}"}))
+
+    def _signed(self, message: PaigeantMessage, parked: Held) -> Outgoing:
+        """Return a signed message with what came for it. Its signed bytes stay as they are, so this needs no key."""
+        key, given = _come(message, parked)
+        frame = cut(parked.body, len(parked.body)).receiving(key, dict(checked(key, given)))
+        return Outgoing(queue=parked.queue, body=frame.to_bytes(), id=message.id, priority=message.step.priority)
 
 
 def _come(message: PaigeantMessage, parked: Held) -> tuple[str, Any]:

@@ -149,14 +149,14 @@ class Conclusions:
         """Return the plan and its encoded messages. If encoding fails, return those of the step's failure instead."""
         plan = decide(message, outcome)
         try:
-            return outcome, plan, self.dispatcher.packing.packed(plan, now)
+            return outcome, plan, self.dispatcher.packing.packed(plan, now, message)
         except (MessageTooLarge, StoreRequired) as error:
             assert not isinstance(outcome, Dropped | Returned)
             outcome = failed = Faulted(outcome.execution, _unwritable(outcome, error))
         for one in (message, without_others(message)):
             plan = decide(one, outcome)
             with suppress(MessageTooLarge):
-                return outcome, plan, self.dispatcher.packing.packed(plan, now)
+                return outcome, plan, self.dispatcher.packing.packed(plan, now, message)
         return outcome, give_up(message, failed), Packed()
 
     async def _as_before(

@@ -6,15 +6,17 @@ is kept once is known by its digest in every message that follows.
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from paigeant.errors import ValueMissing
+from paigeant.wire.canonical import canonical
 from paigeant.wire.model import Label, WireModel
 
 
@@ -24,6 +26,11 @@ class Kept(WireModel):
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
     of: Label
+
+    @property
+    def as_base64(self) -> str:
+        """The digest as plans have it; see :func:`~paigeant.wire.canonical.digest`."""
+        return urlsafe_b64encode(bytes.fromhex(self.digest))[:-1].decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,8 @@ class Keeper(Protocol):
 
 
 def as_json(value: Any) -> bytes:
-    """The JSON of a value of JSON types."""
-    return to_json(value, inf_nan_mode="strings")
+    """The canonical JSON of a value of JSON types, so that its digest is the one in a signed plan."""
+    return canonical(value)
 
 
 def opened(kept: Kept, data: bytes | None, what: str) -> Any:

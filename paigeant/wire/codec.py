@@ -8,8 +8,10 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from paigeant.errors import MalformedMessage, MessageTooLarge, NotSerializable, UnsupportedVersion
+from paigeant.wire.arrivals import checked
 from paigeant.wire.aside import named
 from paigeant.wire.claim_check import as_json
+from paigeant.wire.frame import Frame, cut, is_frame
 from paigeant.wire.message import REQUIRED, SPEC_VERSION, PaigeantMessage
 from paigeant.wire.values import printable
 
@@ -37,11 +39,13 @@ def encode(message: PaigeantMessage, limit: int) -> bytes:
 
 
 def decode(body: bytes, limit: int) -> PaigeantMessage:
-    """The bytes as a message.
+    """The bytes as a message. Signatures around it are not checked here.
 
     Raises:
         MessageTooLarge, UnsupportedVersion, MalformedMessage: none of them can be cured by trying again.
     """
+    if is_frame(body):
+        return _received(cut(body, limit), limit)
     if len(body) > limit:
         raise MessageTooLarge(f"the message is {len(body):,} bytes, the limit {limit:,}")
     try:
@@ -52,6 +56,19 @@ def decode(body: bytes, limit: int) -> PaigeantMessage:
     if missing := REQUIRED - message.model_fields_set:
         raise MalformedMessage(f"not a paigeant message: {min(missing)}: Field required")
     _check_version(message.spec_version)
+    return message
+
+
+def _received(frame: Frame, limit: int) -> PaigeantMessage:
+    """The message of a frame, whose signatures nobody has looked at here, with what it has received since."""
+    if is_frame(frame.message):
+        raise MalformedMessage("not a paigeant message: a signed message is inside another one")
+    message = decode(frame.message, limit)
+    for item in frame.received:
+        try:
+            message = message.receiving(item["key"], checked(item["key"], item["entry"]))
+        except ValueError as error:
+            raise MalformedMessage(f"not a paigeant message: received: {error}") from error
     return message
 
 

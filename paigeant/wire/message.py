@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Annotated, Any, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from paigeant.wire.arrivals import CHILD, Received
 from paigeant.wire.ids import derive_message_id, new_correlation_id, shortened
@@ -14,6 +14,7 @@ from paigeant.wire.join import KEY as JOIN
 from paigeant.wire.join import Branch
 from paigeant.wire.log import LogEntry
 from paigeant.wire.model import Label, WireModel
+from paigeant.wire.proof import Chain
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 from paigeant.wire.usage import NOTHING, Usage
 from paigeant.wire.values import Json, jsonable_each
@@ -84,6 +85,8 @@ class PaigeantMessage(WireModel):
     principal: dict[str, Any] | None = None
     signature: str | None = None
 
+    _chain: Chain | None = PrivateAttr(None)
+
     def __init__(self, *, payload: Mapping[str, Any] | None = None, **fields: Any) -> None:
         """Build a message by hand. The ``payload`` is added to the variables of the slip.
 
@@ -113,6 +116,17 @@ class PaigeantMessage(WireModel):
         self.__dict__["id"] = derived
         self.__dict__["spec_version"] = self.spec_version or SPEC_VERSION
         return self
+
+    @property
+    def chain(self) -> Chain | None:
+        """The verified statements that the message came with, or those of the message before it; they do not travel."""
+        return self._chain
+
+    def coming_with(self, chain: Chain) -> Self:
+        """The message with the verified statements that it came with."""
+        copied = self.model_copy()
+        object.__setattr__(copied, "__pydantic_private__", {"_chain": chain})
+        return copied
 
     @property
     def step(self) -> ActivitySpec:

@@ -63,7 +63,7 @@ class Forks:
             ).due(now)
         except ValidationError as error:
             raise InvalidArguments(f"this cannot be dispatched: {problem(error)}") from error
-        begun = self.dispatcher.packing.begun(Send(message), now)
+        begun = self.dispatcher.packing.begun(Send(message), now, forked=correlation_id)
         await self._check_broker(correlation_id, begun)
         await self.dispatcher.beginning.start(_of(origin, begun), repeated=id is not None)
         return self.handle(message.correlation_id)

@@ -1,0 +1,247 @@
+"""Decides what is signed: the plan of a workflow that begins, and the link for a step that ended. Pure.
+
+What a step changed is read from the message before and the message after it, not from the code that decided it. So
+whatever that code does, the link says it, and :mod:`paigeant.decisions.judge` finds what nobody may do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from paigeant.decisions.judge import limits_of, token_digest
+from paigeant.decisions.plan import Settle
+from paigeant.events import (
+    Event,
+    StepCompensated,
+    StepCompleted,
+    StepEnded,
+    StepFailed,
+    StepParked,
+    StepRetried,
+    WorkflowCancelled,
+    WorkflowCompensated,
+    WorkflowCompleted,
+    WorkflowEnded,
+    WorkflowFailed,
+)
+from paigeant.wire.canonical import digest_of
+from paigeant.wire.log import LogEntry
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.planned import PlannedStep, digests_of, form_of, planned
+from paigeant.wire.proof import Chain, Did, Link, Origin, Plan, Signed
+from paigeant.wire.slip import ActivitySpec, RoutingSlip
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A message, and the statements that it came with."""
+
+    message: PaigeantMessage
+    chain: Chain
+
+
+def plan_of(
+    message: PaigeantMessage,
+    body: str,
+    *,
+    audience: str,
+    at: float,
+    until: float,
+    app: str = "",
+    subject: str | None = None,
+    scopes: Iterable[str] = (),
+    by: Verified | None = None,
+    forked: str | None = None,
+) -> Plan:
+    """Return the plan of a workflow that begins with this message, whose bytes have the digest ``body``.
+
+    ``at`` and ``until`` are epoch seconds. ``by`` is the step that begins it: its workflow's user and scopes count.
+    """
+    slip = message.routing_slip
+    above = by.chain.plan.statement if by is not None else None
+    if above is not None:
+        subject, scopes = above.sub, above.scopes
+    token = message.obo_token
+    return Plan(
+        iat=int(at),
+        aud=audience,
+        exp=int(min(until, above.exp) if above is not None else until),
+        wf=message.correlation_id,
+        name=message.name,
+        app=app,
+        sub=subject,
+        scope=" ".join(sorted(scopes)) or None,
+        cth=above.cth if above is not None else None if token is None else token_digest(token),
+        steps=planned(slip.itinerary),
+        vars=digest_of(digests_of(slip.variables)) if slip.variables else None,
+        grant=slip.grant,
+        limits={name: value for name, value in limits_of(message).items() if value is not None},
+        msg=body,
+        origin=_origin(message, by) if by is not None else None,
+        forked=forked,
+    )
+
+
+def _origin(child: PaigeantMessage, by: Verified) -> Origin:
+    step = by.message.step
+    is_branch = child.branch is not None and bool(step.branches)
+    return Origin(
+        wf=by.message.correlation_id,
+        plan=by.chain.plan.digest,
+        step=step.id,
+        act=step.name,
+        form=form_of(step) if is_branch else None,
+        place=child.branch.index if is_branch and child.branch is not None else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an operator does to a message: the right that it takes, for example ``redrive``."""
+
+    right: str
+
+
+def link_of(
+    before: PaigeantMessage,
+    chain: Chain,
+    settle: Settle,
+    *,
+    at: float,
+    after: PaigeantMessage | None = None,
+    body: str | None = None,
+    begun: Mapping[str, str] | None = None,
+    order: Order | None = None,
+) -> Link:
+    """Return the link for what became of a message: ``after`` follows it, and ``body`` is the digest of its bytes.
+
+    ``begun`` are the digests of the plans of workflows that began with it, by id.
+    """
+    latest = chain.latest
+    did = _did(before, after, settle.record, order)
+    step, slip = before.step, before.routing_slip
+    hold = next((one for one in settle.hold if one.message is after), None)
+    ended = _ended(before, settle.record)
+    changes = getattr(ended, "changes", None) or {}
+    back = planned(after.routing_slip.itinerary) if after is not None and _lists_back(did, before) else ()
+    return Link(
+        iat=int(at),
+        plan=chain.plan.digest,
+        prev=latest.digest if latest is not None else None,
+        n=(latest.statement.n if latest is not None else 0) + 1,
+        step=step.id,
+        act=step.name,
+        did=did,
+        epoch=(after or before).epoch,
+        att=before.attempt,
+        out=digest_of(ended.output) if isinstance(ended, StepCompleted | StepCompensated) else None,
+        vars={**digests_of(changes.get("set", {})), **dict.fromkeys(changes.get("deleted", ()))},
+        undo=_undo(slip, before.gathered() if did is Did.TURNED else after.routing_slip if after else slip),
+        ins=_inserted(did, slip, after.routing_slip if after else None, order),
+        skip=_skipped(did, slip, after.routing_slip if after else None),
+        back=back,
+        begin=dict(begun or {}),
+        msg=body,
+        key=hold.key if hold else None,
+        due=hold.due_at if hold else None,
+        end=next((_status(one) for one in settle.record if isinstance(one, WorkflowEnded)), None),
+        order=order.right if order else None,
+        limits=_changed_limits(chain, after) if order and after is not None else {},
+    )
+
+
+def carried(chain: Chain, link: Signed[Link]) -> Chain:
+    """Return the chain of the message that follows: the links that still matter, and this one.
+
+    These are amendments, what compensations are checked against, and the latest link by another key.
+    """
+    other = next((one for one in reversed(chain.links) if one.key != link.key), None)
+    matter = (one for one in chain.links if one is other or _matters(one.statement))
+    return Chain(chain.plan, chain.above, (*matter, link))
+
+
+def _matters(said: Link) -> bool:
+    return bool(said.ins or said.skip or said.back or said.undo or said.order)
+
+
+def _did(before: PaigeantMessage, after: PaigeantMessage | None, record: Sequence[Event], order: Order | None) -> Did:
+    if order is not None and after is not None and after.epoch > before.epoch:
+        return Did.REDRIVEN
+    if after is not None and after.routing_slip.is_back and not before.routing_slip.is_back:
+        return Did.TURNED
+    match _ended(before, record):
+        case StepRetried():
+            return Did.RETRIED
+        case StepParked():
+            return Did.PARKED
+        case StepCompleted():
+            return Did.COMPLETED
+        case StepCompensated():
+            return Did.UNDONE
+        case StepFailed() if before.routing_slip.is_back:
+            return Did.LEFT
+        case StepFailed() if after is not None:
+            return Did.REPLACED
+    return Did.ENDED
+
+
+def _ended(before: PaigeantMessage, record: Sequence[Event]) -> StepEnded | None:
+    """Return the end of the message's attempt; the record may also have the earlier attempts in place."""
+    ends = (one for one in reversed(record) if isinstance(one, StepEnded))
+    return next((one for one in ends if one.message_id == before.id), None)
+
+
+def _lists_back(did: Did, before: PaigeantMessage) -> bool:
+    return did is Did.TURNED or (did is Did.REDRIVEN and before.routing_slip.is_back)
+
+
+def _inserted(did: Did, before: RoutingSlip, after: RoutingSlip | None, order: Order | None) -> tuple[PlannedStep, ...]:
+    if after is None or before.is_back or after.is_back:
+        return ()
+    if order is not None:
+        edited = after.itinerary[0]
+        return planned([edited]) if PlannedStep.of(edited) != PlannedStep.of(before.itinerary[0]) else ()
+    if did not in (Did.COMPLETED, Did.REPLACED):
+        return ()
+    known = {step.id for step in before.itinerary}
+    return planned(step for step in after.itinerary if step.id not in known)
+
+
+def _skipped(did: Did, before: RoutingSlip, after: RoutingSlip | None) -> tuple[str, ...]:
+    if after is None or before.is_back or after.is_back or did not in (Did.COMPLETED, Did.REPLACED):
+        return ()
+    left = {step.id for step in after.itinerary}
+    return tuple(step.id for step in before.itinerary[1:] if step.id not in left)
+
+
+def _undo(before: RoutingSlip, after: RoutingSlip) -> dict[str, str]:
+    """Return the digests of the compensations that the log has after the step and did not have before, by step."""
+    known = {entry.id for entry in before.log}
+    return {entry.id: undo_digest(entry) for entry in after.log if entry.undo is not None and entry.id not in known}
+
+
+def undo_digest(entry: LogEntry) -> str:
+    """Return the digest of the compensation of a completed step, as a step of the way back."""
+    assert entry.undo is not None, "only what can be taken back has one"
+    undo = entry.undo
+    step = ActivitySpec(id=entry.id, name=entry.name, queue=undo.queue, arguments=undo.arguments, kept=undo.kept)
+    return PlannedStep.of(step).digest
+
+
+def _changed_limits(chain: Chain, after: PaigeantMessage) -> dict[str, Any]:
+    return {name: value for name, value in limits_of(after).items() if chain.limits.get(name) != value}
+
+
+def _status(end: WorkflowEnded) -> str:
+    match end:
+        case WorkflowCompleted():
+            return "completed"
+        case WorkflowFailed():
+            return "failed"
+        case WorkflowCancelled():
+            return "cancelled"
+        case WorkflowCompensated(left=left):
+            return "compensation_incomplete" if left else "compensated"
+    raise NotImplementedError(end.type)

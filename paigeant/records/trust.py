@@ -1,0 +1,89 @@
+"""The policy of a deployment: what each key may dispatch, run, insert, answer and order. All else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+BUILT_IN = "paigeant."
+"""How the names of the activities begin that every worker serves. Every known key may run them."""
+
+ANYTHING = "*"
+
+
+class Right(StrEnum):
+    """What a rule allows."""
+
+    DISPATCH = "dispatch"
+    """Begin workflows of these names."""
+    RUN = "run"
+    """Run steps of these activities."""
+    INSERT = "insert"
+    """Insert steps of these activities, and begin workflows of them from a step, as far as the grant allows."""
+    SCOPES = "scopes"
+    """Give these scopes to a workflow."""
+    ORDER = "order"
+    """Do this to workflows: redrive, edit, discard, retry, fork, cancel, pause, resume, adopt."""
+    ANSWER = "answer"
+    """Answer questions of these activities, and send signals to their steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one key may do: patterns for each right. A pattern is a name, or the beginning of one and ``*``."""
+
+    name: str
+    rights: Mapping[Right, tuple[str, ...]] = field(default_factory=dict)
+    spiffe: str | None = None
+
+    def allows(self, right: Right, what: str) -> bool:
+        """Whether one of its patterns matches."""
+        return any(matches(pattern, what) for pattern in self.rights.get(right, ()))
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether the name is the pattern, or begins with what stands before its ``*``."""
+    return name.startswith(pattern[:-1]) if pattern.endswith(ANYTHING) else name == pattern
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityRule:
+    """What a step of one activity needs: scopes, and with ``four_eyes`` approval by another one than the dispatcher."""
+
+    scopes: frozenset[str] = frozenset()
+    four_eyes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The rules of a deployment. ``max_age`` is the longest time, in seconds, for which a plan may be valid."""
+
+    audience: str
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    activities: Mapping[str, ActivityRule] = field(default_factory=dict)
+    max_age: float = 30 * 86_400.0
+    leeway: float = 60.0
+
+    def allows(self, key: str, right: Right, what: str) -> bool:
+        """Whether this key may do this."""
+        if right is Right.RUN and what.startswith(BUILT_IN):
+            return key in self.rules
+        rule = self.rules.get(key)
+        return rule is not None and rule.allows(right, what)
+
+    def beyond(self, key: str, scopes: Iterable[str]) -> list[str]:
+        """Return those of these scopes that the key may not give."""
+        return sorted(scope for scope in scopes if not self.allows(key, Right.SCOPES, scope))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the policy as JSON types, for its digest."""
+        rules = {
+            name: {right.value: sorted(patterns) for right, patterns in rule.rights.items()} | {"spiffe": rule.spiffe}
+            for name, rule in self.rules.items()
+        }
+        needs = {
+            name: {"scopes": sorted(one.scopes), "four_eyes": one.four_eyes} for name, one in self.activities.items()
+        }
+        return {"audience": self.audience, "max_age": self.max_age, "rules": rules, "activities": needs}

@@ -1,0 +1,217 @@
+"""Signs the messages that this process writes, and opens those that it receives.
+
+What is decided is in :mod:`paigeant.decisions.judge` and :mod:`paigeant.decisions.attest`; here are the keys and the
+memory. Plans that were verified, and links that this process signed or verified, are remembered by their digests until
+keys or policy change. So the usual hop verifies one signature, and of what this process signed itself none.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from paigeant.decisions.attest import Order, Verified, carried, link_of, plan_of
+from paigeant.decisions.judge import Untrusted, course, origin, steps_of
+from paigeant.decisions.plan import Settle
+from paigeant.records.trust import Policy
+from paigeant.security.jws import BadSignature, Signer, kid_of, sign, verify
+from paigeant.security.keyring import Keyring, VerifyKey
+from paigeant.wire import strict_json
+from paigeant.wire.canonical import digest
+from paigeant.wire.frame import Frame, cut
+from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.proof import Chain, Kind, Link, Plan, Signed, Statement
+
+_REMEMBERED = 10_000
+"""Number of verified statements that are remembered."""
+
+_LARGEST_CLAIMS = 65_536
+
+S = TypeVar("S", bound=Statement)
+
+
+class Mode(StrEnum):
+    """What a process does about signatures."""
+
+    OFF = "off"
+    """It signs nothing and verifies nothing."""
+    ACCEPT = "accept"
+    """It signs, verifies what is signed, and accepts what is not."""
+    REQUIRED = "required"
+    """It signs, and accepts nothing that is not signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A signed message whose signatures are right: the message's bytes, its statements, and what it received."""
+
+    body: bytes
+    chain: Chain
+    received: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(slots=True)
+class Notary:
+    """Signs for one App and verifies for it. ``name`` is the name of the key, by which the policy knows it.
+
+    ``lifetime`` is the time, in seconds, for which the plans of this App are valid.
+    """
+
+    mode: Mode
+    signer: Signer
+    name: str
+    keyring: Keyring
+    policy: Policy
+    app: str
+    lifetime: float
+    limit: int
+    _memory: OrderedDict[str, Signed[Any]] = field(default_factory=OrderedDict, repr=False)
+    _edition: int = -1
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def begin(
+        self,
+        message: PaigeantMessage,
+        body: bytes,
+        at: float,
+        by: Verified | None = None,
+        *,
+        subject: str | None = None,
+        scopes: Any = (),
+        forked: str | None = None,
+    ) -> Frame:
+        """Return the first message of a workflow with its plan. ``by`` is the step that begins it, if one does."""
+        plan = plan_of(
+            message,
+            digest(body),
+            audience=self.policy.audience,
+            at=at,
+            until=at + self.lifetime,
+            app=self.app,
+            subject=subject,
+            scopes=scopes,
+            by=by,
+            forked=forked,
+        )
+        signed = self._sign(Kind.PLAN, plan)
+        above = (*by.chain.above, by.chain.plan) if by is not None else ()
+        return Frame(signed.token, (), body, above=tuple(one.token for one in above))
+
+    def follow(
+        self,
+        by: Verified,
+        settle: Settle,
+        at: float,
+        after: PaigeantMessage,
+        body: bytes,
+        begun: Mapping[str, str],
+        order: Order | None = None,
+    ) -> Frame:
+        """Return the message that follows another one, with the link that says why."""
+        link = link_of(by.message, by.chain, settle, at=at, after=after, body=digest(body), begun=begun, order=order)
+        chain = carried(by.chain, self._sign(link.kind, link))
+        return frame_of(chain, body)
+
+    def _sign(self, kind: Kind, statement: S) -> Signed[S]:
+        token = sign(kind, statement.to_claims(), self.signer)
+        signed = Signed(statement, self.name, token, digest(token.encode()))
+        self._remember(signed)
+        return signed
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def open(self, data: bytes, now: float) -> Envelope:
+        """Verify a signed message, without parsing it; :meth:`judge` does the rest.
+
+        Raises:
+            Untrusted: it is not believed.
+            MalformedMessage, MessageTooLarge: it is no signed message.
+            UnknownKey: it is signed with a key that is not known here (yet).
+        """
+        frame = cut(data, self.limit)
+        self._forget_old()
+        chain = Chain(
+            self._verified(frame.plan, Kind.PLAN, Plan),
+            tuple(self._verified(one, Kind.PLAN, Plan) for one in frame.above),
+            tuple(self._link(one) for one in frame.links),
+        )
+        origin(chain, digest(frame.message), self.policy, now)
+        return Envelope(frame.message, chain, frame.received)
+
+    def judge(self, chain: Chain, message: PaigeantMessage) -> None:
+        """Judge a message that was parsed from the bytes of its envelope.
+
+        Raises:
+            Untrusted: it must not run.
+        """
+        course(chain, steps_of(chain, self.policy), message, self.policy)
+
+    def _link(self, token: str) -> Signed[Link]:
+        known = self._memory.get(digest(token.encode()))
+        if known is not None:
+            return self._verified(token, known.statement.kind, Link)
+        try:
+            return self._verified(token, Kind.LINK, Link)
+        except Untrusted as error:
+            if error.code != "type":
+                raise
+        return self._verified(token, Kind.ORDER, Link)
+
+    def _verified(self, token: str, kind: Kind, shape: type[S]) -> Signed[S]:
+        """Return the statement, after checking its signature, the state of its key, and its shape."""
+        fingerprint = digest(token.encode())
+        if (known := self._memory.get(fingerprint)) is not None and isinstance(known.statement, shape):
+            self._memory.move_to_end(fingerprint)
+            return known
+        try:
+            key = self.keyring.find(kid_of(token))
+            claims = verify(token, kind, cast("Callable[[str], VerifyKey]", lambda _: key.verifies))
+            statement = _parsed(claims, kind, shape)
+            key.check(statement.iat)
+        except BadSignature as error:
+            raise Untrusted(error.code, str(error)) from None
+        signed = Signed(statement, key.name, token, fingerprint)
+        self._remember(signed)
+        return signed
+
+    def _remember(self, signed: Signed[Any]) -> None:
+        self._memory[signed.digest] = signed
+        while len(self._memory) > _REMEMBERED:
+            self._memory.popitem(last=False)
+
+    def _forget_old(self) -> None:
+        """Forget what was verified with keys that have changed since."""
+        if self._edition != self.keyring.edition:
+            self._edition = self.keyring.edition
+            self._memory.clear()
+
+
+def frame_of(chain: Chain, body: bytes) -> Frame:
+    """Return a message's bytes with the statements that belong to it."""
+    links = tuple(one.token for one in chain.links)
+    return Frame(chain.plan.token, links, body, above=tuple(one.token for one in chain.above))
+
+
+def _parsed(claims: bytes, kind: Kind, shape: type[S]) -> S:
+    """Return the statement of these claims; a link is an order if, and only if, it was signed as one.
+
+    Raises:
+        Untrusted: they have another shape.
+    """
+    try:
+        statement = shape.from_dict(strict_json.loads(claims, limit=_LARGEST_CLAIMS))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise Untrusted("claims", f"the claims of a {kind} are wrong: {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise Untrusted("claims", f"the claims of a {kind} are wrong: {error}") from None
+    if isinstance(statement, Link) and statement.kind is not kind:
+        raise Untrusted("type", f"a {statement.kind} was signed as a {kind}")
+    return statement

@@ -83,8 +83,7 @@ class WorkflowDispatched(Event):
     """The workflow whose recorded steps this one continues."""
     user: dict[str, str] | None = None
     """On whose behalf it runs: ``issuer`` and ``subject`` as its token says, which workers check before each step."""
-    introduced: bool = False
-    """No dispatch of it is recorded: a worker received a message of it, and records what that message says."""
+    introduced: bool = False  # no dispatch of it is recorded: a worker received a message of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -418,8 +417,8 @@ class StepSuperseded(StepEvent):
 class MessageDeadLettered(Event):
     """A message was set aside. ``correlation_id`` is empty if the message could not be read, or was refused.
 
-    ``error`` is that of the step, if it failed, and ``activity``, ``step_id`` and ``heading`` say which it is.
-    ``code`` says why a message was refused, and ``claimed`` which workflow it names.
+    ``error`` is that of the step, if it failed, and ``activity``, ``step_id`` and ``heading`` say which it is. ``code``
+    says why a message was refused, and ``claimed`` which workflow it names.
     """
 
     type: ClassVar[str] = "message_dead_lettered"
@@ -443,9 +442,7 @@ class MessageDeadLettered(Event):
 class MessageRefused(Event):
     """A worker refused a message before its step ran, and acknowledged it. No workflow has changed.
 
-    ``code`` says why. ``claimed`` is the workflow that the message names. Anybody can write a message that names any
-    workflow, so ``correlation_id`` is empty, and the event is in the history of no workflow. ``kept``: the message is
-    a dead letter now. Of more than 1,000 refused messages an hour a worker keeps only every hundredth.
+    ``claimed`` is the workflow that it names, ``correlation_id`` is empty. ``kept``: it is a dead letter now.
     """
 
     type: ClassVar[str] = "message_refused"

@@ -112,6 +112,7 @@ class Refusals:
         )
 
     def _log(self, told: MessageRefused) -> None:
+        structlog.contextvars.unbind_contextvars("correlation_id")  # the message only claims it
         if told.kept:
             about = {"queue": told.queue, "reason": told.reason, "worker": told.worker, "code": told.code}
             log.warning("message became a dead letter", **about, claimed=told.claimed or None)

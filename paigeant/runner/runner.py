@@ -6,7 +6,7 @@ The runner checks everything it can before it waits for a slot, so that no slot 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import InitVar, dataclass, field, replace
@@ -24,6 +24,7 @@ from paigeant.decisions.forward import admit
 from paigeant.decisions.limit import Lock, wanted_data
 from paigeant.decisions.outcome import Faulted, Outcome, Parked, Poisoned, Returned
 from paigeant.decisions.refusal import DISTRUSTED, refuse_beyond_grant
+from paigeant.decisions.stuck import is_stuck
 from paigeant.dispatch.catalog import BUILT_IN
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.dispatch.timers import Timers
@@ -37,7 +38,7 @@ from paigeant.errors import (
     TokenRefused,
 )
 from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
-from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Standing, WorkerRecord
+from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Letters, Standing, Status, WorkerRecord
 from paigeant.runner.attempt import Attempts, Tried
 from paigeant.runner.breakers import Breakers
 from paigeant.runner.conclusion import Conclusions
@@ -50,7 +51,7 @@ from paigeant.runner.returns import others_serve, others_take_back, resent_after
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stops
 from paigeant.runtime.clock import Clock, SystemClock, boot_time
-from paigeant.transport import HANDED_ON, Delivery
+from paigeant.transport import HANDED_ON, Delivery, Outgoing
 from paigeant.wire import codec
 from paigeant.wire.message import PaigeantMessage
 
@@ -246,7 +247,7 @@ class Runner:
     async def _is_over(self, run: Run, standing: Standing) -> bool:
         """Settle a step that has already ended or must not run any more; return False for a step that may run."""
         if standing.done is not None:
-            following = standing.done
+            following = standing.done or await self._instead(run, standing)
             if RESENT in run.delivery.headers:  # recovery may publish those as well
                 following = [replace(one, headers={**one.headers, RESENT: "0"}) for one in following]
             await self.conclusions.repeat(run, following)
@@ -257,6 +258,27 @@ class Runner:
         else:
             return False
         return True
+
+    async def _instead(self, run: Run, standing: Standing) -> Sequence[Outgoing]:
+        """Return the next attempt of a step that is recorded as completed, if its workflow would stop here for ever.
+
+        A separate store records what follows a step with the step's end. If neither is there, nobody ran the step.
+        """
+        store, message = self.dispatcher.store, run.message
+        if store is None or self.dispatcher.joined or standing.status is not Status.RUNNING or standing.cancellation:
+            return ()
+        if not is_stuck(message, await self.dispatcher.patiently(partial(store.workflow, message.correlation_id))):
+            return ()
+        waiting = await self.dispatcher.patiently(partial(store.held, message.correlation_id))
+        letters = Letters(workflow=message.correlation_id)
+        set_aside = await self.dispatcher.patiently(partial(store.count_dead_letters, letters))
+        if waiting or set_aside:
+            return ()
+        again = self.dispatcher.packing.encoded(message.again(counted=False))
+        await self.dispatcher.patiently(partial(self.dispatcher.keep, [again]))
+        await self.dispatcher.patiently(partial(store.record, (), [again]))
+        log.error("step is recorded as completed, but nothing follows it: it runs again")
+        return [again]
 
     async def _is_anothers(self, run: Run, standing: Standing) -> bool:
         """Settle a message that may count as lost, or a copy of one, if another worker or delivery has the message."""

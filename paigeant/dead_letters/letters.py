@@ -30,9 +30,9 @@ from paigeant.wire.values import jsonable_each
 class Filters(TypedDict, total=False):
     """Which dead letters are meant: those that are all of what is said.
 
-    ``kind`` is exhausted, poison, refused or unreadable; ``queue`` is the full name of the one it came from;
-    ``reason`` is a part of the text, ``error`` the type of the step's error, ``workflow`` an id. ``older_than`` and
-    ``newer_than`` are seconds, or a timedelta.
+    ``kind`` is exhausted, poison, refused, unreadable or untrusted; ``queue`` is the full name of the one it came from;
+    ``reason`` is a part of the text, ``error`` the type of the step's error, ``code`` that of a refusal. ``workflow``
+    is an id, also one that a refused message only claims. ``older_than`` and ``newer_than`` are seconds, or a timedelta.
     """
 
     kind: LetterKind | str | None
@@ -41,6 +41,7 @@ class Filters(TypedDict, total=False):
     reason: str | None
     error: str | None
     workflow: str | None
+    code: str | None
     older_than: float | timedelta | None
     newer_than: float | timedelta | None
 
@@ -235,6 +236,7 @@ class DeadLetters:
             reason=filters.get("reason"),
             error=filters.get("error"),
             workflow=filters.get("workflow"),
+            code=filters.get("code"),
             since=_ago(now, filters.get("newer_than")),
             before=_ago(now, filters.get("older_than")),
         )

@@ -88,6 +88,7 @@ class QueuedLetters(LetterBox):
             deliveries=int(_number(said.get("deliveries"))),
             at=at,
             error=_error(said),
+            code=said.get("code", ""),
         )
         return _known(letter, self.limit)
 
@@ -99,6 +100,8 @@ def _known(letter: DeadLetter, limit: int) -> DeadLetter:
     except MessageError:
         return letter
     step = message.step
+    if letter.code:  # it was refused, so it only claims all that
+        return replace(letter, claimed=message.correlation_id)
     return replace(
         letter,
         correlation_id=message.correlation_id,
@@ -136,11 +139,12 @@ def is_meant(letter: DeadLetter, which: Letters) -> bool:
         "queue": letter.queue,
         "activity": letter.activity,
         "error": letter.error.type if letter.error else "",
-        "workflow": letter.correlation_id,
+        "code": letter.code,
     }
     wanted = {name: getattr(which, name) for name in has}
     return (
-        all(value is None or has[name] == value for name, value in wanted.items())
+        which.workflow in (None, letter.correlation_id, letter.claimed)
+        and all(value is None or has[name] == value for name, value in wanted.items())
         and (which.reason is None or which.reason in letter.reason)
         and (which.since is None or letter.at >= which.since)
         and (which.before is None or letter.at < which.before)

@@ -179,7 +179,12 @@ class StoredLetter(Opened):
         raise self._restless()
 
     async def _failing(self, by: str | None, note: str) -> tuple[Move | None, Sequence[Event]]:
-        """What follows if its workflow waits for this letter: its step has failed for good."""
+        """What follows if its workflow waits for this letter: its step has failed for good.
+
+        Nothing follows for a message that was refused: it only claims that it belongs to that workflow.
+        """
+        if self.letter.code:
+            return None, ()
         try:
             message = self.box.message(self.letter)
         except DeadLetterError:

@@ -18,7 +18,7 @@ from paigeant.decisions.plan import Plan, Release, SetAside, Settle
 from paigeant.dispatch.packing import Packed, Packing
 from paigeant.dispatch.posting import Posting
 from paigeant.errors import BrokerRefused, ResultRefused, Superseded
-from paigeant.events import Event, MessageDeadLettered, StepFailed, WorkflowCompleted
+from paigeant.events import Event, MessageDeadLettered, MessageRefused, StepFailed, WorkflowCompleted
 from paigeant.records.workflow import RESENT, SAID_WITHIN
 from paigeant.transport import Delivery, Outgoing
 
@@ -68,6 +68,27 @@ class Settling:
         letter = _dead_letter(plan, plan.set_aside, delivery, worker, at)
         await self._settle(delivery, (), [letter], None)
         self.posting.announce([letter])
+
+    async def refuse(
+        self, delivery: Delivery, letter: MessageDeadLettered | None, told: MessageRefused, message_id: str | None
+    ) -> None:
+        """Acknowledge a refused delivery and record its dead letter, if it is kept. Nothing else is recorded.
+
+        Raises:
+            Superseded, TransportError, StoreError: as :meth:`carry_out`.
+        """
+        record = [letter] if letter is not None else []
+        store = self.posting.store
+        if store is None:
+            await self.settle(delivery, [self.packing.letter(one) for one in record])
+        elif self.posting.joined:
+            await self.settle(delivery, record=record)
+        else:
+            await self.posting.patiently(partial(store.record, record))
+            if message_id is not None:
+                await self.posting.patiently(partial(store.unpost, message_id, delivery.body))
+            await self.settle(delivery)
+        self.posting.announce([*record, told])
 
     async def release(self, delivery: Delivery, delay: float) -> None:
         """Release a delivery to the broker, due again after the delay; see :meth:`postpone`.

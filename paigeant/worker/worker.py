@@ -166,6 +166,7 @@ class Worker:
             tokens=self.app.tokens,
             breakers=Breakers(self.app.settings.breaker_trials),
             message_limit=self.app.settings.message_limit,
+            publish_to=self.app.settings.publish_to,
             clock=self.app.clock,
         )
         self._start(tasks, timers, stops, locks)

@@ -7,8 +7,8 @@ local function put_off(due, m)
   redis.call('SADD', prefix .. 'queues', m.queue)
   local own = next_number(prefix .. 'numbers')
   redis.call('ZADD', key, numeral(due), cmsgpack.pack({own, m.queue, m.id, m.body, m.headers, m.priority, m.deliveries,
-    m.redelivered, m.expires}))
-  place(m.id, 'due ' .. numeral(due), math.max(0, due - now) + SENT_FOR)
+    m.redelivered, m.expires or false, m.name}))
+  place(m.name, 'due ' .. numeral(due), math.max(0, due - now) + SENT_FOR)
 end
 
 -- FIRST: where the message begins in the packed list; 2 here, 1 in the set that older releases keep.
@@ -18,7 +18,8 @@ local function unpacked(packed, first)
   for i = first, first + 3 do if type(m[i]) ~= 'string' then return nil end end
   return {queue = m[first], id = m[first + 1], body = m[first + 2], headers = m[first + 3],
     priority = tonumber(m[first + 4]) or 0, deliveries = tonumber(m[first + 5]) or 0,
-    redelivered = tonumber(m[first + 6]) or 0, expires = tonumber(m[first + 7])}
+    redelivered = tonumber(m[first + 6]) or 0, expires = tonumber(m[first + 7] or nil),
+    name = type(m[first + 8]) == 'string' and m[first + 8] or m[first + 1]}
 end
 
 -- When the queue's next delayed message is due, or nil.

@@ -147,6 +147,17 @@ class ClaimsTooMuch(MessageError):
     """A message says that steps were inserted beyond what its own grant allows."""
 
 
+class Untrusted(MessageError):
+    """A message is not trusted: a signature is missing or wrong, or it says what its signer may not say.
+
+    ``code`` is for programs, the text for people.
+    """
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code = code
+
+
 class InvalidInput(MessageError):
     """The values that reached an activity do not fit its parameters; retrying cannot help."""
 

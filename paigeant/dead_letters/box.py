@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 from paigeant.decisions.redrive import NotRedrivable
-from paigeant.errors import DeadLetterError, MessageError
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.errors import DeadLetterError, KeysUnavailable, MessageError
 from paigeant.records.workflow import DeadLetter, Letters
 from paigeant.wire import codec
+from paigeant.wire.frame import is_frame
 from paigeant.wire.message import PaigeantMessage
 
 
@@ -44,10 +46,16 @@ class Opened(ABC):
 class LetterBox(ABC):
     """Where dead letters are kept."""
 
-    @property
+    dispatcher: Dispatcher
+
     @abstractmethod
+    def now(self) -> float:
+        """The time, in epoch seconds."""
+
+    @property
     def limit(self) -> int:
         """Bytes that a message may have."""
+        return self.dispatcher.message_limit
 
     @abstractmethod
     def opened(
@@ -69,12 +77,23 @@ class LetterBox(ABC):
             DeadLetterError: its bytes are no message that this release accepts.
         """
         try:
-            return codec.decode(letter.body, self.limit)
+            return self._verified(letter.body, codec.decode(letter.body, self.limit))
         except MessageError as error:
             raise DeadLetterError(
                 f"dead letter {letter.id} cannot be read: {error}",
                 hint=f"keep a copy with: paigeant dlq export {letter.id}, then paigeant dlq discard {letter.id}",
             ) from error
+
+    def _verified(self, body: bytes, message: PaigeantMessage) -> PaigeantMessage:
+        """The message with the statements that it came with, if they are right: what follows it can be signed then."""
+        notary = self.dispatcher.notary
+        if notary is None or not is_frame(body):
+            return message
+        with suppress(MessageError, KeysUnavailable):
+            chain = notary.open(body, self.now()).chain
+            notary.judge(chain, message)
+            return message.coming_with(chain)
+        return message
 
 
 def refused(letter: DeadLetter, verdict: NotRedrivable) -> DeadLetterError:

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from paigeant.activity import Activity
 from paigeant.dead_letters.box import LetterBox, Opened
+from paigeant.decisions.attest import Order
+from paigeant.decisions.plan import Send, Settle
 from paigeant.dispatch.catalog import Catalog
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import (
@@ -32,7 +34,8 @@ class Filters(TypedDict, total=False):
 
     ``kind`` is exhausted, poison, refused, unreadable or untrusted; ``queue`` is the full name of the one it came from;
     ``reason`` is a part of the text, ``error`` the type of the step's error, ``code`` that of a refusal. ``workflow``
-    is an id, also one that a refused message only claims. ``older_than`` and ``newer_than`` are seconds, or a timedelta.
+    is an id, also one that a refused message only claims. ``older_than`` and ``newer_than`` are seconds, or a
+    timedelta.
     """
 
     kind: LetterKind | str | None
@@ -173,7 +176,8 @@ class DeadLetters:
         message = self.box.message(opened.letter)
         changed = self._serialized(changes, message).applied_to(message)
         self._check(changed.step, is_back=changed.routing_slip.is_back)
-        encoded = self.dispatcher.packing.encoded(changed)
+        plan = Settle(send=(Send(changed),))
+        [encoded] = self.dispatcher.packing.packed(plan, self.clock.now(), message, Order("edit")).outgoing
         await self.dispatcher.keep([encoded])
         return await opened.replace(encoded.body, changes.names, by)
 

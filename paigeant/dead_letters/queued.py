@@ -15,6 +15,8 @@ from hashlib import blake2b
 from typing import Any
 
 from paigeant.dead_letters.box import LetterBox, Opened, refused
+from paigeant.decisions.attest import Order
+from paigeant.decisions.plan import Send, Settle
 from paigeant.decisions.redrive import Again, judge
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.dispatch.packing import DEAD_LETTER, queue_name
@@ -40,9 +42,8 @@ class QueuedLetters(LetterBox):
     dispatcher: Dispatcher
     clock: Clock
 
-    @property
-    def limit(self) -> int:
-        return self.dispatcher.message_limit
+    def now(self) -> float:
+        return self.clock.now()
 
     @property
     def queue(self) -> str:
@@ -184,7 +185,9 @@ class QueuedLetter(Opened):
         if not isinstance(verdict, Again):
             raise refused(self.letter, verdict)
         again = verdict.message.due(now)
-        await self._settle([self.box.dispatcher.packing.encoded(again)])
+        plan = Settle(send=(Send(again),))
+        packed = self.box.dispatcher.packing.packed(plan, now, message, Order("redrive"))
+        await self._settle(packed.outgoing)
         return again
 
     async def discard(self, by: str | None, note: str) -> None:

@@ -6,16 +6,17 @@ nothing. Two who redrive one letter take turns, and the later one finds it gone.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
 
 from paigeant.dead_letters.box import LetterBox, Opened, refused
+from paigeant.decisions.attest import Order
 from paigeant.decisions.forward import decide
 from paigeant.decisions.outcome import Execution, Faulted
-from paigeant.decisions.plan import Hold, Settle
+from paigeant.decisions.plan import Hold, Send, Settle
 from paigeant.decisions.redrive import REDRIVEN, Again, awaits, judge
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.dispatch.timers import Timers
@@ -55,12 +56,11 @@ class StoredLetters(LetterBox):
     timers: Timers
 
     @property
-    def limit(self) -> int:
-        return self.dispatcher.message_limit
-
-    @property
     def clock(self) -> Clock:
         return self.timers.clock
+
+    def now(self) -> float:
+        return self.clock.now()
 
     @asynccontextmanager
     async def opened(
@@ -95,11 +95,13 @@ class StoredLetters(LetterBox):
             left = next((one.data["left"] for one in reversed(batch) if one.type == WorkflowCompensated.type), left)
         return left
 
-    async def parked(self, messages: Iterable[PaigeantMessage], now: float) -> Sequence[Event]:
-        """That these messages are due, wherever their workers are; what they refer to is kept."""
-        packed = self.dispatcher.packing.packed(
-            Settle(hold=tuple(Hold(one, REDRIVEN, _AT_ONCE) for one in messages)), now
-        )
+    async def parked(self, plan: Settle, now: float, before: PaigeantMessage, order: Order) -> Sequence[Event]:
+        """That the plan's next messages are due, wherever their workers are; what they refer to is kept.
+
+        ``before`` is the letter's message, and ``order`` is what somebody does to it.
+        """
+        holds = tuple(Hold(one.message, REDRIVEN, _AT_ONCE) for one in plan.send)
+        packed = self.dispatcher.packing.packed(replace(plan, send=(), hold=holds), now, before, order)
         await self.dispatcher.keep(packed.outgoing, packed.parcels)
         known = await self.store.brokers()
         return [self._owned(fact, known) if isinstance(fact, MessageHeld) else fact for fact in packed.facts]
@@ -134,7 +136,9 @@ class StoredLetter(Opened):
             again = await self._judged(message)
             if fresh:
                 await self.box.store.forget_journal(message.correlation_id, message.step.id)
-            record = [self._redriven(again.message, by), *await self.box.parked([again.message], self.box.clock.now())]
+            plan, now = Settle(send=(Send(again.message),)), self.box.clock.now()
+            due = await self.box.parked(plan, now, message, Order("redrive"))
+            record = [self._redriven(again.message, by), *due]
             if await self._taken(again.move, record):
                 return again.message
         raise self._restless()
@@ -198,7 +202,7 @@ class StoredLetter(Opened):
         error = ErrorInfo(type=DISCARDED, message=f"its message was set aside and discarded{who}{why}")
         plan = decide(message, Faulted(ran, error))
         assert isinstance(plan, Settle)
-        follow = await self.box.parked([send.message for send in plan.send], now)
+        follow = await self.box.parked(plan, now, message, Order("discard"))
         return Move(correlation_id=message.correlation_id, before=found.status, after=None), [*plan.record, *follow]
 
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:

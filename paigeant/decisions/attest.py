@@ -138,8 +138,8 @@ def link_of(
         att=before.attempt,
         out=digest_of(ended.output) if isinstance(ended, StepCompleted | StepCompensated) else None,
         vars={**digests_of(changes.get("set", {})), **dict.fromkeys(changes.get("deleted", ()))},
-        undo=_undo(slip, before.gathered() if did is Did.TURNED else after.routing_slip if after else slip),
-        ins=_inserted(did, slip, after.routing_slip if after else None, order),
+        undo=_late_undo(chain, back) if did is Did.TURNED else _undo(slip, after.routing_slip if after else slip),
+        ins=_inserted(did, slip, after.routing_slip if after else None),
         skip=_skipped(did, slip, after.routing_slip if after else None),
         back=back,
         begin=dict(begun or {}),
@@ -167,8 +167,8 @@ def _matters(said: Link) -> bool:
 
 
 def _did(before: PaigeantMessage, after: PaigeantMessage | None, record: Sequence[Event], order: Order | None) -> Did:
-    if order is not None and after is not None and after.epoch > before.epoch:
-        return Did.REDRIVEN
+    if order is not None and after is not None and after.step.id == before.step.id:
+        return Did.REDRIVEN if after.epoch > before.epoch else Did.EDITED
     if after is not None and after.routing_slip.is_back and not before.routing_slip.is_back:
         return Did.TURNED
     match _ended(before, record):
@@ -194,13 +194,13 @@ def _ended(before: PaigeantMessage, record: Sequence[Event]) -> StepEnded | None
 
 
 def _lists_back(did: Did, before: PaigeantMessage) -> bool:
-    return did is Did.TURNED or (did is Did.REDRIVEN and before.routing_slip.is_back)
+    return did is Did.TURNED or (did in (Did.REDRIVEN, Did.EDITED) and before.routing_slip.is_back)
 
 
-def _inserted(did: Did, before: RoutingSlip, after: RoutingSlip | None, order: Order | None) -> tuple[PlannedStep, ...]:
+def _inserted(did: Did, before: RoutingSlip, after: RoutingSlip | None) -> tuple[PlannedStep, ...]:
     if after is None or before.is_back or after.is_back:
         return ()
-    if order is not None:
+    if did in (Did.REDRIVEN, Did.EDITED):
         edited = after.itinerary[0]
         return planned([edited]) if PlannedStep.of(edited) != PlannedStep.of(before.itinerary[0]) else ()
     if did not in (Did.COMPLETED, Did.REPLACED):
@@ -220,6 +220,12 @@ def _undo(before: RoutingSlip, after: RoutingSlip) -> dict[str, str]:
     """Return the digests of the compensations that the log has after the step and did not have before, by step."""
     known = {entry.id for entry in before.log}
     return {entry.id: undo_digest(entry) for entry in after.log if entry.undo is not None and entry.id not in known}
+
+
+def _late_undo(chain: Chain, back: Iterable[PlannedStep]) -> dict[str, str]:
+    """Return the digests of the compensations that no link before has: of the step itself, and of its branches."""
+    known = {step for one in chain.links for step in one.statement.undo}
+    return {step.id: step.digest for step in back if step.id not in known}
 
 
 def undo_digest(entry: LogEntry) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from paigeant.errors import Untrusted
 from paigeant.records.trust import Policy, Right
 from paigeant.wire.canonical import digest_of
 from paigeant.wire.grant import Grant
@@ -23,14 +24,6 @@ from paigeant.wire.slip import ActivitySpec
 
 MOST_ABOVE = 32
 """Maximum number of ancestors of a workflow whose plans travel with it."""
-
-
-class Untrusted(Exception):
-    """The message is not believed. ``code`` is for programs, the text for people."""
-
-    def __init__(self, code: str, why: str) -> None:
-        super().__init__(why)
-        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +199,7 @@ def _amend(
     said = link.statement
     at = _position(steps, said)
     done = _named(steps[: at + 1])
-    if said.order is not None:
+    if said.did in (Did.REDRIVEN, Did.EDITED):
         _edit(steps, at, said)
         return
     _leave_out(steps, at, said, grant)

@@ -18,6 +18,7 @@ from paigeant.errors import (
     MessageTooLarge,
     TokenRefused,
     UnsupportedVersion,
+    Untrusted,
 )
 from paigeant.events import LetterKind
 from paigeant.wire.message import PaigeantMessage
@@ -48,6 +49,8 @@ class Refusal:
     @classmethod
     def of(cls, error: MessageError) -> Refusal:
         """Return the refusal for this error."""
+        if isinstance(error, Untrusted):
+            return cls(LetterKind.UNTRUSTED, error.code, f"{type(error).__name__}: {error}")
         kinds = (found for known, found in _CODES.items() if isinstance(error, known))
         kind, code = next(kinds, (LetterKind.REFUSED, "refused"))
         return cls(kind, code, f"{type(error).__name__}: {error}")

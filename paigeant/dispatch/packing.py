@@ -49,7 +49,7 @@ Seal = Callable[[PaigeantMessage, bytes], bytes]
 """Puts signatures around the bytes of a message."""
 
 
-def _unsealed(message: PaigeantMessage, body: bytes) -> bytes:
+def _unsealed(message: PaigeantMessage, body: bytes) -> bytes:  # noqa: ARG001
     return body
 
 

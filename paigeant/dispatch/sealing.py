@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from paigeant.decisions.attest import Order, Verified
 from paigeant.decisions.plan import Settle
+from paigeant.errors import Untrusted
 from paigeant.wire.canonical import digest
 from paigeant.wire.message import PaigeantMessage
 
@@ -34,10 +35,16 @@ class Sealing:
             return None
         return Verified(self.before, self.before.chain)
 
+    def _unsigned(self, body: bytes) -> bytes:
+        """Return what comes of an unsigned message, if that may travel."""
+        if self.notary is not None and self.notary.is_strict:
+            raise Untrusted("unsigned", "the message is not signed or not trusted, so what follows it is not signed")
+        return body
+
     def first(self, message: PaigeantMessage, body: bytes) -> bytes:
         """Return the bytes of a workflow's first message."""
         if self.notary is None or (by := self._by) is None:
-            return body
+            return self._unsigned(body)
         frame = self.notary.begin(message, body, self.at, by)
         self._begun[message.correlation_id] = digest(frame.plan.encode())
         return frame.to_bytes()
@@ -45,5 +52,5 @@ class Sealing:
     def next(self, message: PaigeantMessage, body: bytes) -> bytes:
         """Return the bytes of the message that follows the settled one."""
         if self.notary is None or (by := self._by) is None:
-            return body
+            return self._unsigned(body)
         return self.notary.follow(by, self.settle, self.at, message, body, self._begun, self.order).to_bytes()

@@ -36,6 +36,7 @@ from paigeant.errors import (
     StoreRequired,
     Superseded,
     TokenRefused,
+    Untrusted,
 )
 from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
 from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Letters, Standing, Status, WorkerRecord
@@ -46,13 +47,13 @@ from paigeant.runner.destinations import Destinations
 from paigeant.runner.holding import Holding
 from paigeant.runner.locks import Locks, locks_of
 from paigeant.runner.memory import Memory
+from paigeant.runner.opening import Opening
 from paigeant.runner.refusals import Refusals
-from paigeant.runner.returns import others_serve, others_take_back, resent_after, returns_of
+from paigeant.runner.returns import copy_of, others_serve, others_take_back, pause_after, resent_after, returns_of
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stops
 from paigeant.runtime.clock import Clock, SystemClock, boot_time
 from paigeant.transport import HANDED_ON, Delivery, Outgoing
-from paigeant.wire import codec
 from paigeant.wire.message import PaigeantMessage
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ _HELD_DELAY = 2.0
 
 _PATIENT, _MOST_PATIENT = 2, 20
 """Returns after which a compensation without a worker is skipped: minimum, and while other workers may serve it."""
+
+_KEY_WAITS, _LONGEST_WAIT = 12, 60.0
+"""How often a message returns whose key is unknown: ten minutes in all; and the longest pause, in seconds."""
 
 RETURN_DELAY = 10.0
 """Seconds until a step that this worker does not serve is due again; each return doubles them, up to a minute."""
@@ -100,12 +104,14 @@ class Runner:
     conclusions: Conclusions = field(init=False)
     memory: Memory | None = field(init=False)
     refusals: Refusals = field(init=False)
+    opening: Opening = field(init=False)
     destinations: Destinations = field(init=False)
 
     def __post_init__(self, threads: Executor, timers: Timers | None, stops: Stops | None, plans: Plans | None) -> None:
         self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plans, self._standing)
         self.memory = Memory() if self.dispatcher.store is None else None
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks, self.memory)
+        self.opening = Opening(self.dispatcher.notary, self.message_limit, self.clock)
         self.refusals = Refusals(self.dispatcher, self.worker, self.clock)
         self.destinations = Destinations(self.dispatcher, self.publish_to)
 
@@ -143,9 +149,12 @@ class Runner:
     async def _read(self, delivery: Delivery, ended: Callable[[], None]) -> Run | None:
         """Return the run of the delivery's message, or None if the bytes are no message and became a dead letter."""
         try:
-            message = codec.decode(delivery.body, self.message_limit)
+            message = await self.opening.opened(delivery.body)
         except MessageError as error:
             await self.refusals.refuse(delivery, error)
+            return None
+        except KeysUnavailable as error:
+            await self._wait_for_key(delivery, error)
             return None
         step = message.step
         # A delivery runs in a task of its own, so the log context bound here ends with that task.
@@ -157,6 +166,16 @@ class Runner:
             worker=self.worker,
         )
         return self._run_of(delivery, message, ended)
+
+    async def _wait_for_key(self, delivery: Delivery, error: KeysUnavailable) -> None:
+        """Return a message to its queue whose key is not known here yet; refuse it after some minutes."""
+        returns = returns_of(delivery.headers).after_wait()
+        if returns.waits > _KEY_WAITS:
+            await self.refusals.refuse(delivery, Untrusted("unknown-key", str(error)))
+            return
+        log.warning("a message waits for the key that signed it", reason=str(error), queue=delivery.queue)
+        pause = pause_after(returns.waits, RETURN_DELAY, _LONGEST_WAIT)
+        await self.dispatcher.settling.put_off(delivery, copy_of(delivery, returns, pause))
 
     def _run_of(self, delivery: Delivery, message: PaigeantMessage, ended: Callable[[], None]) -> Run:
         """Return the run. It counts the deliveries of earlier copies too; the broker counts only those of this copy."""
@@ -191,8 +210,8 @@ class Runner:
         if not await self.conclusions.put_back(delivery, error):
             info = error_info(error)
             try:
-                run = self._run_of(delivery, codec.decode(delivery.body, self.message_limit), _nothing)
-            except MessageError:
+                run = self._run_of(delivery, await self.opening.opened(delivery.body), _nothing)
+            except (MessageError, KeysUnavailable):
                 await self._set_aside(delivery, LetterKind.UNREADABLE, info)
             else:
                 await self._unless_superseded(run, self.conclusions.abandon(run, info))

@@ -16,8 +16,9 @@ from typing import Any, TypeVar, cast
 from pydantic import ValidationError
 
 from paigeant.decisions.attest import Order, Verified, carried, link_of, plan_of
-from paigeant.decisions.judge import Untrusted, course, origin, steps_of
+from paigeant.decisions.judge import course, origin, steps_of
 from paigeant.decisions.plan import Settle
+from paigeant.errors import Untrusted
 from paigeant.records.trust import Policy
 from paigeant.security.jws import BadSignature, Signer, kid_of, sign, verify
 from paigeant.security.keyring import Keyring, VerifyKey
@@ -72,6 +73,11 @@ class Notary:
     limit: int
     _memory: OrderedDict[str, Signed[Any]] = field(default_factory=OrderedDict, repr=False)
     _edition: int = -1
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether a message that is not signed is refused."""
+        return self.mode is Mode.REQUIRED
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,9 @@ _LARGEST = 65_536
 
 
 def notary_of(settings: Settings, app: str, signer: Signer | None = None) -> Notary | None:
-    """Return the notary that the settings ask for; None if the App does not sign. ``signer`` replaces the setting's key.
+    """Return the notary that the settings ask for; None if the App does not sign.
+
+    ``signer`` replaces the key that the settings name.
 
     Raises:
         ConfigurationError: a key or the policy is missing or wrong, or the policy has no rule for the key.

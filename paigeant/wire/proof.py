@@ -62,6 +62,8 @@ class Did(StrEnum):
     """Its compensation failed for good."""
     REDRIVEN = "redriven"
     """Its message was set aside, and an operator sent it again, in the next epoch."""
+    EDITED = "edited"
+    """Its message was set aside, and an operator changed it there."""
     ENDED = "ended"
     """It failed or was cancelled, and with it the workflow ended."""
 
@@ -173,7 +175,7 @@ class Link(Statement):
     @property
     def stays(self) -> bool:
         """Whether the next message is of the same step."""
-        return self.did in (Did.RETRIED, Did.PARKED, Did.REDRIVEN)
+        return self.did in (Did.RETRIED, Did.PARKED, Did.REDRIVEN, Did.EDITED)
 
     @property
     def amends(self) -> bool:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from signing import Deployment
 
 from paigeant import App, Worker
 
@@ -17,6 +19,16 @@ Running = Callable[..., AbstractAsyncContextManager[Worker]]
 def _nothing_from_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No .env, no pyproject.toml, no file left behind."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _signed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PAIGEANT_TEST_SIGNED=1 every test of this folder runs with signing required."""
+    if os.environ.get("PAIGEANT_TEST_SIGNED"):
+        deployment = Deployment(tmp_path_factory.mktemp("trust"))
+        deployment.add("everybody")
+        for name, value in deployment.settings("everybody").items():
+            monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(params=["sqlite", "memory"])

@@ -199,15 +199,11 @@ class Keyring:
 
 
 def source_of(where: str, folder: Path) -> Source:
-    """Return the source that a trust policy names: a folder, a file, or a URL; paths are relative to ``folder``.
+    """Return the source that a trust policy names: a folder or a file; its path is relative to ``folder``.
 
     Raises:
         ConfigurationError: there is nothing at that place.
     """
-    if where.startswith(("https://", "http://")):
-        from paigeant.security.remote_keys import Remote
-
-        return Remote.at(where)
     path = folder / Path(where).expanduser()
     if not path.exists():
         raise ConfigurationError(f"there are no keys at {path}", hint="paigeant keys init NAME makes them")

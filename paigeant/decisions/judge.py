@@ -8,7 +8,7 @@ writes what is read here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -238,9 +238,9 @@ def _leave_out(steps: list[PlannedStep], at: int, said: Link, grant: Grant) -> N
         steps.remove(skipped)
 
 
-def _may_be_left_out(step: PlannedStep, done: Iterable[str]) -> bool:
+def _may_be_left_out(step: PlannedStep, done: Collection[str]) -> bool:
     """Whether a condition of the step itself may have led to its absence."""
-    return step.when is not None and (step.when.variable is not None or step.when.output in done)
+    return step.when is not None and (step.when.variable is not None or step.is_settled_by(done))
 
 
 def _position(steps: Sequence[PlannedStep], said: Link) -> int:

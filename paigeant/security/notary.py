@@ -8,10 +8,10 @@ keys or policy change. So the usual hop verifies one signature, and of what this
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,7 +21,7 @@ from paigeant.decisions.plan import Settle
 from paigeant.errors import Untrusted
 from paigeant.records.trust import Policy
 from paigeant.security.jws import BadSignature, Signer, kid_of, sign, verify
-from paigeant.security.keyring import Keyring, VerifyKey
+from paigeant.security.keyring import Keyring
 from paigeant.wire import strict_json
 from paigeant.wire.canonical import digest
 from paigeant.wire.frame import Frame, cut
@@ -177,7 +177,7 @@ class Notary:
             return known
         try:
             key = self.keyring.find(kid_of(token))
-            claims = verify(token, kind, cast("Callable[[str], VerifyKey]", lambda _: key.verifies))
+            claims = verify(token, kind, lambda _: key.verifies)
             statement = _parsed(claims, kind, shape)
             key.check(statement.iat)
         except BadSignature as error:

@@ -17,6 +17,8 @@ from paigeant.wire.claim_check import Holder
 from paigeant.wire.condition import Condition
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 
+_MORE = {"depth", "when", "or"}
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
@@ -42,20 +44,23 @@ class PlannedStep:
         Raises:
             ValueError: the data does not have this shape.
         """
+        more: Any = {}
         match data:
             case [str(id), str(name), str(digest)]:
-                return cls(id, name, digest)
-            case [str(id), str(name), str(digest), {**more}] if more.keys() <= {"depth", "when", "or"}:
-                depth, when = more.get("depth", 0), more.get("when")
-                if type(depth) is not int or not isinstance(more.get("or", []), list):
-                    raise ValueError("a planned step has a wrong depth or wrong replacements")
-                condition = None if when is None else Condition.from_dict(when)
-                return cls(id, name, digest, depth, condition, tuple(map(cls.read, more.get("or", ()))))
-        raise ValueError("a planned step is a list: id, name, digest and, if needed, what goes with them")
+                pass
+            case [str(id), str(name), str(digest), dict(more)] if more.keys() <= _MORE:
+                pass
+            case _:
+                raise ValueError("a planned step is a list: id, name, digest and, if needed, what goes with them")
+        depth, when, otherwise = more.get("depth", 0), more.get("when"), more.get("or", [])
+        if type(depth) is not int or not isinstance(otherwise, list):
+            raise ValueError("a planned step has a wrong depth or wrong replacements")
+        condition = None if when is None else Condition.from_dict(when)
+        return cls(id, name, digest, depth, condition, tuple(map(cls.read, otherwise)))
 
     def to_json(self) -> list[Any]:
         """Return the step as JSON types: a list of three texts and, if there is more to say, an object."""
-        more = {"depth": self.depth or None, "when": self.when and self.when.to_dict()}
+        more: dict[str, Any] = {"depth": self.depth or None, "when": self.when and self.when.to_dict()}
         more["or"] = [one.to_json() for one in self.otherwise] or None
         said = {name: value for name, value in more.items() if value is not None}
         return [self.id, self.name, self.digest, *([said] if said else [])]

@@ -25,7 +25,7 @@ CHECKS_TOKENS = "PAIGEANT_OBO_ISSUER, PAIGEANT_OBO_AUDIENCE and either PAIGEANT_
 Seconds = Annotated[float, Field(gt=0, le=LONGEST)]
 
 Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
 ]  # none with a secret that workers share: each of them could issue tokens
 
 
@@ -105,6 +105,15 @@ class Settings(BaseSettings):
         None, description="private key that signs messages: a JWK, or the path of a file with a JWK or PEM", repr=False
     )
     trust: str | None = Field(None, description="path of the trust policy: what each key may do")
+    obo_types: tuple[str, ...] = Field(
+        (), description="accepted types (typ) of those tokens besides JWT, at+jwt and none"
+    )
+    obo_max_age: Seconds = Field(
+        2_592_000.0, description="maximum time from the issue of such a token, or from now, to its expiry"
+    )
+    obo_key_patience: Seconds = Field(
+        600.0, description="how long a step waits for a key that its token names and the issuer does not publish"
+    )
     concurrency: Annotated[int, Field(ge=1)] = Field(100, description="how many steps a worker process runs at once")
     shutdown_timeout: Annotated[float, Field(ge=0, le=LONGEST)] = Field(
         30.0, description="how long running steps may continue after the first SIGTERM"

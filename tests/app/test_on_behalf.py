@@ -111,7 +111,7 @@ async def test_a_token_that_is_not_valid_stops_the_step_before_it_begins(
 
 async def test_while_keys_cannot_be_fetched_the_step_waits(told, make, running, issuer, monkeypatch):
     """It is given back, and runs when they can be."""
-    monkeypatch.setattr("paigeant.runner.runner.RETURN_DELAY", 0.05)
+    monkeypatch.setattr("paigeant.security.issuer.REFRESH_EVERY", 0.05)
     answers = [(500, "down")] * 2 + [(200, json.dumps(issuer.keys))] * 9
     with answering(lambda _: answers.pop(0)) as (url, asked):
         monkeypatch.delenv("PAIGEANT_OBO_PUBLIC_KEY")
@@ -121,6 +121,22 @@ async def test_while_keys_cannot_be_fetched_the_step_waits(told, make, running, 
             workflow = await app.dispatch("who", obo_token=issuer.token())
             assert (await workflow.result(SOON))[0] == "ann"
     assert len(asked) == 3
+
+
+async def test_a_key_that_stays_unknown_is_waited_for_and_then_refused(told, make, running, issuer, monkeypatch):
+    """The wait is not counted as a fault; a step whose key is known runs meanwhile."""
+    monkeypatch.setattr("paigeant.security.issuer.REFRESH_EVERY", 0.05)
+    with answering(lambda _: (200, json.dumps(issuer.keys))) as (url, _):
+        monkeypatch.delenv("PAIGEANT_OBO_PUBLIC_KEY")
+        monkeypatch.setenv("PAIGEANT_OBO_JWKS_URL", url)
+        monkeypatch.setenv("PAIGEANT_OBO_KEY_PATIENCE", "0.5")
+        app = make()
+        async with running(app):
+            await app.dispatch("who", obo_token=issuer.token({"kid": "later"}))
+            assert (await (await app.dispatch("who", obo_token=issuer.token())).result(SOON))[0] == "ann"
+            (letter,) = await until_async(app.dead_letters.list, SOON)
+    assert letter.error.type == "TokenRefused"
+    assert "publishes no key with the id that the token names, 'later'" in letter.error.message
 
 
 async def test_what_was_done_is_taken_back_although_the_token_has_expired(told, make, running, issuer):

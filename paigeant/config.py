@@ -98,8 +98,10 @@ class Settings(BaseSettings):
     obo_leeway: Annotated[float, Field(ge=0, le=300)] = Field(
         10.0, description="accepted difference between the clocks of issuer and worker"
     )
-    signing: Literal["off", "accept", "required"] = Field(
-        "off", description="required: accept only messages that are signed; accept: sign, and accept others as well"
+    signing: Literal["off", "accept", "required", "shared"] = Field(
+        "off",
+        description="required: accept only signed messages; accept: sign, and accept others as well; "
+        "shared: required, with one secret for a team",
     )
     signing_key: str | None = Field(
         None, description="private key that signs messages: a JWK, or the path of a file with a JWK or PEM", repr=False

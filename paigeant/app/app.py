@@ -7,7 +7,8 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import structlog
 from pydantic import ValidationError
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from paigeant.dispatch.catalog import Last
+    from paigeant.security.jws import Signer
 
 T = TypeVar("T")
 
@@ -55,8 +57,10 @@ class App(Connections):
 
     ``broker`` and ``store`` are URLs and default to one SQLite file; ``store="none"`` remembers nothing.
     ``durability="best_effort"`` allows a broker that may lose messages. With ``unknown_activities="refuse"`` a dispatch
-    fails if neither the App nor a live worker has the activity of a step; by default it warns. Options that you leave
-    out come from ``PAIGEANT_*`` variables, ``.env`` and ``[tool.paigeant]``. The App connects on first use.
+    fails if neither the App nor a live worker has the activity of a step; by default it warns. ``signing="required"``
+    signs messages and accepts none without a signature; ``signing_key`` is a private key or an object that signs, and
+    ``trust`` the path of the policy. Options that you leave out come from ``PAIGEANT_*`` variables, ``.env`` and
+    ``[tool.paigeant]``. The App connects on first use.
 
     Raises:
         ConfigurationError: a setting is invalid, or no transport supports the broker's URL.
@@ -75,8 +79,12 @@ class App(Connections):
         message_limit: int | None = None,
         claim_check: str | None = None,
         unknown_activities: Attitude | None = None,
+        signing: Literal["off", "accept", "required", "shared"] | None = None,
+        signing_key: str | Path | Signer | None = None,
+        trust: str | Path | None = None,
         observers: Sequence[Observer] = (),
     ) -> None:
+        key = str(signing_key) if isinstance(signing_key, str | Path) else None
         settings = load_settings(
             broker_url=broker,
             store_url=store,
@@ -87,9 +95,14 @@ class App(Connections):
             message_limit=message_limit,
             claim_check=claim_check,
             unknown_activities=unknown_activities,
+            signing=signing,
+            signing_key=key,
+            trust=str(trust) if trust is not None else None,
         )
         hand_over()
         super().__init__(name, settings, Strangers(settings.unknown_activities), observers)
+        if signing_key is not None and not isinstance(signing_key, str | Path):
+            self._given_signer = signing_key
 
     if not TYPE_CHECKING:  # so that type checkers report these names, too
 

@@ -24,6 +24,7 @@ from paigeant.transport import BaseTransport
 
 if TYPE_CHECKING:
     from paigeant.security.claims import Tokens
+    from paigeant.security.jws import Signer
     from paigeant.security.notary import Notary
 
 _apps: WeakSet[Connections] = WeakSet()
@@ -34,6 +35,7 @@ class Connections(Declarations):
     """The part of an App that uses broker and store. It connects on first use."""
 
     _given_clock: Clock | None = None
+    _given_signer: Signer | None = None
 
     def __init__(
         self: Self, name: str, settings: Settings, strangers: Strangers, observers: Sequence[Observer]
@@ -112,7 +114,12 @@ class Connections(Declarations):
             return None
         from paigeant.security.signing import notary_of
 
-        return notary_of(self.settings, self.name)
+        return notary_of(self.settings, self.name, self._given_signer)
+
+    @property
+    def signer(self) -> Signer | None:
+        """The signer that the App was created with, if ``signing_key`` was one and not a path or a JWK."""
+        return self._given_signer
 
     @cached_property
     def store(self) -> Store | None:

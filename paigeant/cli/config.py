@@ -10,6 +10,7 @@ from paigeant.cli.output import print_json, print_table
 from paigeant.runtime.urls import masked
 
 if TYPE_CHECKING:
+    from paigeant.app import App
     from paigeant.config import Settings
 
 
@@ -17,16 +18,20 @@ if TYPE_CHECKING:
 @as_json
 @connections
 def config(as_json: bool) -> None:
-    """Print the effective settings and their sources. Passwords are masked.
+    """Print the effective settings and their sources. Passwords and private keys are masked.
 
     With -A, print the settings of the App, including the values set in its code.
     """
     outside = settings_in_force()
-    inside = _of_the_app() if Options.current().app else outside
+    app = _named() if Options.current().app else None
+    inside = app.settings if app is not None else outside
     found = [
-        {"setting": name, "value": _shown(value), "source": _source(name, value, outside)}
+        {"setting": name, "value": _shown(name, value), "source": _source(name, value, outside)}
         for name, value in inside.model_copy(update={"app": outside.app})
     ]
+    if app is not None and app.signer is not None:
+        own = {"setting": "signing_key", "value": f"a signer with the key {app.signer.kid}", "source": "App(...)"}
+        found = [own if one["setting"] == "signing_key" else one for one in found]
     if as_json:
         print_json(found)
     else:
@@ -34,13 +39,15 @@ def config(as_json: bool) -> None:
         print_table(("setting", "value", "source"), rows, none="no settings")
 
 
-def _of_the_app() -> Settings:
+def _named() -> App:
     from paigeant.cli.connect import app_or_urls
 
-    return app_or_urls().settings
+    return app_or_urls()
 
 
-def _shown(value: Any) -> Any:
+def _shown(name: str, value: Any) -> Any:
+    if name == "signing_key" and isinstance(value, str) and value.lstrip().startswith(("{", "-")):
+        return "***"  # the key itself; the path of a file is shown
     return masked(value) if isinstance(value, str) else value
 
 

@@ -20,6 +20,7 @@ from paigeant.activity.builtin import CONTROL
 from paigeant.dispatch.packing import DEAD_LETTER, queue_name
 from paigeant.doctor.broker import delivery_limit, settings_of
 from paigeant.doctor.finding import Finding, Verdict
+from paigeant.doctor.signing import signing_of
 from paigeant.errors import PaigeantError
 from paigeant.records.workflow import WorkerRecord, unserved
 from paigeant.runtime.trouble import advice
@@ -151,6 +152,8 @@ async def _store(app: App) -> AsyncIterator[Finding]:
         if store is None:
             advice = 'App(..., store="sqlite:///paigeant.db") or PAIGEANT_STORE_URL'
             yield Finding("store", Verdict.WARN, "none: no results, status or history", advice)
+            for finding in signing_of(app, ()):
+                yield finding
             return
         await store.connect()
         alive = [worker for worker in await store.workers() if worker.alive]
@@ -159,7 +162,7 @@ async def _store(app: App) -> AsyncIterator[Finding]:
         yield Finding("store", Verdict.FAIL, str(error), advice_for(error))
         return
     yield _found_store(store, is_joined, len(alive))
-    for finding in code_of(alive):
+    for finding in (*code_of(alive), *signing_of(app, alive)):
         yield finding
     for text, advice in await _unserved(app, store, alive):
         yield Finding("workers", Verdict.WARN, text, advice)

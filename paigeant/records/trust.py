@@ -12,6 +12,9 @@ BUILT_IN = "paigeant."
 
 ANYTHING = "*"
 
+SHOWN = 12
+"""Characters of a policy's digest that people see."""
+
 
 class Right(StrEnum):
     """What a rule allows."""

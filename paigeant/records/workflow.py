@@ -215,7 +215,8 @@ class WorkerRecord:
     """A worker process as it announced itself; ``alive`` says whether it did so lately.
 
     ``code`` names the code it runs, see :func:`paigeant.runtime.code_version.code_version`; empty when unknown.
-    ``offers`` describe the activities it serves.
+    ``offers`` describe the activities it serves. ``policy`` is the digest of its trust policy; empty if it does not
+    sign.
     """
 
     id: str
@@ -229,6 +230,7 @@ class WorkerRecord:
     seen_at: float
     code: str = ""
     offers: tuple[Offer, ...] = ()
+    policy: str = ""
     alive: bool = True
 
 

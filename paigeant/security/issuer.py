@@ -11,18 +11,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
 from typing import Protocol
-from urllib.parse import urlsplit
-from urllib.request import HTTPHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request
 
 import structlog
 
-from paigeant.errors import ConfigurationError, KeysUnavailable, KeyUnknown
+from paigeant.errors import KeysUnavailable, KeyUnknown
 from paigeant.runtime import forks
 from paigeant.runtime.clock import boot_time
 from paigeant.runtime.urls import masked
 from paigeant.security import jwk
+from paigeant.security.fetching import PATIENCE, fetched, refuse_insecure
 from paigeant.security.jwk import KeySet, VerifyingKey
 from paigeant.wire.values import printable
 
@@ -36,9 +34,6 @@ FRESH_FOR = 300.0
 
 VALID_FOR = 3600.0
 """Seconds after which keys are not used any more, if the issuer has not published them again since."""
-
-PATIENCE = 10.0
-"""Seconds for which the issuer may take to answer."""
 
 _LOST_AFTER = 60.0
 """Seconds after which a request that has not ended is given up, and another one may begin."""
@@ -184,53 +179,3 @@ class FetchedKeys:
         if keys.left_out and (before is None or before.left_out != keys.left_out):
             log.warning("keys of the issuer of tokens are not used", issuer=self.issuer, reasons=list(keys.left_out))
         request.set_result(None)
-
-
-def refuse_insecure(url: str) -> None:
-    """Raise ConfigurationError for a URL whose answers somebody on the way can change.
-
-    Raises:
-        ConfigurationError: it is neither https nor http on this machine.
-    """
-    where = urlsplit(url)
-    is_here = where.scheme == "http" and where.hostname in ("127.0.0.1", "::1", "localhost")
-    if where.scheme != "https" and not is_here:
-        raise ConfigurationError(f"keys are not fetched from {masked(url)!r}: it is no https URL")
-
-
-def fetched(url: str) -> bytes:
-    """Return the answer of the issuer: at most 64 KiB, and no redirect. Blocks.
-
-    Raises:
-        OSError, ValueError: the issuer cannot be reached, or its answer is not what it has to be.
-    """
-    request = Request(url, headers={"Accept": "application/json", "User-Agent": "paigeant"})
-    until = boot_time() + PATIENCE
-    try:
-        with _opener().open(request, timeout=PATIENCE) as answer:
-            if answer.status != 200:
-                redirects = " (redirects are not followed)" if 300 <= answer.status < 400 else ""
-                raise ValueError(f"the answer has the status {answer.status}{redirects}")
-            return _body(answer, until)
-    except HTTPException as error:
-        raise ValueError(f"the answer is no HTTP: {type(error).__name__}") from None
-
-
-def _body(answer: HTTPResponse, until: float) -> bytes:
-    """Return the bytes of an answer that ends before this time and is not too long."""
-    body = b""
-    while some := answer.read1(jwk.LIMIT):
-        body += some
-        if len(body) > jwk.LIMIT:
-            raise ValueError(f"the answer is longer than {jwk.LIMIT:,} bytes")
-        if boot_time() > until:
-            raise TimeoutError(f"the answer has not ended after {PATIENCE:g} s")
-    return body
-
-
-def _opener() -> OpenerDirector:
-    """Return an opener that follows no redirect and reads neither files nor other protocols."""
-    opener = OpenerDirector()
-    for handler in (ProxyHandler(), HTTPHandler(), HTTPSHandler()):
-        opener.add_handler(handler)
-    return opener

@@ -10,10 +10,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+import structlog
+
 from paigeant.errors import ConfigurationError, KeysUnavailable
 from paigeant.security.jwk import UnusableKey, key_of
 from paigeant.security.jws import KID, BadSignature, VerifyKey
 from paigeant.wire import strict_json
+
+log = structlog.stdlib.get_logger("paigeant.security")
 
 MEMBER = "paigeant"
 """The member of a JWK that says whose key it is and in which state."""
@@ -24,6 +28,9 @@ _MOST_FILES = 1_000
 
 LOOKS_AFTER = 30.0
 """Seconds between two reads of the keys because of an unknown key: for all messages together."""
+
+VALID_FOR = 3600.0
+"""Seconds for which keys are used that can no longer be read: beyond that, a revoked key could be among them."""
 
 READ_AGAIN_AFTER = 10.0
 """Seconds after which the keys are read again, so that a revoked key is noticed."""
@@ -44,7 +51,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownKey:
-    """A public key, whose it is, and its state; ``until`` (epoch seconds) is the time at which it was retired."""
+    """A public key, whose it is, and its state.
+
+    ``until`` (epoch seconds) is the time at which a retired key ends; it may lie ahead.
+    """
 
     kid: str
     name: str
@@ -62,6 +72,14 @@ class KnownKey:
             raise BadSignature("revoked", f"key {self.kid!r} of {self.name!r} was revoked")
         if self.state is State.RETIRED and signed_at > (self.until or 0.0):
             raise BadSignature("retired", f"key {self.kid!r} of {self.name!r} was retired before this was signed")
+
+    def refuses_signing(self, now: float) -> str | None:
+        """Return why the key may not sign now (epoch seconds), or None if it may."""
+        if self.state is State.REVOKED:
+            return "is revoked"
+        if self.state is State.RETIRED and now > (self.until or 0.0):
+            return "is retired"
+        return None
 
 
 class Source(Protocol):
@@ -151,7 +169,8 @@ class Keyring:
         self._source = source
         self._lock = threading.Lock()
         self._keys: Mapping[str, KnownKey] = {}
-        self._read_at = self._looked_at = float("-inf")
+        self._read_at = self._looked_at = self._found_at = float("-inf")
+        self._fault = ""
         self.edition = 0
         """Counts the changes of the keys: what was remembered under an earlier one is forgotten."""
 
@@ -179,31 +198,53 @@ class Keyring:
         """Read the keys again. May block.
 
         Raises:
-            KeysUnavailable: they cannot be read now, and none were read before.
+            KeysUnavailable: they cannot be read now, and none were read in the last :data:`VALID_FOR` seconds.
         """
         with self._lock:
             self._looked_at = time.monotonic()
             try:
                 keys = self._source.read()
-            except KeysUnavailable:
+            except KeysUnavailable as error:
+                self._failed(str(error))
                 if not self._keys:
                     raise
             else:
-                self.edition += keys != self._keys
-                self._keys = keys
+                self._take(keys)
+                self._fault, self._found_at = "", time.monotonic()
             self._read_at = time.monotonic()
+
+    def _failed(self, fault: str) -> None:
+        """Say once why the keys cannot be read, and forget keys that are too old."""
+        if self._keys and fault != self._fault:
+            log.warning("the public keys cannot be read; those read before are used", reason=fault, seconds=VALID_FOR)
+        self._fault = fault
+        if time.monotonic() > self._found_at + VALID_FOR:
+            self._take({})
+
+    def _take(self, keys: Mapping[str, KnownKey]) -> None:
+        self.edition += keys != self._keys
+        self._keys = keys
 
     def all(self) -> Mapping[str, KnownKey]:
         """Return the keys as they were last read, by their ids."""
         return self._keys
 
 
+def is_url(where: str) -> bool:
+    """Whether a policy names its keys by a URL rather than by a path."""
+    return "://" in where
+
+
 def source_of(where: str, folder: Path) -> Source:
-    """Return the source that a trust policy names: a folder or a file; its path is relative to ``folder``.
+    """Return the source that a trust policy names: a URL, a folder or a file; a path is relative to ``folder``.
 
     Raises:
-        ConfigurationError: there is nothing at that place.
+        ConfigurationError: there is nothing at that place, or the URL is no https URL.
     """
+    if is_url(where):
+        from paigeant.security.remote_keys import Remote
+
+        return Remote.at(where)
     path = folder / Path(where).expanduser()
     if not path.exists():
         raise ConfigurationError(f"there are no keys at {path}", hint="paigeant keys init NAME makes them")

@@ -23,7 +23,7 @@ from paigeant.records.trust import Policy
 from paigeant.security.jws import BadSignature, Signer, kid_of, sign, verify
 from paigeant.security.keyring import Keyring
 from paigeant.wire import strict_json
-from paigeant.wire.canonical import digest
+from paigeant.wire.canonical import digest, digest_of
 from paigeant.wire.frame import Frame, cut
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.proof import Chain, Kind, Link, Plan, Signed, Statement
@@ -45,6 +45,8 @@ class Mode(StrEnum):
     """It signs, verifies what is signed, and accepts what is not."""
     REQUIRED = "required"
     """It signs, and accepts nothing that is not signed."""
+    SHARED = "shared"
+    """As required, with one secret that all members of a team have. It cannot tell them apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,12 @@ class Notary:
     @property
     def is_strict(self) -> bool:
         """Whether a message that is not signed is refused."""
-        return self.mode is Mode.REQUIRED
+        return self.mode in (Mode.REQUIRED, Mode.SHARED)
+
+    @property
+    def policy_digest(self) -> str:
+        """The digest of the policy, by which workers and people see whether two policies are the same."""
+        return digest_of(self.policy.to_dict())
 
     # --- writing ---------------------------------------------------------------------------------------------------
 

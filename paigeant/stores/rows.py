@@ -252,6 +252,7 @@ def worker(row: Row[Any], alive_since: float) -> WorkerRecord:
         seen_at=seen_at,
         code=text(row.code),
         offers=_offers(row.offers),
+        policy=text(row.policy),
         alive=seen_at >= alive_since,
     )
 

@@ -250,6 +250,7 @@ workers = Table(
     Column("code", Text),
     Column("offers", JsonText),
     Column("says_what_it_holds", Integer),
+    Column("policy", Text),
 )
 schedules = Table(
     "paigeant_schedule",

@@ -22,6 +22,7 @@ from paigeant.dispatch.packing import queue_name
 from paigeant.dispatch.timers import Timers
 from paigeant.errors import ConfigurationError, PaigeantError, StoreError, Superseded
 from paigeant.records.offer import Offer
+from paigeant.records.trust import SHOWN
 from paigeant.records.workflow import WORKER_ANNOUNCES_EVERY, WorkerRecord
 from paigeant.runner import Runner
 from paigeant.runner.breakers import Breakers
@@ -245,7 +246,7 @@ class Worker:
             return
         begun.result()
         facts = {"activities": sorted(self.activities), "queues": list(self.queues), "code": self._code}
-        log.info("worker ready", worker=self.name, **facts)
+        log.info("worker ready", worker=self.name, **facts, **self._signing())
         if self.health is not None:
             self.health.serving()
         if started is not None:
@@ -405,6 +406,17 @@ class Worker:
         """The version of the App's code: a hash, as ``paigeant workers --json`` and ``paigeant doctor`` show it."""
         return code_version(self.app.source_files)
 
+    def _signing(self) -> dict[str, str]:
+        """Return what the log says about signatures: the mode, the key and the beginning of the policy's digest."""
+        if (notary := self.app.notary) is None:
+            return {"signing": "off"}
+        return {
+            "signing": notary.mode.value,
+            "key": notary.signer.kid,
+            "key_of": notary.name,
+            "policy": notary.policy_digest[:SHOWN],
+        }
+
     def _record(self) -> WorkerRecord:
         code = self._code
         return WorkerRecord(
@@ -419,6 +431,7 @@ class Worker:
             seen_at=self.app.clock.now(),
             code=code,
             offers=tuple(self._offers(code)),
+            policy=notary.policy_digest if (notary := self.app.notary) is not None else "",
         )
 
     def _offers(self, version: str) -> Iterator[Offer]:

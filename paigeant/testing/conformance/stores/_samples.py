@@ -130,6 +130,7 @@ def worker_of(name: str, started_at: float = 1.0) -> WorkerRecord:
         seen_at=started_at,
         code="0123456789ab",
         offers=(OFFER,),
+        policy="digest-of-a-policy",
     )
 
 

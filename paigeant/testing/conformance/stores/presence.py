@@ -63,6 +63,6 @@ class Presence:
             await store.withdraw("a")
             left = await store.workers()
         assert [(one.id, one.alive, one.queues) for one in found] == [("b", True, ("q",)), ("a", True, ("q",))]
-        assert {one.code for one in found} == {"0123456789ab"}
+        assert {(one.code, one.policy) for one in found} == {("0123456789ab", "digest-of-a-policy")}
         assert [one.offers for one in found] == [(OFFER,), (OFFER,)]
         assert [one.id for one in left] == ["b"]

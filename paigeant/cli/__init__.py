@@ -43,6 +43,10 @@ COMMANDS = {
         "queues": "List queues with their message counts.",
         "status": "Show broker, store, workflows, workers and queues.",
     },
+    "Trust": {
+        "keys": "Make, list, rotate and revoke signing keys.",
+        "trust": "Check the trust policy, and explain its answers.",
+    },
     "Maintain": {
         "dlq": "List, redrive, edit or discard dead letters.",
         "recover": "Publish messages again that the broker lost.",

@@ -43,7 +43,11 @@ class Rule:
 
     def allows(self, right: Right, what: str) -> bool:
         """Whether one of its patterns matches."""
-        return any(matches(pattern, what) for pattern in self.rights.get(right, ()))
+        return self.matching(right, what) is not None
+
+    def matching(self, right: Right, what: str) -> str | None:
+        """Return the first of its patterns that matches, or None."""
+        return next((pattern for pattern in self.rights.get(right, ()) if matches(pattern, what)), None)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -15,6 +15,7 @@ from pydantic_settings import (
 
 from paigeant.errors import ConfigurationError
 from paigeant.runtime.urls import tidied
+from paigeant.wire.limits import STEPS, VALUE
 from paigeant.wire.times import LONGEST
 
 DEFAULT_URL = "sqlite:///paigeant.db"
@@ -65,6 +66,9 @@ class Settings(BaseSettings):
         60.0, description="how long a message may be overdue before it counts as lost by the broker"
     )
     message_limit: Annotated[int, Field(ge=1024)] = Field(1_048_576, description="maximum size of a message")
+    step_limit: Annotated[int, Field(ge=1)] = Field(
+        STEPS, description="maximum number of steps in a message, of its log entries and of its received values"
+    )
     claim_check: str | None = Field(
         None,
         description="directory URL where large values are stored that do not travel in messages; default: the store",
@@ -72,7 +76,9 @@ class Settings(BaseSettings):
     claim_check_from: Annotated[int, Field(ge=1024)] = Field(
         65_536, description="size from which a value counts as large and does not travel in messages"
     )
-    value_limit: Annotated[int, Field(ge=1024)] = Field(67_108_864, description="maximum size of a stored large value")
+    value_limit: Annotated[int, Field(ge=1024)] = Field(
+        VALUE, description="maximum size of a value: an output, a variable, a signal, an answer or a part of a message"
+    )
     stream_retention: Seconds = Field(
         86_400.0, description="how long the store retains values that running steps stream"
     )

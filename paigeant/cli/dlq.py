@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,8 +12,8 @@ from paigeant.cli.given import json_object
 from paigeant.cli.group import Subcommands
 from paigeant.cli.letters import ask_about_letters
 from paigeant.cli.options import as_json, connections, fresh
-from paigeant.cli.output import print_facts, print_json, print_table, readable, took
-from paigeant.cli.text import counted
+from paigeant.cli.output import json_text, print_facts, print_json, print_table, readable, took
+from paigeant.cli.text import counted, say
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -137,7 +136,7 @@ def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
 
     async def exported(app: App) -> list[str]:
         found = await shown.chosen(app.dead_letters, ids, await shown.meant(app, given))
-        return [json.dumps(shown.whole(app.dead_letters, one)) for one in found]
+        return [json_text(shown.whole(app.dead_letters, one), only_ascii=True) for one in found]
 
     lines = ask_about_letters(exported)
     if output is None:
@@ -145,7 +144,7 @@ def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
             click.echo(line)
     else:
         _write(output, lines)
-        click.echo(f"exported {counted(len(lines), 'dead letter')} to {output}", err=True)
+        say(f"exported {counted(len(lines), 'dead letter')} to {output}", err=True)
 
 
 def _write(path: str, lines: list[str]) -> None:
@@ -248,7 +247,7 @@ def edit(
     if as_json:
         print_json(shown.as_data(letter))
     else:
-        click.echo(f"{letter.id}  edited; next: paigeant dlq redrive {letter.id}")
+        say(f"{letter.id}  edited; next: paigeant dlq redrive {letter.id}")
 
 
 def _deadline(text: str | None) -> float | Literal["none"] | None:

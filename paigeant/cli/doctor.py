@@ -10,6 +10,8 @@ from paigeant.cli.connect import app_or_urls, ask, settings_in_force
 from paigeant.cli.errors import UNREACHABLE
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
+from paigeant.cli.text import say
+from paigeant.runtime.characters import escaped
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -65,9 +67,9 @@ async def _each(findings: AsyncIterator[Finding], say: Callable[[Finding], None]
 
 def _print(finding: Finding) -> None:
     verdict = click.style(f"{finding.verdict:<5}", fg=_COLOURS[finding.verdict])
-    click.echo(f"{verdict} {finding.name}: {finding.found}")
+    click.echo(f"{verdict} {finding.name}: {escaped(finding.found)}")
     if finding.advice:
-        click.echo(f"{'':<5} {finding.advice}")
+        say(f"{'':<5} {finding.advice}")
 
 
 def _hush() -> None:

@@ -10,6 +10,8 @@ from paigeant.cli.errors import NotFound, WrongUsage
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
 from paigeant.cli.queues import depths
+from paigeant.cli.text import say
+from paigeant.runtime.characters import escaped
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -42,7 +44,7 @@ def purge(queue: str | None, every: bool, yes: bool, as_json: bool) -> None:
         print_json([{"queue": name, "deleted": count} for name, count in deleted.items()])
         return
     for name, count in deleted.items():
-        click.echo(f"{name}  {count} deleted")
+        say(f"{name}  {count} deleted")
 
 
 async def _purge(app: App, queue: str) -> int:
@@ -67,5 +69,5 @@ async def _depth(app: App, queue: str, waiting: dict[str, int]) -> int:
 def _confirm(chosen: dict[str, int]) -> None:
     if not sys.stdin.isatty():
         raise WrongUsage("nothing was deleted: confirmation needs a terminal", hint="add: --yes")
-    names = ", ".join(chosen) or "no queue"
+    names = escaped(", ".join(chosen), breaks=True) or "no queue"
     click.confirm(f"Delete {sum(chosen.values())} messages from {names}?", abort=True, err=True)

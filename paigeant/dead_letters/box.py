@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractAsyncContextManager
 
 from paigeant.decisions.redrive import NotRedrivable
+from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import DeadLetterError, MessageError
 from paigeant.records.workflow import DeadLetter, Letters
-from paigeant.wire import codec
 from paigeant.wire.message import PaigeantMessage
 
 
@@ -44,10 +44,7 @@ class Opened(ABC):
 class LetterBox(ABC):
     """Where dead letters are kept."""
 
-    @property
-    @abstractmethod
-    def limit(self) -> int:
-        """Bytes that a message may have."""
+    dispatcher: Dispatcher
 
     @abstractmethod
     def opened(
@@ -69,7 +66,7 @@ class LetterBox(ABC):
             DeadLetterError: its bytes are no message that this release accepts.
         """
         try:
-            return codec.decode(letter.body, self.limit)
+            return self.dispatcher.decoded(letter.body)
         except MessageError as error:
             raise DeadLetterError(
                 f"dead letter {letter.id} cannot be read: {error}",

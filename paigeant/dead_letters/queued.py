@@ -23,7 +23,6 @@ from paigeant.events import ErrorInfo, LetterKind
 from paigeant.records.workflow import DeadLetter, Letters
 from paigeant.runtime.clock import Clock
 from paigeant.transport import Delivery, Outgoing
-from paigeant.wire import codec
 from paigeant.wire.message import PaigeantMessage
 
 MOST = 1000
@@ -39,10 +38,6 @@ class QueuedLetters(LetterBox):
 
     dispatcher: Dispatcher
     clock: Clock
-
-    @property
-    def limit(self) -> int:
-        return self.dispatcher.message_limit
 
     @property
     def queue(self) -> str:
@@ -89,24 +84,23 @@ class QueuedLetters(LetterBox):
             at=at,
             error=_error(said),
         )
-        return _known(letter, self.limit)
+        return self._known(letter)
 
-
-def _known(letter: DeadLetter, limit: int) -> DeadLetter:
-    """With what its message says, if it can be read."""
-    try:
-        message = codec.decode(letter.body, limit)
-    except MessageError:
-        return letter
-    step = message.step
-    return replace(
-        letter,
-        correlation_id=message.correlation_id,
-        message_id=message.id,
-        activity=step.name,
-        step_id=step.id,
-        heading=message.routing_slip.heading.value,
-    )
+    def _known(self, letter: DeadLetter) -> DeadLetter:
+        """With what its message says, if it can be read."""
+        try:
+            message = self.dispatcher.decoded(letter.body)
+        except MessageError:
+            return letter
+        step = message.step
+        return replace(
+            letter,
+            correlation_id=message.correlation_id,
+            message_id=message.id,
+            activity=step.name,
+            step_id=step.id,
+            heading=message.routing_slip.heading.value,
+        )
 
 
 def _kind(said: str | None) -> LetterKind:

@@ -55,10 +55,6 @@ class StoredLetters(LetterBox):
     timers: Timers
 
     @property
-    def limit(self) -> int:
-        return self.dispatcher.message_limit
-
-    @property
     def clock(self) -> Clock:
         return self.timers.clock
 

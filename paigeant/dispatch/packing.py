@@ -16,6 +16,7 @@ from paigeant.records.workflow import Owner
 from paigeant.transport import Features, Outgoing
 from paigeant.wire import aside, codec
 from paigeant.wire.claim_check import Parcel
+from paigeant.wire.limits import refuse_too_many, refuse_too_many_begun
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec
 
@@ -62,7 +63,8 @@ class Packing:
     """Packs messages for one App.
 
     ``features`` are those of the transport; ``has_store`` and ``has_keeper`` say what else the App has. Values of
-    ``large`` bytes or more are stored outside the message, up to ``value_limit`` bytes each.
+    ``large`` bytes or more are stored outside the message, up to ``value_limit`` bytes each. A message, and the
+    workflows that one step begins, have at most ``step_limit`` steps.
     """
 
     features: Features
@@ -73,17 +75,19 @@ class Packing:
     message_limit: int
     large: int
     value_limit: int
+    step_limit: int
     owner: Owner | None
 
     def packed(self, plan: Plan, at: float) -> Packed:
         """Encode the plan's messages.
 
         Raises:
-            MessageTooLarge: a message exceeds the limit; the error names its largest part.
+            MessageTooLarge: a message exceeds a limit; the error names its largest part, or what is too much in it.
             StoreRequired: the plan parks a message, and there is no store.
         """
         if not isinstance(plan, Settle):
             return Packed()
+        refuse_too_many_begun(len(plan.begin), self.step_limit)
         holds, sends = list(plan.hold), list[Outgoing]()
         for send in plan.send:
             if self.has_store and send.delay > self._longest_delay:
@@ -170,6 +174,7 @@ class Packing:
 
         Outputs of earlier steps that the store already has are left out of the message where that is better.
         """
+        refuse_too_many(message, self.step_limit)
         message, parcels = aside.stripped(message), list[Parcel]()
         if self.has_store:
             message = message.compacted(_OUTPUTS)

@@ -25,6 +25,7 @@ from paigeant.store import Waits
 from paigeant.transport import Outgoing
 from paigeant.wire import codec
 from paigeant.wire.arrivals import checked
+from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.message import DEADLINE, PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.timers")
@@ -73,8 +74,10 @@ class Timers:
         """Deliver a value to a workflow, for a step that waits for this key, or will; ``value`` is of JSON types.
 
         Raises:
+            MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
             StoreError, TransportError: nobody knows whether it was delivered.
         """
+        refuse_too_large(value, f"the value for {key!r}", self.dispatcher.value_limit)
         received = SignalReceived(correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by)
         await self.dispatcher.note([received])
         await self.match(correlation_id)
@@ -82,7 +85,12 @@ class Timers:
     async def answer(
         self, correlation_id: str, key: str, value: Any = None, by: str | None = None, question: str | None = None
     ) -> bool:
-        """Deliver a value to a step that waits for it now; False if none does, or if it has been answered already."""
+        """Deliver a value to a step that waits for it now; False if none does, or if it has been answered already.
+
+        Raises:
+            MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
+        """
+        refuse_too_large(value, f"the value for {key!r}", self.dispatcher.value_limit)
         given = SignalReceived(
             correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by, question=question
         )
@@ -129,7 +137,7 @@ class Timers:
             await self.dispatcher.wake(outgoing, _resumed(parked, now))
 
     def _outgoing(self, parked: Held, now: float) -> Outgoing:
-        message = codec.decode(parked.body, len(parked.body))
+        message = codec.decode(parked.body, len(parked.body), self.dispatcher.step_limit)
         if message.start_by is None:
             message = message.due(now)
         key, given = _come(message, parked)

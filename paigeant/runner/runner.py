@@ -46,7 +46,6 @@ from paigeant.runner.run import Run
 from paigeant.runner.stops import Stops
 from paigeant.runtime.clock import Clock, SystemClock, boot_time
 from paigeant.transport import HANDED_ON, Delivery
-from paigeant.wire import codec
 from paigeant.wire.message import PaigeantMessage
 
 if TYPE_CHECKING:
@@ -86,7 +85,6 @@ class Runner:
     stops: InitVar[Stops | None] = None
     plans: InitVar[Plans | None] = None
     tokens: Tokens | None = None
-    message_limit: int = 1_048_576
     clock: Clock = field(default_factory=SystemClock)
     breakers: Breakers = field(default_factory=Breakers)
     attempts: Attempts = field(init=False)
@@ -128,7 +126,7 @@ class Runner:
     async def _read(self, delivery: Delivery, ended: Callable[[], None]) -> Run | None:
         """Return the run of the delivery's message, or None if the bytes are no message and became a dead letter."""
         try:
-            message = codec.decode(delivery.body, self.message_limit)
+            message = self.dispatcher.decoded(delivery.body)
         except MessageError as error:
             await self._set_aside(delivery, kind_of(error), error_info(error))
             return None
@@ -176,7 +174,7 @@ class Runner:
         if not await self.conclusions.put_back(delivery, error):
             info = error_info(error)
             try:
-                run = self._run_of(delivery, codec.decode(delivery.body, self.message_limit), _nothing)
+                run = self._run_of(delivery, self.dispatcher.decoded(delivery.body), _nothing)
             except MessageError:
                 await self._set_aside(delivery, LetterKind.UNREADABLE, info)
             else:

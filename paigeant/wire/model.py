@@ -7,6 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from paigeant.wire.reading import read
+
 Label = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A name or id. Brokers and databases refuse longer ones, PostgreSQL a NUL, and a log line breaks."""
 
@@ -51,6 +53,17 @@ class WireModel(BaseModel):
     @classmethod
     def from_json(cls, data: bytes | str) -> Self:
         """Read what :meth:`to_json` wrote. Fields of a newer minor version are kept and passed on.
+
+        Raises:
+            ValueError: the data is not JSON, or has a member twice, or has a number that JSON does not have.
+            pydantic.ValidationError: when the data does not have this shape. It is a ValueError as well.
+        """
+        read(data)
+        return cls.from_read(data)
+
+    @classmethod
+    def from_read(cls, data: bytes | str) -> Self:
+        """The same for data that :func:`paigeant.wire.reading.read` has accepted.
 
         Raises:
             pydantic.ValidationError: when the data does not have this shape.

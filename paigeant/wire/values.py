@@ -130,15 +130,20 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def on_one_line(text: str) -> str:
+    """Text for a reason on one line: every character that is not printable as an escape."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
 def said(error: BaseException, longest: int = 1000) -> str:
     """What an exception says, at most so many characters of it; any exception, for its own ``__str__`` may fail."""
     try:
         return printable(str(error)[:longest])
     except BaseException:  # noqa: BLE001 - it is the developer's code
         return "(its message cannot be read)"
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def parts_of(value: Any) -> list[tuple[str, Any]]:

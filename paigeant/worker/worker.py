@@ -165,7 +165,6 @@ class Worker:
             holding=self._holding,
             tokens=self.app.tokens,
             breakers=Breakers(self.app.settings.breaker_trials),
-            message_limit=self.app.settings.message_limit,
             clock=self.app.clock,
         )
         self._start(tasks, timers, stops, locks)

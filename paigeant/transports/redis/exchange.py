@@ -13,6 +13,7 @@ from typing import Any
 from paigeant.transport import Delivery, Lease, Outgoing, Term
 from paigeant.transports.channel.routes import Letter
 from paigeant.transports.pump.settlement import Settlement
+from paigeant.wire import strict_json
 
 _tokens = itertools.count(1)
 """Each claim has its own: the same message, released and claimed again, is another delivery."""
@@ -165,8 +166,8 @@ def _headers(text: bytes) -> Mapping[str, Any]:
     if text == b"{}":
         return {}
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = strict_json.loads(text, limit=len(text))
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from paigeant.runtime.characters import escaped, without_hidden
 
@@ -30,7 +30,7 @@ def likeness(name: str) -> str:
     return unicodedata.normalize("NFKC", composed).translate(_LIKE)
 
 
-def look_alikes(names: Iterable[str]) -> list[Sequence[str]]:
+def look_alikes(names: Iterable[str]) -> list[list[str]]:
     """The groups of different names that look the same, each sorted."""
     groups = defaultdict[str, set[str]](set)
     for name in names:

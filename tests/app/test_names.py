@@ -54,7 +54,7 @@ async def test_it_is_refused_where_it_is_written(app, place):
     """The error names the character."""
     with pytest.raises(ConfigurationError, match=r"U\+200B"):
         place(app)
-    assert not await app.store.workflows(10)
+    assert not await app.store.workflows(limit=10)
 
 
 async def test_a_signal_of_such_a_name_is_refused(app):

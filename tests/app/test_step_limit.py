@@ -40,7 +40,7 @@ async def test_a_dispatch_with_too_many_steps_is_refused(app, steps):
     with pytest.raises(MessageTooLarge, match=r"the message has 2\d steps, the limit is 20") as refused:
         await app.dispatch(*steps())
     assert "PAIGEANT_STEP_LIMIT" in refused.value.hint
-    assert not await app.store.workflows(10)
+    assert not await app.store.workflows(limit=10)
 
 
 async def test_a_dispatch_at_the_limit_runs(app, running):
@@ -62,7 +62,7 @@ async def test_a_step_that_inserts_too_many_fails(app, running):
         workflow = await app.dispatch(plan, grant=Grant(steps=1000))
         with pytest.raises(WorkflowFailed, match="MessageTooLarge: the message has 21 steps, the limit is 20"):
             await workflow.result(SOON)
-    assert [one.name for one in (await workflow.record()).steps] == ["plan"]
+    assert [one.activity for one in (await workflow.record()).steps] == ["plan"]
 
 
 async def test_a_step_that_begins_too_many_branches_fails(app, running):
@@ -72,7 +72,7 @@ async def test_a_step_that_begins_too_many_branches_fails(app, running):
         workflow = await app.dispatch("items", scatter_map("work"))
         with pytest.raises(WorkflowFailed, match="MessageTooLarge: the step begins 21 workflows at once"):
             await workflow.result(SOON)
-    assert len(await app.store.workflows(100)) == 1
+    assert len(await app.store.workflows(limit=100)) == 1
 
 
 async def test_a_message_with_too_many_steps_becomes_a_dead_letter(app, running, prefix):

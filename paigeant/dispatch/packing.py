@@ -174,11 +174,12 @@ class Packing:
 
         Outputs of earlier steps that the store already has are left out of the message where that is better.
         """
-        refuse_too_many(message, self.step_limit)
         message, parcels = aside.stripped(message), list[Parcel]()
         if self.has_store:
             message = message.compacted(_OUTPUTS)
         body = codec.encode(message, sys.maxsize)
+        if len(body) > self.step_limit:  # a step takes more than one byte
+            refuse_too_many(message, self.step_limit)
         if len(body) <= min(self.large, self.message_limit):
             return message, body, parcels
         if self.has_store:

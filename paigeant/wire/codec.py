@@ -50,7 +50,7 @@ def decode(body: bytes, limit: int, steps: int = STEPS) -> PaigeantMessage:
     _refuse_unknown_version(parsed)
     refuse_too_many_in(body, parsed, steps)
     try:
-        message = PaigeantMessage.from_read(body)
+        message = PaigeantMessage.from_dict(parsed)
     except ValidationError as error:
         raise MalformedMessage(f"not a paigeant message: {_first_problem(error)}") from error
     if missing := REQUIRED - message.model_fields_set:

@@ -78,8 +78,8 @@ def refuse_too_many_in(body: bytes, parsed: Any, most: int) -> None:
     Raises:
         MessageTooLarge: it names what there is too much of.
     """
-    # An element of a list or of an object is the first one, or has a comma before it.
-    if body.count(b",") + body.count(b"[") + body.count(b"{") <= most:
+    # An element takes more than one byte; it is the first one of its list or object, or has a comma before it.
+    if len(body) <= most or body.count(b",") + body.count(b"[") + body.count(b"{") <= most:
         return
     counts = dict.fromkeys(_WHAT.values(), 0)
     for name, part in _lists_and_tables(parsed):

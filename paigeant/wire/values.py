@@ -204,8 +204,12 @@ def _excluded(model: BaseModel) -> str | None:
     return None
 
 
+OFF_THE_WIRE = {"off_the_wire": True}
+"""The context in which pydantic validates what was read as JSON: its values are JSON types already."""
+
+
 def _to_json_types(value: Any, info: ValidationInfo) -> Any:
-    if info.mode == "json":
+    if info.mode == "json" or info.context is OFF_THE_WIRE:
         return value
     return jsonable(value, info.field_name or "value")
 

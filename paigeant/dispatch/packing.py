@@ -16,7 +16,7 @@ from paigeant.records.workflow import Owner
 from paigeant.transport import Features, Outgoing
 from paigeant.wire import aside, codec
 from paigeant.wire.claim_check import Parcel
-from paigeant.wire.limits import refuse_too_many, refuse_too_many_begun
+from paigeant.wire.limits import refuse_too_large, refuse_too_many, refuse_too_many_begun
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec
 
@@ -121,7 +121,7 @@ class Packing:
         """Encode a workflow's first message, with the fact that the workflow starts.
 
         Raises:
-            MessageTooLarge: the message exceeds the limit; the error names its largest part.
+            MessageTooLarge: the message or a value exceeds a limit; the error names it.
             StoreRequired: the delay is too long for the broker, and there is no store.
         """
         if not self.has_store and send.delay > self._longest_delay:
@@ -131,6 +131,9 @@ class Packing:
             )
         packed = self.packed(Settle(send=(send,)), at)
         body = packed.outgoing[0].body if packed.outgoing else _body_of(packed.facts)
+        if len(body) > self.value_limit:  # a value may be too large although it is small enough to travel
+            for what, value in aside.named(send.message).items():
+                refuse_too_large(value, what, self.value_limit)
         return replace(packed, facts=[self.dispatched(send.message, body, at), *packed.facts])
 
     def encoded(self, message: PaigeantMessage, delay: float = 0.0) -> Outgoing:

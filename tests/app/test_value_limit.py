@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers import until_async
 
-from paigeant import ActivityContext, App, Terminate, await_approval, await_signal
+from paigeant import ActivityContext, ActivitySpec, App, Terminate, await_approval, await_signal
 from paigeant.errors import MessageTooLarge, WorkflowError, WorkflowFailed
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +107,25 @@ async def test_a_failed_step_is_compensated_as_ever(app, running):
         with pytest.raises(WorkflowFailed, match="20,002 bytes"):
             await (await app.dispatch(reserve, "output")).result(SOON)
     assert undone == [7]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (lambda app: app.dispatch("unused", variables={"text": LARGE}), r"variables\['text'\] is 20,002 bytes"),
+        (lambda app: app.dispatch(ActivitySpec(name="other", prompt=LARGE)), r"other\.prompt is 20,002 bytes"),
+        (
+            lambda app: app.dispatch("unused", "unused", variables={"a": "x" * 70_000}),
+            r"variables\['a'\] is 70,002 bytes",
+        ),
+    ],
+    ids=["variable", "prompt", "does not travel"],
+)
+async def test_a_dispatch_is_refused(app, given, said):
+    """Whether or not the value is small enough to travel in the message."""
+    with pytest.raises(MessageTooLarge, match=said):
+        await given(app)
+    assert not await app.store.workflows()
 
 
 async def test_a_signal_is_refused_where_it_is_sent(app, running):

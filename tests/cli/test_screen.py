@@ -108,3 +108,19 @@ def test_activities_that_look_alike_are_named(in_process: Callable[[str], Paigea
     for command in (("activities", "-A", "alike"), ("doctor", "-A", "alike")):
         done = run(*command)
         assert r"look alike: 'pay', 'pаy' ('p\u0430y')".encode() in done.output.encode()  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("signal", "asking", "word", '{"a": 1, "a": 2}'),
+        ("dlq", "edit", "1", "--input", '{"a": 1, "a": 2}'),
+        ("fork", "failed", "fail", "--variables", '{"a": 1, "a": 2}'),
+    ],
+    ids=lambda words: words[0],
+)
+def test_json_that_readers_read_differently_is_refused(
+    paigeant: Callable[..., Result], command: tuple[str, ...]
+) -> None:
+    """A person who looks at the first member would see another value than the workflow."""
+    assert "'a' is there twice" in paigeant(*command, code=2).stderr

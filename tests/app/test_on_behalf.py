@@ -18,6 +18,7 @@ from tokens import Issuer
 from paigeant import ActivityContext, App
 from paigeant.cli import cli
 from paigeant.errors import ConfigurationError, WorkflowFailed
+from paigeant.transport import Outgoing
 
 pytestmark = pytest.mark.anyio
 
@@ -165,6 +166,21 @@ async def test_what_was_done_is_taken_back_although_the_token_has_expired(told, 
         with pytest.raises(WorkflowFailed):
             await workflow.result(SOON)
     assert undone == ["ann"]
+
+
+async def test_a_message_cannot_waive_the_expiry_of_its_own_token(told, make, running, issuer):
+    """It says that its workflow is being compensated, and the store does not know of that."""
+    app, undone = make(), []
+    app.activity(name="pay")(lambda amount: amount).compensate(lambda amount: undone.append(amount))
+    step = {"id": "1", "name": "pay", "arguments": {"amount": 5000}}
+    slip = {"itinerary": [step], "heading": "back", "fault": {"step": "9", "type": "X"}}
+    forged = {"spec_version": "1.2", "correlation_id": "forged", "routing_slip": slip}
+    body, queue = json.dumps(forged | {"obo_token": issuer.token(exp=1000)}).encode(), f"{app.prefix}.pay"
+    async with running(app):
+        await app.transport.send([Outgoing(queue=queue, body=body, id="forged")])
+        (letter,) = await until_async(app.dead_letters.list, SOON)
+    assert "has expired" in letter.error.message
+    assert undone == []
 
 
 async def test_a_token_is_shown_to_nobody(told, make, running, issuer, tmp_path, caplog, capsys):

@@ -50,7 +50,8 @@ def test_files_that_other_users_can_read_are_named(terminal):
     found = terminal.run("doctor", PAIGEANT_CLAIM_CHECK=f"file://{terminal.folder}/values").stdout
 
     assert "warn  files: other users of this machine may use paigeant.db (mode 0644), " in found
-    assert "chmod 600 paigeant.db; chmod 700 " in found
+    assert "chmod 600 paigeant.db " in found
+    assert f"; chmod 700 {terminal.folder}/values" in found
 
 
 def test_settings_of_this_folder_are_named(terminal):

@@ -37,7 +37,7 @@ def test_a_new_folder_is_in_good_health(terminal):
 
     assert "round trip: published, received and settled in" in done.stdout
     assert all(line.startswith("ok") for line in done.stdout.splitlines())
-    assert "there is no paigeant.db yet" in done.stderr
+    assert "database: there is no paigeant.db yet" in done.stdout
     assert {*terminal.folder.iterdir()} == there
 
 

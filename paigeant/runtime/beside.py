@@ -19,11 +19,12 @@ from paigeant.errors import AppNotFound
 
 OPTIONAL = frozenset(
     """
-    azure boto3 botocore brotli confluent_kafka consul etcd fsspec google hiredis kazoo msgpack pgmq psycopg pycurl
-    pymongo Pyro4 qpid redis watchfiles yaml zstandard
+    azure bcrypt better_exceptions billiard boto3 botocore brotli brotlicffi colorama confluent_kafka consul etcd fsspec
+    google greenlet gssapi h2 hiredis httpx kazoo logfire msgpack opentelemetry orjson pgmq psutil psycopg psycopg_c
+    pycurl pymongo Pyro4 qpid redis rich socksio trio twisted ujson uvloop watchfiles xxhash yaml zstandard
     """.split()  # noqa: SIM905 - readable as text
 )
-"""Libraries that paigeant and kombu import if they are installed."""
+"""Libraries that paigeant, kombu and pydantic-ai try to import, and do without if they are not installed."""
 
 
 def append(folder: Path) -> None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from paigeant.activity import Activity
-from paigeant.config import CHECKS_TOKENS
 from paigeant.context.services import Plans
 from paigeant.decisions.failure import error_info
 from paigeant.decisions.foreign import completed, unrecorded, with_sources
@@ -44,6 +43,7 @@ from paigeant.runner.locks import Locks, locks_of
 from paigeant.runner.returns import others_serve, others_take_back, resent_after, returns_of
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stops
+from paigeant.runner.users import Users, without_keys
 from paigeant.runtime.clock import Clock, SystemClock, boot_time
 from paigeant.transport import HANDED_ON, Delivery
 from paigeant.wire.message import PaigeantMessage
@@ -84,13 +84,22 @@ class Runner:
     holding: Holding | None = None
     stops: InitVar[Stops | None] = None
     plans: InitVar[Plans | None] = None
-    tokens: Tokens | None = None
+    tokens: InitVar[Tokens | None] = None
     clock: Clock = field(default_factory=SystemClock)
     breakers: Breakers = field(default_factory=Breakers)
+    users: Users = field(init=False)
     attempts: Attempts = field(init=False)
     conclusions: Conclusions = field(init=False)
 
-    def __post_init__(self, threads: Executor, timers: Timers | None, stops: Stops | None, plans: Plans | None) -> None:
+    def __post_init__(
+        self,
+        threads: Executor,
+        timers: Timers | None,
+        stops: Stops | None,
+        plans: Plans | None,
+        tokens: Tokens | None,
+    ) -> None:
+        self.users = Users(tokens, self.dispatcher.reading.standing)
         self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plans, self._standing)
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks)
 
@@ -192,7 +201,7 @@ class Runner:
         try:
             run, missing = await self.dispatcher.patiently(lambda: self._whole(run))
         except KeysUnavailable as error:
-            await self.conclusions.draw(run, Returned(str(error), RETURN_DELAY, grows=True))
+            await self.conclusions.draw(run, without_keys(run, error))
             return None
         standing, until = await self.dispatcher.patiently(lambda: self._standing(run.message))
         run = await self._introduced(run, standing)
@@ -256,7 +265,7 @@ class Runner:
         """Return the run with everything its step needs, and None or the error about what is missing."""
         try:
             run = run.carrying(await self.dispatcher.reading.whole(run.message))
-            claims = await self._claims(run.message)
+            claims = await self.users.claims(run, self._serves(run.message))
             return run if claims is None else replace(run, claims=claims), None
         except MessageError as error:
             return run, error
@@ -310,16 +319,6 @@ class Runner:
         if waits < _PATIENT or (waits < _MOST_PATIENT and (store is None or serve(workers, self.worker, name))):
             return returned
         return Faulted(run.execution(), ErrorInfo(type="CompensationMissing", message=f"no worker has {run} any more"))
-
-    async def _claims(self, message: PaigeantMessage) -> Mapping[str, Any] | None:
-        """Return the claims of the message's token. For a compensation an expired token is valid, too."""
-        if message.obo_token is None:
-            return None
-        if self.tokens is None:
-            raise TokenRefused(
-                f"the workflow carries the token of a user, and this worker cannot check it: set {CHECKS_TOKENS}"
-            )
-        return await self.tokens.claims(message.obo_token, expires=not message.routing_slip.is_back)
 
     def _serves(self, message: PaigeantMessage) -> Activity[..., Any] | None:
         """Return the activity that runs the message's step or compensation."""

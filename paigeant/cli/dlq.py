@@ -216,6 +216,7 @@ def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
 @click.option("--prompt", metavar="TEXT", help="New prompt of an agent step.")
 @click.option("--variables", metavar="JSON", help="Variables to change: a JSON object, or @FILE.")
 @click.option("--deadline", metavar="SECONDS", help="New deadline of the workflow, from now, or none.")
+@click.option("--token-file", metavar="FILE", help="File with a new token of the user; - for standard input.")
 @_by
 @as_json
 @connections
@@ -226,6 +227,7 @@ def edit(
     prompt: str | None,
     variables: str | None,
     deadline: str | None,
+    token_file: str | None,
     by: str | None,
     as_json: bool,
 ) -> None:
@@ -239,6 +241,7 @@ def edit(
         "prompt": prompt,
         "variables": json_object(variables, "--variables") if variables else None,
         "deadline": _deadline(deadline),
+        "obo_token": _token(token_file),
     }
 
     async def edited(app: App) -> DeadLetter:
@@ -249,6 +252,17 @@ def edit(
         print_json(shown.as_data(letter))
     else:
         click.echo(f"{letter.id}  edited; next: paigeant dlq redrive {letter.id}")
+
+
+def _token(path: str | None) -> str | None:
+    """The token in the file. It is no argument, because other users of the machine can read arguments."""
+    if path is None:
+        return None
+    try:
+        with click.open_file(path, encoding="utf-8") as file:
+            return str(file.read()).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"--token-file: cannot read {path!r}", hint="name a file with the token, or -") from error
 
 
 def _deadline(text: str | None) -> float | Literal["none"] | None:

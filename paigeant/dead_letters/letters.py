@@ -32,7 +32,8 @@ class Filters(TypedDict, total=False):
 
     ``kind`` is exhausted, poison, refused, unreadable or untrusted; ``queue`` is the full name of the one it came from;
     ``reason`` is a part of the text, ``error`` the type of the step's error, ``code`` that of a refusal. ``workflow``
-    is an id, also one that a refused message only claims. ``older_than`` and ``newer_than`` are seconds, or a timedelta.
+    is an id, also one that a refused message only claims. ``older_than`` and ``newer_than`` are seconds, or a
+    timedelta.
     """
 
     kind: LetterKind | str | None

@@ -35,8 +35,6 @@ def _later(message: PaigeantMessage, attempts: Iterable[StepRecord]) -> Iterable
     for one in attempts:
         if one.message_id in (None, message.id) or one.id in before:
             continue
-        is_earlier = one.id == message.step.id and (
-            one.attempt < message.attempt or one.status in _FOLLOWED_BY_ITSELF
-        )
+        is_earlier = one.id == message.step.id and (one.attempt < message.attempt or one.status in _FOLLOWED_BY_ITSELF)
         if not is_earlier:
             yield one

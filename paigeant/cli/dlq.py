@@ -187,21 +187,22 @@ def redrive(by: str | None, fresh: bool, as_json: bool, **which: Any) -> None:
 @dlq.command()
 @shown.many
 @click.option("--note", default="", metavar="TEXT", help="Reason, recorded in the history.")
+@click.option("--vouch", is_flag=True, help="Fail the workflows that refused messages claim: the messages are honest.")
 @_by
 @as_json
 @connections
-def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
+def discard(note: str, vouch: bool, by: str | None, as_json: bool, **which: Any) -> None:
     """Discard dead letters. Select them by ID, by filters, or with --all.
 
     If a workflow waits for the dead letter, its step fails, and paigeant compensates the completed steps that have a
-    compensation.
+    compensation. The workflow that a refused message claims does not change, unless you vouch for the message.
     """
     shown.carry_out(
         shown.Wish(
             verb="discard",
             done="discarded",
-            one=lambda letters, id: letters.discard(id, by=by, note=note),  # noqa: A006
-            several=lambda letters, meant: letters.discard_all(by=by, note=note, **meant),
+            one=lambda letters, id: letters.discard(id, by=by, note=note, vouch=vouch),  # noqa: A006
+            several=lambda letters, meant: letters.discard_all(by=by, note=note, vouch=vouch, **meant),
             is_final=True,
         ),
         as_json=as_json,

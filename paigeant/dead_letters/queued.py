@@ -187,7 +187,7 @@ class QueuedLetter(Opened):
         await self._settle([self.box.dispatcher.packing.encoded(again)])
         return again
 
-    async def discard(self, by: str | None, note: str) -> None:
+    async def discard(self, by: str | None, note: str, *, vouch: bool = False) -> None:  # nobody knows its workflow
         await self._settle([])
 
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:

@@ -291,6 +291,7 @@ async def test_a_worker_publishes_to_the_apps_that_its_store_knows(make_app, run
         pass  # the store knows it from now on
     async with running(shop), running(bank):
         await shop.dead_letters.redrive(letter.id)
+        await until_async(lambda: _ended(shop, "eve-1"), SOON)
         assert await shop.workflow("eve-1").result(SOON) == "paid"
 
 

@@ -41,7 +41,6 @@ def delivery_of(row: Row[Any], term: Term | None = None) -> Delivery:
         redelivered=row.token > 1,
         priority=int(as_number(row.priority) or 0),
         lease=Lease(term),
-        name=row.message_id if isinstance(row.message_id, str) else None,
     )
 
 

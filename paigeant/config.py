@@ -25,7 +25,7 @@ CHECKS_TOKENS = "PAIGEANT_OBO_ISSUER, PAIGEANT_OBO_AUDIENCE and either PAIGEANT_
 Seconds = Annotated[float, Field(gt=0, le=LONGEST)]
 
 Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
 ]  # none with a secret that workers share: each of them could issue tokens
 
 
@@ -97,6 +97,15 @@ class Settings(BaseSettings):
     )
     obo_leeway: Annotated[float, Field(ge=0, le=300)] = Field(
         10.0, description="accepted difference between the clocks of issuer and worker"
+    )
+    obo_types: tuple[str, ...] = Field(
+        (), description="accepted types (typ) of those tokens besides JWT, at+jwt and none"
+    )
+    obo_max_age: Seconds = Field(
+        2_592_000.0, description="maximum time from the issue of such a token, or from now, to its expiry"
+    )
+    obo_key_patience: Seconds = Field(
+        600.0, description="how long a step waits for a key that its token names and the issuer does not publish"
     )
     concurrency: Annotated[int, Field(ge=1)] = Field(100, description="how many steps a worker process runs at once")
     shutdown_timeout: Annotated[float, Field(ge=0, le=LONGEST)] = Field(

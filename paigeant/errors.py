@@ -159,6 +159,10 @@ class TokenRefused(MessageError):
     """The token of the user on whose behalf a workflow runs is not valid, or this worker cannot check it."""
 
 
+class ScopesMissing(TokenRefused):
+    """A step needs scopes that the token of the user does not have: dispatch with a token that has them."""
+
+
 class JournalMismatch(PaigeantError):
     """The journal of an agent step was written by other code: tools, prompts or the model have changed since.
 
@@ -213,7 +217,18 @@ class SchemaTooOld(SchemaMismatch):
 
 
 class KeysUnavailable(PaigeantError):
-    """The keys with which tokens of users are checked cannot be fetched; the step is tried again."""
+    """The keys with which tokens of users are checked cannot be fetched; the step is tried again.
+
+    ``again_in``: seconds until the keys may be fetched again.
+    """
+
+    def __init__(self, *args: object, hint: str | None = None, again_in: float = 10.0) -> None:
+        super().__init__(*args, hint=hint)
+        self.again_in = again_in
+
+
+class KeyUnknown(KeysUnavailable):
+    """The issuer publishes no key with the id that a token names; after a while the token is refused."""
 
 
 class Superseded(PaigeantError):

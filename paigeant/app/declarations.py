@@ -120,6 +120,9 @@ class Declarations(Hooked):
         five steps run at a time, and ``rate="100/m"`` lets a hundred start in a minute. Like a lock, both can have a
         name with arguments: ``concurrency={"customer:{id}": 2}`` and ``rate={...}``.
 
+        ``scopes`` are the scopes that the token of the user must have for whom the workflow runs. A step of the
+        activity and its compensation are refused without them.
+
         An activity of an unnamed agent takes the name of the variable that the agent is assigned to. ``prompt`` is for
         steps that have none; ``deps`` is a provider, as in ``Depends(deps)``, of the agent's deps; ``usage_limits``
         apply to each run. ``durable`` says what an interrupted run does not repeat: ``"full"``, a finished model

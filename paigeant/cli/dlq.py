@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -15,6 +14,7 @@ from paigeant.cli.letters import ask_about_letters
 from paigeant.cli.options import as_json, connections, fresh
 from paigeant.cli.output import print_facts, print_json, print_table, readable, took
 from paigeant.cli.text import counted
+from paigeant.runtime import private
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -150,7 +150,7 @@ def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
 
 def _write(path: str, lines: list[str]) -> None:
     try:
-        with Path(path).open("x", encoding="utf-8") as file:
+        with private.create(path) as file:
             file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
         raise WrongUsage(f"cannot write {path!r}: {error.strerror}", hint="name another file: -o FILE") from error

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask, for_reading, unknown
+from paigeant.cli.connect import app_or_urls, ask, for_reading, for_sending, is_broker_named, settle_broker, unknown
 from paigeant.cli.errors import NotFound, WrongUsage
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
@@ -28,9 +28,13 @@ def purge(queue: str | None, every: bool, yes: bool, as_json: bool) -> None:
     """
     if (queue is None) != every:
         raise WrongUsage("which queue? Give one name, or --all", hint="see: paigeant queues")
-    app = for_reading(app_or_urls())
+    app = app_or_urls()
+    is_named = is_broker_named(app)
+    app = for_reading(app, queues=True) if is_named else for_sending(app)
 
     async def delete(app: App) -> dict[str, int]:
+        if not is_named:
+            await settle_broker(app)
         waiting = await depths(app)
         chosen = waiting if queue is None else {queue: await _depth(app, queue, waiting)}
         if not yes:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paigeant.context.on_behalf import OnBehalf
 from paigeant.context.outputs import Outputs
 from paigeant.context.services import Services
 from paigeant.context.state import StepState
@@ -29,6 +30,7 @@ class Planning:
     state: StepState
     services: Services
     outputs: Outputs
+    behalf: OnBehalf
 
     def insert(self, steps: Sequence[Any]) -> None:
         """Insert steps right after this one, behind those inserted before."""
@@ -111,5 +113,15 @@ class Planning:
         return child.correlation_id
 
     def specs(self, steps: Sequence[Any]) -> tuple[ActivitySpec, ...]:
-        """The steps as the message carries them, each checked and with its queue."""
-        return self.services.planning().specs(steps)
+        """The steps as the message carries them, each checked and with its queue.
+
+        Raises:
+            ScopesMissing: an activity is known to need a scope that this step cannot pass on.
+        """
+        planned = self.services.planning().specs(steps)
+        self.refuse_scopes(planned)
+        return planned
+
+    def refuse_scopes(self, steps: Iterable[ActivitySpec]) -> None:
+        """Raise ScopesMissing as :meth:`specs` does, for steps that already have their queues."""
+        self.services.planning().refuse_scopes(steps, self.behalf.scopes_to_plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,12 @@ from paigeant.activity import Activity
 from paigeant.activity.builtin import approval_step, end_step, flat, named_step, signal_step, sleep_step
 from paigeant.activity.scatter import map_step, scatter_step
 from paigeant.dispatch.packing import queue_name
-from paigeant.errors import ConfigurationError, InvalidArguments, StoreRequired
+from paigeant.errors import ConfigurationError, InvalidArguments, ScopesMissing, StoreRequired
 from paigeant.transport import Features
 from paigeant.wire.retry import RetryPolicy
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 from paigeant.wire.typed_values import Form, serialize_for
+from paigeant.wire.user_token import listed
 from paigeant.wire.values import jsonable_each
 
 BUILT_IN: Mapping[str, Activity[..., Any]] = {
@@ -198,6 +199,23 @@ class Catalog:
         otherwise = self.specs(step.otherwise)
         changes = {"queue": queue, "start_timeout": patience, "branches": branches, "otherwise": otherwise}
         return step.model_copy(update=changes)
+
+    def refuse_scopes(self, steps: Iterable[ActivitySpec], scopes: Collection[str]) -> None:
+        """Check the steps, and those in their branches, for a user with these scopes.
+
+        Raises:
+            ScopesMissing: an activity that is known here needs another scope.
+        """
+        for step in steps:
+            known = self.find(step.name)
+            if known is not None and (missing := known.scopes.difference(scopes)):
+                raise ScopesMissing(
+                    f"{step.name!r} needs {listed(missing)}, and here it would have {listed(scopes)}",
+                    hint="pass obo_token=...; an agent passes on only scopes that its activity declares",
+                )
+            for slip in step.branches:
+                self.refuse_scopes(slip.itinerary, scopes)
+            self.refuse_scopes(step.otherwise, scopes)
 
     def _branch(self, slip: RoutingSlip) -> RoutingSlip:
         return slip.model_copy(update={"itinerary": self.specs(slip.itinerary)})

@@ -13,11 +13,13 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from paigeant.activity.builtin import CONTROL
 from paigeant.dispatch.packing import DEAD_LETTER, queue_name
+from paigeant.doctor import local
 from paigeant.doctor.broker import delivery_limit, settings_of
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.errors import PaigeantError
@@ -25,6 +27,7 @@ from paigeant.records.workflow import WorkerRecord, unserved
 from paigeant.runtime.trouble import advice
 from paigeant.runtime.urls import masked
 from paigeant.store import Store
+from paigeant.stores import store_url
 from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
 from paigeant.transports import schemes
 from paigeant.workflow.unserved import unserved_running
@@ -48,6 +51,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     """Check the installation, the broker and the store; yields each finding as soon as it is available."""
     yield _versions()
     yield _extras()
+    yield local.modules(Path.cwd())
     try:
         transport = app.transport
         await transport.connect()
@@ -66,6 +70,8 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         yield names(transport.features.longest_name, queues_of(app))
     async for finding in _store(app):
         yield finding
+    urls = (app.settings.broker_url, store_url(app.settings.broker_url, app.settings.store_url))
+    yield local.files(urls, app.settings.claim_check)
 
 
 def advice_for(error: PaigeantError) -> str | None:

@@ -134,7 +134,7 @@ class Attempts:
             return refused
         if not run.delivery.lease.holds:  # the process was frozen, or the broker is away: another may run it
             return Returned(f"the lease of {run} may have run out before it began", 0.0)
-        context = self._context(run, stop, progress, rests)
+        context = self._context(activity, run, stop, progress, rests)
         ended = await apart(self._body(activity, context, stop, progress))
         execution = run.execution(started_at, context.used)
         if (made := ended.value) is not None:
@@ -150,7 +150,14 @@ class Attempts:
         judged = await apart(self._after(error, execution, activity, context))
         return judged.value or Faulted(execution, error_info(judged.error or error))
 
-    def _context(self, run: Run, stop: Stop, progress: Progress, rests: Mapping[str, RoutingSlip]) -> ActivityContext:
+    def _context(
+        self,
+        activity: Activity[..., Any],
+        run: Run,
+        stop: Stop,
+        progress: Progress,
+        rests: Mapping[str, RoutingSlip],
+    ) -> ActivityContext:
         services = Services(
             display=progress,
             plans=self.plans,
@@ -162,6 +169,8 @@ class Attempts:
             worker=run.worker,
             rests=rests,
             claims=run.claims,
+            declared=activity.scopes,
+            is_agent=activity.is_agent,
         )
         return ActivityContext(StepState.of(run.message, run.delivery, self.plans), services)
 

@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         "at_least_once", description="the weakest guarantee accepted from the broker; best_effort: it may lose messages"
     )
     queue_prefix: str | None = Field(None, description="first part of every queue name; default: the App's name")
+    publish_to: tuple[str, ...] | None = Field(
+        None,
+        description="queue prefixes of other Apps to which a worker publishes for messages that say so; * for all; "
+        "default: Apps that the store knows, and recorded plans",
+    )
     unknown_activities: Literal["allow", "warn", "refuse"] = Field(
         "warn", description="what becomes of a dispatch to an activity that neither the App nor a live worker has"
     )

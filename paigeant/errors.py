@@ -135,6 +135,18 @@ class ValueMissing(MessageError):
     """A value that was kept aside is not there, or is not the one that was kept."""
 
 
+class ForeignValue(MessageError):
+    """A message refers to an output or a large value of a workflow that its own workflow may not read."""
+
+
+class ForeignQueue(MessageError):
+    """A message names a queue of another App to which this worker does not publish."""
+
+
+class ClaimsTooMuch(MessageError):
+    """A message says that steps were inserted beyond what its own grant allows."""
+
+
 class InvalidInput(MessageError):
     """The values that reached an activity do not fit its parameters; retrying cannot help."""
 

@@ -50,6 +50,8 @@ class LetterKind(StrEnum):
     """It, or what was to follow it, is not accepted: too large, of an unknown version, or beyond a grant."""
     UNREADABLE = "unreadable"
     """Its bytes are no message."""
+    UNTRUSTED = "untrusted"
+    """It was refused before its step ran: its token is not valid, or it says what cannot be true."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,7 @@ class WorkflowDispatched(Event):
     """The workflow whose recorded steps this one continues."""
     user: dict[str, str] | None = None
     """On whose behalf it runs: ``issuer`` and ``subject`` as its token says, which workers check before each step."""
+    introduced: bool = False  # no dispatch of it is recorded: a worker received a message of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -412,9 +415,10 @@ class StepSuperseded(StepEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageDeadLettered(Event):
-    """A message was set aside. ``correlation_id`` is empty when the message could not be read.
+    """A message was set aside. ``correlation_id`` is empty if the message could not be read, or was refused.
 
-    ``error`` is that of the step, if it failed, and ``activity``, ``step_id`` and ``heading`` say which it is.
+    ``error`` is that of the step, if it failed, and ``activity``, ``step_id`` and ``heading`` say which it is. ``code``
+    says why a message was refused, and ``claimed`` which workflow it names.
     """
 
     type: ClassVar[str] = "message_dead_lettered"
@@ -430,6 +434,26 @@ class MessageDeadLettered(Event):
     step_id: str = ""
     heading: str = "forward"
     error: ErrorInfo | None = None
+    claimed: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRefused(Event):
+    """A worker refused a message before its step ran, and acknowledged it. No workflow has changed.
+
+    ``claimed`` is the workflow that it names, ``correlation_id`` is empty. ``kept``: it is a dead letter now.
+    """
+
+    type: ClassVar[str] = "message_refused"
+
+    code: str
+    reason: str
+    queue: str
+    message_id: str | None
+    worker: str
+    claimed: str = ""
+    kept: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

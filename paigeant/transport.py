@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import blake2b
 from importlib import import_module
 from math import inf
+from re import compile as compile_pattern
 from typing import TYPE_CHECKING, Any, Protocol
 
 from paigeant.events import Event, StepEnded
@@ -72,6 +74,26 @@ class Outgoing:
     delay: float = 0.0
     priority: int = 0
     parcels: Sequence[Parcel] = field(default=(), compare=False)
+
+    @property
+    def name(self) -> str | None:
+        """The name by which a database recognizes a copy of this message: made of its id and of its bytes.
+
+        Ids can be computed in advance. Were the id alone the name, a stranger's message with the id of a message to
+        come would take its place. The store's inbox decides by the id which of the two runs.
+        """
+        if self.id is None:
+            return None
+        return f"{self.id}~{blake2b(self.body, digest_size=16).hexdigest()}"
+
+
+_NAME = compile_pattern(r"(.+)~[0-9a-f]{32}")
+
+
+def id_in(name: str) -> str:
+    """Return the id in the name of a message. Earlier releases named a message by its id."""
+    found = _NAME.fullmatch(name)
+    return found[1] if found else name
 
 
 DELIVERED_BEFORE = "paigeant-deliveries"

@@ -186,21 +186,22 @@ def redrive(by: str | None, fresh: bool, as_json: bool, **which: Any) -> None:
 @dlq.command()
 @shown.many
 @click.option("--note", default="", metavar="TEXT", help="Reason, recorded in the history.")
+@click.option("--vouch", is_flag=True, help="Fail the workflows that refused messages claim: the messages are honest.")
 @_by
 @as_json
 @connections
-def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
+def discard(note: str, vouch: bool, by: str | None, as_json: bool, **which: Any) -> None:
     """Discard dead letters. Select them by ID, by filters, or with --all.
 
     If a workflow waits for the dead letter, its step fails, and paigeant compensates the completed steps that have a
-    compensation.
+    compensation. The workflow that a refused message claims does not change, unless you vouch for the message.
     """
     shown.carry_out(
         shown.Wish(
             verb="discard",
             done="discarded",
-            one=lambda letters, id: letters.discard(id, by=by, note=note),  # noqa: A006
-            several=lambda letters, meant: letters.discard_all(by=by, note=note, **meant),
+            one=lambda letters, id: letters.discard(id, by=by, note=note, vouch=vouch),  # noqa: A006
+            several=lambda letters, meant: letters.discard_all(by=by, note=note, vouch=vouch, **meant),
             is_final=True,
         ),
         as_json=as_json,
@@ -215,6 +216,7 @@ def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
 @click.option("--prompt", metavar="TEXT", help="New prompt of an agent step.")
 @click.option("--variables", metavar="JSON", help="Variables to change: a JSON object, or @FILE.")
 @click.option("--deadline", metavar="SECONDS", help="New deadline of the workflow, from now, or none.")
+@click.option("--token-file", metavar="FILE", help="File with a new token of the user; - for standard input.")
 @_by
 @as_json
 @connections
@@ -225,6 +227,7 @@ def edit(
     prompt: str | None,
     variables: str | None,
     deadline: str | None,
+    token_file: str | None,
     by: str | None,
     as_json: bool,
 ) -> None:
@@ -238,6 +241,7 @@ def edit(
         "prompt": prompt,
         "variables": json_object(variables, "--variables") if variables else None,
         "deadline": _deadline(deadline),
+        "obo_token": _token(token_file),
     }
 
     async def edited(app: App) -> DeadLetter:
@@ -248,6 +252,17 @@ def edit(
         print_json(shown.as_data(letter))
     else:
         say(f"{letter.id}  edited; next: paigeant dlq redrive {letter.id}")
+
+
+def _token(path: str | None) -> str | None:
+    """The token in the file. It is no argument, because other users of the machine can read arguments."""
+    if path is None:
+        return None
+    try:
+        with click.open_file(path, encoding="utf-8") as file:
+            return str(file.read()).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"--token-file: cannot read {path!r}", hint="name a file with the token, or -") from error
 
 
 def _deadline(text: str | None) -> float | Literal["none"] | None:

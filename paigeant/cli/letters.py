@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-KINDS = ("exhausted", "poison", "refused", "unreadable")
+KINDS = ("exhausted", "poison", "refused", "unreadable", "untrusted")
 
 _MOST_SHOWN = 2000
 """Bytes of an unreadable letter that are shown; `export` has all of them."""
@@ -45,6 +45,7 @@ def filters(command: F) -> F:
         click.option("--activity", metavar="NAME", help="Filter by activity."),
         click.option("--reason", metavar="TEXT", help="Filter by a part of the reason."),
         click.option("--error", metavar="TYPE", help="Filter by error type, such as ConnectionError."),
+        click.option("--code", metavar="CODE", help="Filter by the code of a refusal, such as token or grant."),
         click.option("--workflow", metavar="ID", help="Filter by workflow id, or by its first characters."),
         click.option(
             "--older-than",
@@ -112,6 +113,8 @@ def as_data(letter: DeadLetter) -> dict[str, Any]:
         "id": letter.id,
         "kind": letter.kind.value,
         "correlation_id": letter.correlation_id or None,
+        "claimed": letter.claimed or None,
+        "code": letter.code or None,
         "message_id": letter.message_id,
         "queue": letter.queue,
         "activity": letter.activity or None,
@@ -150,7 +153,8 @@ def opened(letters: DeadLetters, letter: DeadLetter) -> tuple[PaigeantMessage | 
 def _row(letter: DeadLetter) -> tuple[object, ...]:
     activity = f"{letter.activity} (back)" if letter.heading == "back" else letter.activity
     said = letter.error or letter.reason
-    return (letter.id, letter.kind.value, letter.correlation_id, activity, letter.queue, said, readable(letter.at))
+    workflow = f"{letter.claimed} (claimed)" if letter.claimed else letter.correlation_id
+    return (letter.id, letter.kind.value, workflow, activity, letter.queue, said, readable(letter.at))
 
 
 _HEADERS = ("id", "kind", "workflow", "activity", "queue", "reason", "since (UTC)")
@@ -169,7 +173,9 @@ def facts(letter: DeadLetter) -> dict[str, object]:
     return {
         "dead letter": letter.id,
         "kind": letter.kind.value,
-        "workflow": letter.correlation_id,
+        "workflow": letter.correlation_id or None,
+        "claimed workflow": letter.claimed or None,
+        "code": letter.code or None,
         "step": f"{letter.step_id} {letter.activity}" if letter.step_id else None,
         "heading": "back: compensation of the step" if letter.heading == "back" else None,
         "queue": letter.queue,

@@ -33,8 +33,11 @@ class Opened(ABC):
         """
 
     @abstractmethod
-    async def discard(self, by: str | None, note: str) -> None:
-        """Throw it away. If its workflow waits for it, its step has failed with that."""
+    async def discard(self, by: str | None, note: str, *, vouch: bool = False) -> None:
+        """Throw it away. If its workflow waits for it, its step has failed with that.
+
+        Nothing happens to the workflow that a refused message names, unless somebody can ``vouch`` for the message.
+        """
 
     @abstractmethod
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:

@@ -30,9 +30,10 @@ from paigeant.wire.values import jsonable_each
 class Filters(TypedDict, total=False):
     """Which dead letters are meant: those that are all of what is said.
 
-    ``kind`` is exhausted, poison, refused or unreadable; ``queue`` is the full name of the one it came from;
-    ``reason`` is a part of the text, ``error`` the type of the step's error, ``workflow`` an id. ``older_than`` and
-    ``newer_than`` are seconds, or a timedelta.
+    ``kind`` is exhausted, poison, refused, unreadable or untrusted; ``queue`` is the full name of the one it came from;
+    ``reason`` is a part of the text, ``error`` the type of the step's error, ``code`` that of a refusal. ``workflow``
+    is an id, also one that a refused message only claims. ``older_than`` and ``newer_than`` are seconds, or a
+    timedelta.
     """
 
     kind: LetterKind | str | None
@@ -41,6 +42,7 @@ class Filters(TypedDict, total=False):
     reason: str | None
     error: str | None
     workflow: str | None
+    code: str | None
     older_than: float | timedelta | None
     newer_than: float | timedelta | None
 
@@ -117,15 +119,25 @@ class DeadLetters:
                 return await one.redrive(by, fresh=fresh)
         raise _no_such(id)
 
-    async def discard(self, id: int | str, *, by: str | None = None, note: str = "") -> None:  # noqa: A002
+    async def discard(
+        self,
+        id: int | str,  # noqa: A002
+        *,
+        by: str | None = None,
+        note: str = "",
+        vouch: bool = False,
+    ) -> None:
         """Throw it away. If its workflow waits for it, its step has failed, and what follows from that follows.
+
+        A refused message only claims to belong to a workflow, which does not change; with ``vouch`` you say that the
+        claim is true.
 
         Raises:
             DeadLetterNotFound: there is none, or somebody else was quicker.
         """
         async with self.box.opened(Letters(), [str(id)]) as letters:
             async for one in letters:
-                return await one.discard(by, note)
+                return await one.discard(by, note, vouch=vouch)
         raise _no_such(id)
 
     async def edit(
@@ -201,9 +213,11 @@ class DeadLetters:
         """:meth:`redrive` those that are meant and are there now. One that cannot be sent again stays."""
         return await self._all(lambda one: one.redrive(by, fresh=fresh), self.meant(**filters))
 
-    async def discard_all(self, *, by: str | None = None, note: str = "", **filters: Unpack[Filters]) -> Handled:
+    async def discard_all(
+        self, *, by: str | None = None, note: str = "", vouch: bool = False, **filters: Unpack[Filters]
+    ) -> Handled:
         """:meth:`discard` those that are meant and are there now."""
-        return await self._all(lambda one: one.discard(by, note), self.meant(**filters))
+        return await self._all(lambda one: one.discard(by, note, vouch=vouch), self.meant(**filters))
 
     async def _all(self, handle: Callable[[Opened], Awaitable[Any]], which: Letters) -> Handled:
         done, not_done = [], {}
@@ -235,6 +249,7 @@ class DeadLetters:
             reason=filters.get("reason"),
             error=filters.get("error"),
             workflow=filters.get("workflow"),
+            code=filters.get("code"),
             since=_ago(now, filters.get("newer_than")),
             before=_ago(now, filters.get("older_than")),
         )

@@ -83,6 +83,7 @@ class QueuedLetters(LetterBox):
             deliveries=int(_number(said.get("deliveries"))),
             at=at,
             error=_error(said),
+            code=said.get("code", ""),
         )
         return self._known(letter)
 
@@ -93,6 +94,8 @@ class QueuedLetters(LetterBox):
         except MessageError:
             return letter
         step = message.step
+        if letter.code:  # it was refused, so it only claims all that
+            return replace(letter, claimed=message.correlation_id)
         return replace(
             letter,
             correlation_id=message.correlation_id,
@@ -130,11 +133,12 @@ def is_meant(letter: DeadLetter, which: Letters) -> bool:
         "queue": letter.queue,
         "activity": letter.activity,
         "error": letter.error.type if letter.error else "",
-        "workflow": letter.correlation_id,
+        "code": letter.code,
     }
     wanted = {name: getattr(which, name) for name in has}
     return (
-        all(value is None or has[name] == value for name, value in wanted.items())
+        which.workflow in (None, letter.correlation_id, letter.claimed)
+        and all(value is None or has[name] == value for name, value in wanted.items())
         and (which.reason is None or which.reason in letter.reason)
         and (which.since is None or letter.at >= which.since)
         and (which.before is None or letter.at < which.before)
@@ -177,7 +181,7 @@ class QueuedLetter(Opened):
         await self._settle([self.box.dispatcher.packing.encoded(again)])
         return again
 
-    async def discard(self, by: str | None, note: str) -> None:
+    async def discard(self, by: str | None, note: str, *, vouch: bool = False) -> None:  # nobody knows its workflow
         await self._settle([])
 
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:

@@ -27,6 +27,9 @@ REDRIVEN = "redrive"
 _ITS_TURN = (DEADLINE, PAUSE, REDRIVEN, OPERATOR, *LOCKS)
 """The prefixes of the keys of values that arrived for one attempt only."""
 
+_NOT_RUN = (LetterKind.REFUSED, LetterKind.UNREADABLE, LetterKind.UNTRUSTED)
+"""The kinds of messages that no worker has run."""
+
 GONE_ON: Mapping[Status, str] = {
     Status.COMPLETED: "paigeant fork {id} --from STEP runs steps of it again, as another workflow",
     Status.CANCELLED: "paigeant fork {id} --from STEP begins another workflow from a step of it",
@@ -96,7 +99,7 @@ def awaits(message: PaigeantMessage, kind: LetterKind, record: WorkflowRecord) -
     if _has_completed(record, message.step.id, heading) or _is_done_with(record, message):
         return False
     if message.routing_slip.is_back:
-        return record.status is Status.COMPENSATING and kind in (LetterKind.REFUSED, LetterKind.UNREADABLE)
+        return record.status is Status.COMPENSATING and kind in _NOT_RUN
     return not record.status.is_terminal and record.status is not Status.COMPENSATING
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paigeant.decisions.idempotency import plan_digest, refuse_other, refuse_other_plan
 from paigeant.dispatch.packing import Packed, Packing
@@ -101,6 +101,10 @@ class Beginning:
         return known.keys()
 
     async def introduce(self, message: PaigeantMessage, at: float) -> None:
-        """Record a workflow that another program started, as the first worker with a store receives it."""
+        """Record a workflow that another program started, as the first worker with a store receives it.
+
+        What dispatched it is not recorded: a parent that this store knows would have recorded the dispatch.
+        """
         body = codec.encode(aside.stripped(message), sys.maxsize)
-        await self.posting.note([self.packing.dispatched(message, body, at)])
+        fact = self.packing.dispatched(message, body, at)
+        await self.posting.note([replace(fact, parent=None, branch=None, introduced=True)])

@@ -208,6 +208,8 @@ class Packing:
         """Encode a dead letter as a message: without a store it waits in a queue of its own."""
         headers = {"kind": letter.kind.value, "reason": letter.reason, "queue": letter.queue, "worker": letter.worker}
         headers |= {"deliveries": str(letter.deliveries), "at": str(letter.at)}
+        if letter.code:
+            headers |= {"code": letter.code}
         if letter.error is not None:
             headers |= {"error-type": letter.error.type, "error": letter.error.message[:_LONGEST_ERROR]}
         return Outgoing(queue=queue_name(self.prefix, DEAD_LETTER), body=letter.body, headers=headers)

@@ -16,10 +16,9 @@ import structlog
 
 from paigeant.decisions.plan import Plan, Release, SetAside, Settle
 from paigeant.dispatch.packing import Packed, Packing
-from paigeant.dispatch.posting import Posting
+from paigeant.dispatch.posting import Posting, copy_of
 from paigeant.errors import BrokerRefused, ResultRefused, Superseded
-from paigeant.events import Event, MessageDeadLettered, StepFailed, WorkflowCompleted
-from paigeant.records.workflow import RESENT, SAID_WITHIN
+from paigeant.events import Event, MessageDeadLettered, MessageRefused, StepFailed, WorkflowCompleted
 from paigeant.transport import Delivery, Outgoing
 
 log = structlog.stdlib.get_logger("paigeant.dispatch")
@@ -68,6 +67,27 @@ class Settling:
         letter = _dead_letter(plan, plan.set_aside, delivery, worker, at)
         await self._settle(delivery, (), [letter], None)
         self.posting.announce([letter])
+
+    async def refuse(
+        self, delivery: Delivery, letter: MessageDeadLettered | None, told: MessageRefused, message_id: str | None
+    ) -> None:
+        """Acknowledge a refused delivery and record its dead letter, if it is kept. Nothing else is recorded.
+
+        Raises:
+            Superseded, TransportError, StoreError: as :meth:`carry_out`.
+        """
+        record = [letter] if letter is not None else []
+        store = self.posting.store
+        if store is None:
+            await self.settle(delivery, [self.packing.letter(one) for one in record])
+        elif self.posting.joined:
+            await self.settle(delivery, record=record)
+        else:
+            await self.posting.patiently(partial(store.record, record))
+            if message_id is not None:
+                await self.posting.patiently(partial(store.unpost, message_id, delivery.body))
+            await self.settle(delivery)
+        self.posting.announce([*record, told])
 
     async def release(self, delivery: Delivery, delay: float) -> None:
         """Release a delivery to the broker, due again after the delay; see :meth:`postpone`.
@@ -135,13 +155,10 @@ class Settling:
             except Superseded:  # its result counts: the new holder, or recovery, publishes the next messages
                 log.info("the broker withdrew the delivery of a step whose end is recorded")
         else:
-            await self.settle(delivery, [_again(one) for one in await self.posting.store.successors(cause or "") or ()])
+            await self.settle(
+                delivery, [copy_of(one) for one in await self.posting.store.successors(cause or "") or ()]
+            )
             raise ResultRefused("another worker has recorded the end of this step, or has started it since")
-
-
-def _again(one: Outgoing) -> Outgoing:
-    """Mark a message as a copy, because another worker probably publishes it: it starts only if nobody holds it."""
-    return replace(one, delay=max(one.delay, SAID_WITHIN), headers={**one.headers, RESENT: "0"})
 
 
 def _ends(plan: Settle, packed: Packed) -> Sequence[Event]:

@@ -134,7 +134,7 @@ class Timers:
             await self.dispatcher.note([_unreadable(parked, error, now), _resumed(parked, now)])
             log.error("a parked message became a dead letter", wait_id=parked.wait_id, reason=str(error))
         else:
-            await self.dispatcher.wake(outgoing, _resumed(parked, now))
+            await self.dispatcher.wake(outgoing, _resumed(parked, now), is_left=parked.left)
 
     def _outgoing(self, parked: Held, now: float) -> Outgoing:
         message = codec.decode(parked.body, len(parked.body), self.dispatcher.step_limit)

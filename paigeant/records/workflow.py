@@ -119,7 +119,8 @@ class Steered:
 class Held:
     """A message that waits in the store, or did: ``value`` is what came for it, None when its time came first.
 
-    ``key`` is what it waits for; ``detail`` says it for people. Times are epoch seconds.
+    ``key`` is what it waits for; ``detail`` says it for people. Times are epoch seconds. ``left``: another worker took
+    it, and nobody knows whether that worker published it.
     """
 
     wait_id: str
@@ -134,6 +135,7 @@ class Held:
     priority: int
     since: float
     value: Any = None
+    left: bool = False
 
     @property
     def question(self) -> str:
@@ -173,6 +175,7 @@ class WorkflowRecord:
 
     ``parent`` is the workflow that dispatched it, if one did, ``forked_from`` the one of which it is a fork. ``user``
     is on whose behalf it runs: ``issuer`` and ``subject`` as its token says, which workers check before each step.
+    ``introduced``: no dispatch of it is recorded here, it is known from a message only.
     """
 
     correlation_id: str
@@ -190,6 +193,7 @@ class WorkflowRecord:
     used: Usage = field(default_factory=_nothing_used)
     forked_from: str | None = None
     user: dict[str, str] | None = None
+    introduced: bool = False
     steps: tuple[StepRecord, ...] = ()
 
 
@@ -308,6 +312,9 @@ class DeadLetter:
     ``error`` is that of the step, if it failed; ``correlation_id``, ``activity`` and ``step_id`` are empty of one that
     could not be read. ``heading`` is back for one that was to take its step back. ``message_id`` is what the broker
     was told: of an unreadable one nobody knows whether it is true.
+
+    A refused message has a ``code`` that says why, and ``claimed`` is the workflow that it names: anybody can write a
+    message that names any workflow, so ``correlation_id`` is empty.
     """
 
     id: int | str
@@ -324,13 +331,16 @@ class DeadLetter:
     step_id: str = ""
     heading: str = "forward"
     error: ErrorInfo | None = None
+    claimed: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letters:
     """Which dead letters are meant: those that are all of what is said here.
 
-    ``reason`` is part of the text, ``error`` the type of the step's error, ``workflow`` an id. Times are epoch seconds.
+    ``reason`` is part of the text, ``error`` the type of the step's error, ``code`` says why a message was refused.
+    ``workflow`` is an id, also one that a refused message only claims. Times are epoch seconds.
     """
 
     kind: LetterKind | None = None
@@ -339,6 +349,7 @@ class Letters:
     reason: str | None = None
     error: str | None = None
     workflow: str | None = None
+    code: str | None = None
     since: float | None = None
     before: float | None = None
 

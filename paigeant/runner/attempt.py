@@ -162,7 +162,7 @@ class Attempts:
         services = Services(
             display=progress,
             plans=self.plans,
-            read=self.dispatcher.reading.output,
+            read=partial(self.dispatcher.reading.output, run.message.correlation_id),
             pulse=progress.pulse,
             clock=run.clock,
             stop=stop,
@@ -194,7 +194,7 @@ class Attempts:
         """Run the developer's part of an attempt. Every error it raises reaches the caller."""
         message, is_last = context.message, False
         if (missing := message.routing_slip.aside) is not None:  # without a store this raises an error that says so
-            self.dispatcher.reading.output(missing)
+            self.dispatcher.reading.output(message.correlation_id, missing)
         undo = activity.undo(message.step, message.routing_slip)
         try:
             async with stop:

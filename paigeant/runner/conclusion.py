@@ -21,8 +21,6 @@ from paigeant.dispatch.timers import Timers
 from paigeant.errors import (
     BrokerRefused,
     IdempotencyConflict,
-    MalformedMessage,
-    MessageError,
     MessageTooLarge,
     StoreError,
     StoreRefused,
@@ -32,6 +30,7 @@ from paigeant.errors import (
 )
 from paigeant.events import ErrorInfo, Event, LetterKind, WorkflowEnded
 from paigeant.runner.locks import Locks
+from paigeant.runner.memory import Memory
 from paigeant.runner.outcome_log import log_outcome
 from paigeant.runner.returns import OUTAGE_PAUSE, copy_of, is_fault_of_message, pause_after, returns_of
 from paigeant.runner.run import Run
@@ -48,6 +47,7 @@ class Conclusions:
     dispatcher: Dispatcher
     timers: Timers | None = None
     locks: Locks | None = None
+    memory: Memory | None = None
 
     async def draw(self, run: Run, outcome: Outcome, before: Sequence[Event] = (), cause: str | None = None) -> None:
         """Conclude a run with this outcome.
@@ -81,8 +81,16 @@ class Conclusions:
             await self._give_back(run.delivery, plan)
         else:
             await self.dispatcher.settling.carry_out(plan, run.delivery, packed, cause=cause, worker=run.worker, at=now)
+        if isinstance(plan, Settle):
+            self._remember(cause, run.message.id)
         log_outcome(outcome)
         await self._wake(plan)
+
+    def _remember(self, *message_ids: str) -> None:
+        """Remember that these messages have ended, if there is no store that knows."""
+        if self.memory is not None:
+            for message_id in message_ids:
+                self.memory.add(message_id)
 
     async def _give_back(self, delivery: Delivery, plan: Release) -> None:
         """Settle the delivery with a copy of its message that counts this return."""
@@ -143,6 +151,7 @@ class Conclusions:
             if self.dispatcher.store is None or self.dispatcher.joined:
                 raise
             await self.dispatcher.settling.add_letter(plan, run.delivery, **about)
+        self._remember(run.message.id)
         log.error("dead letter: the message was returned too often", reason=str(error), queue=run.delivery.queue)
 
     def _packed(self, message: PaigeantMessage, outcome: Outcome, now: float) -> tuple[Outcome, Plan, Packed]:
@@ -197,11 +206,6 @@ class Conclusions:
         except Superseded:
             return
         log.warning("message became a dead letter", queue=delivery.queue, reason=reason, worker=worker)
-
-
-def kind_of(error: MessageError) -> LetterKind:
-    """Return the kind of dead letter for bytes that this worker cannot accept as a message."""
-    return LetterKind.UNREADABLE if isinstance(error, MalformedMessage) else LetterKind.REFUSED
 
 
 def _changed(message: PaigeantMessage, error: IdempotencyConflict) -> IdempotencyConflict:

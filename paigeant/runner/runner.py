@@ -6,8 +6,9 @@ The runner checks everything it can before it waits for a slot, so that no slot 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from dataclasses import InitVar, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +21,9 @@ from paigeant.decisions.failure import error_info
 from paigeant.decisions.foreign import completed, unrecorded, with_sources
 from paigeant.decisions.forward import admit
 from paigeant.decisions.limit import Lock, wanted_data
-from paigeant.decisions.outcome import Faulted, Outcome, Parked, Poisoned, Refused, Returned
+from paigeant.decisions.outcome import Faulted, Outcome, Parked, Poisoned, Returned
+from paigeant.decisions.refusal import DISTRUSTED, refuse_beyond_grant
+from paigeant.decisions.stuck import is_stuck
 from paigeant.dispatch.catalog import BUILT_IN
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.dispatch.timers import Timers
@@ -31,21 +34,23 @@ from paigeant.errors import (
     ResultRefused,
     StoreRequired,
     Superseded,
-    TokenRefused,
 )
 from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
-from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Standing, WorkerRecord
+from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Letters, Standing, Status, WorkerRecord
 from paigeant.runner.attempt import Attempts, Tried
 from paigeant.runner.breakers import Breakers
-from paigeant.runner.conclusion import Conclusions, kind_of
+from paigeant.runner.conclusion import Conclusions
+from paigeant.runner.destinations import Destinations
 from paigeant.runner.holding import Holding
 from paigeant.runner.locks import Locks, locks_of
+from paigeant.runner.memory import Memory
+from paigeant.runner.refusals import Refusals
 from paigeant.runner.returns import others_serve, others_take_back, resent_after, returns_of
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stops
 from paigeant.runner.users import Users, without_keys
 from paigeant.runtime.clock import Clock, SystemClock, boot_time
-from paigeant.transport import HANDED_ON, Delivery
+from paigeant.transport import HANDED_ON, Delivery, Outgoing
 from paigeant.wire.message import PaigeantMessage
 
 if TYPE_CHECKING:
@@ -85,11 +90,15 @@ class Runner:
     stops: InitVar[Stops | None] = None
     plans: InitVar[Plans | None] = None
     tokens: InitVar[Tokens | None] = None
+    publish_to: tuple[str, ...] | None = None
     clock: Clock = field(default_factory=SystemClock)
     breakers: Breakers = field(default_factory=Breakers)
     users: Users = field(init=False)
     attempts: Attempts = field(init=False)
     conclusions: Conclusions = field(init=False)
+    memory: Memory | None = field(init=False)
+    refusals: Refusals = field(init=False)
+    destinations: Destinations = field(init=False)
 
     def __post_init__(
         self,
@@ -101,7 +110,10 @@ class Runner:
     ) -> None:
         self.users = Users(tokens, self.dispatcher.reading.standing)
         self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plans, self._standing)
-        self.conclusions = Conclusions(self.dispatcher, timers, self.locks)
+        self.memory = Memory() if self.dispatcher.store is None else None
+        self.conclusions = Conclusions(self.dispatcher, timers, self.locks, self.memory)
+        self.refusals = Refusals(self.dispatcher, self.worker, self.clock)
+        self.destinations = Destinations(self.dispatcher, self.publish_to)
 
     async def admit(self, delivery: Delivery, ended: Callable[[], None]) -> Run | None:
         """Return the run of a delivery, or None if the delivery was settled. This needs no slot.
@@ -128,6 +140,8 @@ class Runner:
 
     async def _condemn(self, run: Run, error: ErrorInfo) -> None:
         standing, _ = await self._standing(run.message)
+        if standing.done is None and not await self._is_trusted(run):
+            return
         run = await self._introduced(run, standing)
         if not await self._is_over(run, standing):
             await self.conclusions.draw(run, Poisoned(run.execution(), error))
@@ -137,7 +151,7 @@ class Runner:
         try:
             message = self.dispatcher.decoded(delivery.body)
         except MessageError as error:
-            await self._set_aside(delivery, kind_of(error), error_info(error))
+            await self.refusals.refuse(delivery, error)
             return None
         step = message.step
         # A delivery runs in a task of its own, so the log context bound here ends with that task.
@@ -191,11 +205,17 @@ class Runner:
 
     async def _run(self, admitted: Run) -> None:
         """Run it. If it waited long for its slot, read the workflow's standing again first."""
-        now: Run | None = admitted
-        if boot_time() > admitted.stands_until:
-            now = await self._admit(admitted)
-        if now is not None:
-            await self._start(now)
+        message_id = admitted.message.id
+        if self.memory is not None and self.memory.is_running(message_id):
+            again = Returned("this worker runs a copy of the message now", _HELD_DELAY, grows=True)
+            await self.conclusions.draw(admitted, again)
+            return
+        with nullcontext() if self.memory is None else self.memory.running(message_id):
+            now: Run | None = admitted
+            if boot_time() > admitted.stands_until or (self.memory is not None and message_id in self.memory):
+                now = await self._admit(admitted)
+            if now is not None:
+                await self._start(now)
 
     async def _admit(self, run: Run) -> Run | None:
         try:
@@ -204,11 +224,14 @@ class Runner:
             await self.conclusions.draw(run, without_keys(run, error))
             return None
         standing, until = await self.dispatcher.patiently(lambda: self._standing(run.message))
+        if standing.done is None and isinstance(missing, DISTRUSTED):
+            await self.refusals.refuse(run.delivery, missing, run.message)
+            return None
         run = await self._introduced(run, standing)
         if await self._is_over(run, standing) or await self._is_anothers(run, standing):
             return None
         if missing is not None:
-            await self.conclusions.draw(run, _lacking(run, missing))
+            await self.conclusions.draw(run, Faulted(run.execution(), error_info(missing)))
             return None
         return replace(run, stands_until=until)
 
@@ -230,7 +253,7 @@ class Runner:
     async def _is_over(self, run: Run, standing: Standing) -> bool:
         """Settle a step that has already ended or must not run any more; return False for a step that may run."""
         if standing.done is not None:
-            following = standing.done
+            following = standing.done or await self._instead(run, standing)
             if RESENT in run.delivery.headers:  # recovery may publish those as well
                 following = [replace(one, headers={**one.headers, RESENT: "0"}) for one in following]
             await self.conclusions.repeat(run, following)
@@ -241,6 +264,27 @@ class Runner:
         else:
             return False
         return True
+
+    async def _instead(self, run: Run, standing: Standing) -> Sequence[Outgoing]:
+        """Return the next attempt of a step that is recorded as completed, if its workflow would stop here for ever.
+
+        A separate store records what follows a step with the step's end. If neither is there, nobody ran the step.
+        """
+        store, message = self.dispatcher.store, run.message
+        if store is None or self.dispatcher.joined or standing.status is not Status.RUNNING or standing.cancellation:
+            return ()
+        if not is_stuck(message, await self.dispatcher.patiently(partial(store.workflow, message.correlation_id))):
+            return ()
+        waiting = await self.dispatcher.patiently(partial(store.held, message.correlation_id))
+        letters = Letters(workflow=message.correlation_id)
+        set_aside = await self.dispatcher.patiently(partial(store.count_dead_letters, letters))
+        if waiting or set_aside:
+            return ()
+        again = self.dispatcher.packing.encoded(message.again(counted=False))
+        await self.dispatcher.patiently(partial(self.dispatcher.keep, [again]))
+        await self.dispatcher.patiently(partial(store.record, (), [again]))
+        log.error("step is recorded as completed, but nothing follows it: it runs again")
+        return [again]
 
     async def _is_anothers(self, run: Run, standing: Standing) -> bool:
         """Settle a message that may count as lost, or a copy of one, if another worker or delivery has the message."""
@@ -262,21 +306,44 @@ class Runner:
         return True
 
     async def _whole(self, run: Run) -> tuple[Run, MessageError | None]:
-        """Return the run with everything its step needs, and None or the error about what is missing."""
+        """Return the run with everything its step needs, and None or the error about what is missing or not trusted."""
         try:
+            await self._check(run.message)
             run = run.carrying(await self.dispatcher.reading.whole(run.message))
             claims = await self.users.claims(run, self._serves(run.message))
             return run if claims is None else replace(run, claims=claims), None
         except MessageError as error:
             return run, error
 
+    async def _is_trusted(self, run: Run) -> bool:
+        """Settle a message that must not be obeyed; return True for any other message."""
+        try:
+            await self.dispatcher.patiently(lambda: self._check(run.message))
+            await self.dispatcher.patiently(lambda: self.users.claims(run, self._serves(run.message)))
+        except MessageError as error:
+            await self.refusals.refuse(run.delivery, error, run.message)
+        except KeysUnavailable as error:
+            await self.conclusions.draw(run, without_keys(run, error))
+        else:
+            return True
+        return False
+
+    async def _check(self, message: PaigeantMessage) -> None:
+        """Check what the message claims of itself.
+
+        Raises:
+            ClaimsTooMuch, ForeignQueue: it claims what cannot be true, or what this worker does not do for a stranger.
+        """
+        refuse_beyond_grant(message)
+        await self.destinations.check(message)
+
     async def _standing(self, message: PaigeantMessage) -> tuple[Standing, float]:
         """Return the workflow's standing, and the boot time until which it is valid.
 
         A slow answer is read again, because the workflow may have been cancelled since.
         """
-        if self.dispatcher.store is None:
-            return Standing(), math.inf
+        if self.memory is not None:
+            return Standing(done=() if message.id in self.memory else None), math.inf
         for _ in range(_QUESTIONS):
             until = boot_time() + ACTED_ON_FOR
             standing = await self.dispatcher.reading.standing(message)
@@ -353,12 +420,6 @@ class Runner:
 
     async def _conclude(self, tried: Tried, run: Run) -> None:
         await self.conclusions.draw(tried.run, tried.outcome, tried.before, cause=run.message.id)
-
-
-def _lacking(run: Run, missing: MessageError) -> Outcome:
-    """Return the outcome for a step that lacks a value, or whose token is not valid here."""
-    end = Refused if isinstance(missing, TokenRefused) else Faulted
-    return end(run.execution(), error_info(missing))
 
 
 def _taken_over(run: Run, lock: Lock) -> Tried:

@@ -76,11 +76,22 @@ class History(SagaRepository, Shared, Protocol):
     """Workflows, their steps, their outputs and their events."""
 
     @abstractmethod
-    def output(self, message_id: str) -> Any:
+    def output(self, message_id: str, reader: str) -> Any:
         """Return the output of the step that this message completed. Blocks, because plain functions call it too.
+
+        ``reader`` is the workflow that reads it; see :meth:`readable`.
 
         Raises:
             ValueMissing: the store has no such output.
+            ForeignValue: the output belongs to a workflow that this one may not read.
+        """
+
+    @abstractmethod
+    async def readable(self, correlation_id: str, owners: Collection[str]) -> Collection[str]:
+        """Return those of these workflows whose outputs and large values this workflow may read.
+
+        They are the workflow itself, its ancestors, those of which it is a fork, and the children of itself and of
+        those; all as the store has recorded them.
         """
 
     @abstractmethod
@@ -93,4 +104,7 @@ class History(SagaRepository, Shared, Protocol):
 
     @abstractmethod
     async def plans(self, correlation_ids: Collection[str]) -> Mapping[str, tuple[str, Mapping[str, Any] | None]]:
-        """Return name and slip at dispatch of those workflows that are known. The slip is None if it was not stored."""
+        """Return name and slip at dispatch of those workflows whose dispatch is recorded.
+
+        The slip is None if it was not stored.
+        """

@@ -72,6 +72,14 @@ class Outbox(Shared, Protocol):
         """
 
     @abstractmethod
+    async def unpost(self, message_id: str, body: bytes) -> None:
+        """Delete the row of a message that became a dead letter, so that recovery does not publish it again.
+
+        A row with other bytes stays: the id of a message can be computed in advance, so the dead letter may be a
+        stranger's message with the id of this one.
+        """
+
+    @abstractmethod
     async def postpone(self, outgoing: Outgoing) -> None:
         """Set the due time of the message with this id to its ``delay`` from now, and replace its headers.
 

@@ -57,6 +57,12 @@ _ASIDE = {
 }
 """Fields that are not in the data of an event's row: they have their own columns, there or in another table."""
 
+INTRODUCED, DISPATCHED_LATER = 1, 2
+"""Values of the column ``introduced``: a message brought this workflow; it was dispatched after that.
+
+The column is empty for a workflow whose dispatch was recorded first.
+"""
+
 STARTED = "started"
 """The status of a step that has not finished its message."""
 
@@ -95,7 +101,7 @@ class SqlLedger:
         """Record all events but the ends of attempts."""
         insert = partial(insert_new, connection.dialect.name)
         if begun := [_workflow_row(event) for event in batch if isinstance(event, WorkflowDispatched)]:
-            batch = _without_repetitions(batch, _changed(connection, _begin(connection.dialect.name), begun))
+            batch = _without_repetitions(batch, _begun(connection, begun))
         # Every transaction locks a join first, and then the workflows of its branches.
         join_rows.lock(connection, [event for event in batch if isinstance(event, WorkflowEnded)])
         batch = reconcile(connection, batch)
@@ -163,18 +169,64 @@ def _ended(dialect: str, where: Callable[[Any], Any]) -> Any:
     return insert.on_conflict_do_update(index_elements=[steps.c.message_id], set_=changed, where=where(insert.excluded))
 
 
+def _begun(connection: Connection, begun: Sequence[Row]) -> set[str]:
+    """Insert workflows and return the ids of the new ones.
+
+    A dispatch replaces a workflow that only a message has introduced under its id, with the steps that ran under it:
+    ids can be computed in advance, and who takes one in advance must not stop the workflow to come.
+    """
+    found = {row.correlation_id: row.introduced for row in _done(connection, _begin(connection.dialect.name), begun)}
+    if replaced := [one for one, introduced in found.items() if introduced == DISPATCHED_LATER]:
+        execute(connection, _FORGET_STEPS, {"ids": replaced})
+    return set(found)
+
+
+_FORGET_STEPS = delete(steps).where(among(steps.c.correlation_id, "ids"))
+
+
 @lru_cache
 def _begin(dialect: str) -> Any:
-    """Insert workflows and return the new ones."""
-    return insert_new(dialect, workflows).returning(workflows.c.correlation_id)
+    """Insert workflows and return the new ones, and those that were only introduced with another plan."""
+    insert = insert_into(dialect, workflows)
+    new = insert.excluded
+    changed = {name: new[name] for name in _OF_A_DISPATCH}
+    is_other = or_(new.parent.is_not(None), workflows.c.slip.is_distinct_from(new.slip))
+    is_taken = and_(workflows.c.introduced == INTRODUCED, new.introduced.is_(None), is_other)
+    insert = insert.on_conflict_do_update(
+        index_elements=[workflows.c.correlation_id],
+        set_={**_EMPTIED, **changed, "introduced": DISPATCHED_LATER},
+        where=is_taken,
+    )
+    return insert.returning(workflows.c.correlation_id, workflows.c.introduced)
+
+
+_OF_A_DISPATCH = (
+    "name",
+    "app",
+    "status",
+    "created_at",
+    "updated_at",
+    "itinerary",
+    "variables",
+    "parent",
+    "slip",
+    "forked_from",
+    "user_claimed",
+)
+"""The columns that a dispatch fills."""
+
+_EMPTIED = dict.fromkeys(("finished_at", "output", "error", "cancel", "used"))
+"""What a workflow has not when it is dispatched."""
+
+
+def _done(connection: Connection, insert: Any, rows: Sequence[Row]) -> Any:
+    """Execute the insert and return its rows. Only SQLAlchemy makes one statement of several rows."""
+    return execute(connection, insert, rows[0]) if len(rows) == 1 else connection.execute(insert, list(rows))
 
 
 def _changed(connection: Connection, insert: Any, rows: Sequence[Row]) -> set[str]:
-    """Execute the insert and return its ids. Only SQLAlchemy makes one statement of several rows."""
-    if not rows:
-        return set()
-    done = execute(connection, insert, rows[0]) if len(rows) == 1 else connection.execute(insert, list(rows))
-    return set(done.scalars())
+    """Execute the insert and return its ids."""
+    return set(_done(connection, insert, rows).scalars()) if rows else set()
 
 
 @lru_cache
@@ -345,6 +397,7 @@ def _workflow_row(event: WorkflowDispatched) -> Row:
         "slip": event.slip,
         "forked_from": event.forked_from,
         "user_claimed": event.user,
+        "introduced": INTRODUCED if event.introduced else None,
     }
 
 

@@ -68,10 +68,12 @@ def _count_in(
     row = _locked(connection, correlation_id, key)
     if row is None:  # it is decided
         return
-    places = [event.branch.index for event in events if event.branch is not None]
-    still = select(branches.c.place).where(_of(branches, correlation_id, key), branches.c.place.in_(places))
-    running = set(connection.execute(still.where(branches.c.status == _RUNNING)).scalars())
-    new = {event.branch.index: event for event in events if event.branch is not None and event.branch.index in running}
+    running = _running(connection, correlation_id, key, [event.correlation_id for event in events])
+    new = {
+        event.branch.index: event
+        for event in events
+        if event.branch is not None and running.get(event.branch.index) == event.correlation_id
+    }
     if not new:
         return
     connection.execute(_COUNT, [_end_of(correlation_id, key, place, event) for place, event in new.items()])
@@ -85,6 +87,16 @@ def _count_in(
     else:
         counted = update(joins).where(_of(joins, correlation_id, key))
         connection.execute(counted.values(completed=completed, failed=failed))
+
+
+def _running(connection: Connection, correlation_id: str, key: str, ended: Sequence[str]) -> dict[int, str]:
+    """Return the places of those of these workflows that the join has recorded as its running branches.
+
+    The end of any other workflow does not count, whatever its message says about its place.
+    """
+    found = select(branches.c.place, branches.c.workflow).where(_of(branches, correlation_id, key))
+    found = found.where(branches.c.status == _RUNNING, branches.c.workflow.in_(ended))
+    return {row.place: row.workflow for row in connection.execute(found)}
 
 
 def overdue(connection: Connection, note: Note, correlation_id: str, key: str, now: float) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 
 from paigeant.events import Event
 from paigeant.records.workflow import DeadLetter, Letters, Move, Status
@@ -18,7 +18,7 @@ _BY_FIELD = {
     "queue": dead_letters.c.queue,
     "activity": dead_letters.c.activity,
     "error": dead_letters.c.error_type,
-    "workflow": dead_letters.c.correlation_id,
+    "code": dead_letters.c.code,
 }
 
 
@@ -44,6 +44,8 @@ def count(reader: Connection, which: Letters) -> int:
 def _meant(which: Letters) -> list[Any]:
     wanted = {column: getattr(which, name) for name, column in _BY_FIELD.items()}
     conditions: list[Any] = [column == str(value) for column, value in wanted.items() if value is not None]
+    if which.workflow is not None:
+        conditions.append(or_(*(dead_letters.c[name] == which.workflow for name in ("correlation_id", "claimed"))))
     if which.reason is not None:
         conditions.append(dead_letters.c.reason.contains(which.reason, autoescape=True))
     if which.since is not None:

@@ -114,6 +114,11 @@ def purge(connection: Connection, now: float, name: str, owner: Owner | None) ->
     return connection.execute(delete(outbox).where(outbox.c.queue == name, _is_left(now, owner))).rowcount
 
 
+def unpost(connection: Connection, message_id: str, body: bytes) -> None:
+    """Delete a message that became a dead letter, unless the bytes are others."""
+    connection.execute(delete(outbox).where(outbox.c.message_id == message_id, outbox.c.body == body))
+
+
 def postpone(connection: Connection, now: float, one: Outgoing) -> None:
     """Set the due time of the message to its delay from now, and replace its headers."""
     changed = update(outbox).where(outbox.c.message_id == one.id)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, and_, collate, func, or_, select
 
 from paigeant.records.workflow import Course, DoneStep, EventRecord, StepRecord, WorkflowRecord
 from paigeant.stores import journals, rows
+from paigeant.stores.history import INTRODUCED
 from paigeant.stores.planned import planned_in, with_planned
 from paigeant.stores.tables import events, steps, workflows
 from paigeant.wire.usage import Usage, total
@@ -20,6 +21,8 @@ _AT_ONCE = 500
 
 _GONE_ON = or_(steps.c.status == "completed", and_(steps.c.status == "failed", steps.c.ahead.is_not(None)))
 """Which steps were followed by others: those that completed, and those that were replaced by their ``otherwise``."""
+
+_IS_DISPATCHED = or_(workflows.c.introduced.is_(None), workflows.c.introduced != INTRODUCED)
 
 _BRIEF = [column for column in workflows.columns if column.name not in ("itinerary", "slip")]
 
@@ -40,8 +43,9 @@ def workflow(connection: Connection, correlation_id: str) -> WorkflowRecord | No
 
 
 def end_of_step(connection: Connection, message_id: str) -> Any:
-    """The row of the step that a message started: its status and its output. None if there is no such row."""
-    return connection.execute(select(steps.c.status, steps.c.output).where(steps.c.message_id == message_id)).first()
+    """The row of the step that a message started: workflow, status and output. None if there is no such row."""
+    columns = (steps.c.correlation_id, steps.c.status, steps.c.output)
+    return connection.execute(select(*columns).where(steps.c.message_id == message_id)).first()
 
 
 def brief(connection: Connection, correlation_id: str) -> WorkflowRecord | None:
@@ -125,11 +129,11 @@ def courses(connection: Connection, correlation_ids: Collection[str]) -> Mapping
 def plans(
     connection: Connection, correlation_ids: Collection[str]
 ) -> Mapping[str, tuple[str, Mapping[str, Any] | None]]:
-    """Return the name and the slip at dispatch of these workflows."""
+    """Return the name and the slip at dispatch of these workflows, if their dispatch is recorded."""
     found: dict[str, tuple[str, Mapping[str, Any] | None]] = {}
     for some in _portions(correlation_ids):
         kept = select(workflows.c.correlation_id, workflows.c.name, workflows.c.slip)
-        for row in connection.execute(kept.where(workflows.c.correlation_id.in_(some))):
+        for row in connection.execute(kept.where(workflows.c.correlation_id.in_(some), _IS_DISPATCHED)):
             found[rows.text(row.correlation_id)] = (rows.text(row.name), _slip(row))
     return found
 

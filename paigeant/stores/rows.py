@@ -137,6 +137,7 @@ def workflow(row: Row[Any]) -> WorkflowRecord:
         used=usage(row.used),
         forked_from=text(row.forked_from) or None,
         user=_user(row.user_claimed),
+        introduced=row.introduced == 1,
     )
 
 
@@ -199,6 +200,8 @@ def dead_letter(row: Row[Any]) -> DeadLetter:
         step_id=text(row.step_id),
         heading=text(row.heading, "forward"),
         error=_error(row.error),
+        claimed=text(row.claimed),
+        code=text(row.code),
     )
 
 

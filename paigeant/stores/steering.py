@@ -118,9 +118,21 @@ def _reconciled(event: Event, locked: Mapping[str, WorkflowRow], over: set[str])
             return None
         case WorkflowEnded():
             over.add(event.correlation_id)
+            return _as_dispatched(event, locked.get(event.correlation_id))
         case MessageHeld() if _must_go_on(event, locked.get(event.correlation_id)):
             return replace(event, due_at=_AT_ONCE)
     return event
+
+
+def _as_dispatched(event: WorkflowEnded, row: WorkflowRow | None) -> WorkflowEnded:
+    """Return the end of a workflow. It concerns a parent only if the store has recorded that this parent dispatched it.
+
+    The event has the parent that the message names, and anybody can write a message.
+    """
+    recorded = rows.text(row.parent) if row is not None else ""
+    if event.parent is None or event.parent == recorded:
+        return event
+    return replace(event, parent=None, branch=None)
 
 
 def _must_go_on(event: MessageHeld, row: WorkflowRow | None) -> bool:

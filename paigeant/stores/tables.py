@@ -49,6 +49,7 @@ workflows = Table(
     Column("slip", JsonText),
     Column("forked_from", Text),
     Column("user_claimed", JsonText),
+    Column("introduced", Integer),
 )
 steps = Table(
     "paigeant_step",
@@ -231,6 +232,8 @@ dead_letters = Table(
     Column("heading", Text),
     Column("error", JsonText),
     Column("error_type", Text),
+    Column("claimed", Text),
+    Column("code", Text),
 )
 workers = Table(
     "paigeant_worker",

@@ -129,7 +129,7 @@ class SimulatedBroker:
         The delivery that the message ``follows`` is settled in the same act, so it does not count as a message here.
         """
         left = [one for one in self._queued if follows is None or one.number != follows.tag]
-        if self.features.dedupes and outgoing.id and any(one.id == outgoing.id for one in left):
+        if self.features.dedupes and outgoing.id and any(one.outgoing.name == outgoing.name for one in left):
             return
         message = _read(outgoing)
         if message is not None:

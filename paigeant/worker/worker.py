@@ -165,6 +165,7 @@ class Worker:
             holding=self._holding,
             tokens=self.app.tokens,
             breakers=Breakers(self.app.settings.breaker_trials),
+            publish_to=self.app.settings.publish_to,
             clock=self.app.clock,
         )
         self._start(tasks, timers, stops, locks)

@@ -5,27 +5,34 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from paigeant.errors import ValueMissing
+from sqlalchemy import Connection
+
+from paigeant.errors import ForeignValue, ValueMissing
 from paigeant.records.workflow import Course, EventRecord, WorkflowRecord
 from paigeant.runtime.urls import masked
 from paigeant.store.history import History
-from paigeant.stores import reading
+from paigeant.stores import lineage, reading
 from paigeant.stores.access import PATIENCE, Role
 
 
 class SqlHistory(Role, History):
     """Workflows, steps and events as rows."""
 
-    def output(self, message_id: str) -> Any:
+    def output(self, message_id: str, reader: str) -> Any:
         access = self.access
-        row = access.thread.wait_for(
-            lambda: access.guarded(lambda: reading.end_of_step(access.reader, message_id)), PATIENCE
+        row, is_readable = access.thread.wait_for(
+            lambda: access.guarded(lambda: _output(access.reader, message_id, reader)), PATIENCE
         )
+        if not is_readable:
+            raise ForeignValue(f"the output that message {message_id} left belongs to a workflow unrelated to {reader}")
         if row is None or row.status != "completed":
             raise ValueMissing(
                 f"the output that message {message_id} left in the store {masked(access.url)} is not there"
             )
         return row.output
+
+    async def readable(self, correlation_id: str, owners: Collection[str]) -> Collection[str]:
+        return await self.access.read(lambda reader: lineage.readable(reader, correlation_id, owners))
 
     async def workflow(self, correlation_id: str) -> WorkflowRecord | None:
         return await self.access.read(lambda reader: reading.workflow(reader, correlation_id))
@@ -71,3 +78,11 @@ class SqlHistory(Role, History):
 
     async def plans(self, correlation_ids: Collection[str]) -> Mapping[str, tuple[str, Mapping[str, Any] | None]]:
         return await self.access.read(lambda reader: reading.plans(reader, correlation_ids))
+
+
+def _output(connection: Connection, message_id: str, reader: str) -> tuple[Any, bool]:
+    """Return the row of the step that this message completed, or None, and whether this workflow may read it."""
+    row = reading.end_of_step(connection, message_id)
+    if row is None or row.correlation_id == reader:
+        return row, True
+    return row, row.correlation_id in lineage.readable(connection, reader, [row.correlation_id])

@@ -27,5 +27,8 @@ class SqlOutbox(Role, Outbox):
         owner = self.access.owner
         return await self.access.in_transaction(lambda writer, now: posted.purge(writer, now, queue, owner))
 
+    async def unpost(self, message_id: str, body: bytes) -> None:
+        await self.access.in_transaction(lambda writer, _: posted.unpost(writer, message_id, body))
+
     async def postpone(self, outgoing: Outgoing) -> None:
         await self.access.in_transaction(lambda writer, now: posted.postpone(writer, now, outgoing))

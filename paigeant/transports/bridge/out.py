@@ -11,7 +11,8 @@ from paigeant.transport import Delivery
 from paigeant.transports.pump.settlement import Settlement
 
 _Key = tuple[Any, int]
-_Message = tuple[str, str | None]
+_Message = tuple[str, str | None, bytes]
+"""Queue, id and bytes: a message with the id of another one is no copy of it."""
 
 
 class Came(Enum):
@@ -43,9 +44,9 @@ class Out:
         """Note a delivery that came."""
         message = _message(delivery)
         key = self._keys.get(message)
-        if key is None or self._held[key].body != delivery.body:
+        if key is None:
             self._held[_key(delivery)] = delivery
-            if delivery.id and key is None:
+            if delivery.id:
                 self._keys[message] = _key(delivery)
             return Came.NEW
         if self._held[key].lease.lost:
@@ -91,4 +92,4 @@ def _key(delivery: Delivery) -> _Key:
 
 
 def _message(delivery: Delivery) -> _Message:
-    return delivery.queue, delivery.id
+    return delivery.queue, delivery.id, delivery.body

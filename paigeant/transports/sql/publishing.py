@@ -57,7 +57,7 @@ class Publishing:
     # --- messages ------------------------------------------------------------------------------------------------
 
     def publish(self, at: Transaction, letters: Sequence[routes.Letter]) -> None:
-        """The same message id waits in a queue once, however often it is published. A message ages when it is due."""
+        """The same message waits in a queue once, however often it is published. A message ages when it is due."""
         rows = [row_of(one, expires, at.now) for one, expires in letters]
         if rows:
             for one, _ in letters:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from paigeant.transport import Delivery, Lease, Outgoing, Term
+from paigeant.transport import Delivery, Lease, Outgoing, Term, id_in
 from paigeant.wire import strict_json
 
 
@@ -18,7 +18,7 @@ def row_of(one: Outgoing, expires: float | None, now: float) -> dict[str, Any]:
     due = now + one.delay if one.delay > 0 else None
     return {
         "queue": one.queue,
-        "message_id": one.id,
+        "message_id": one.name,
         "priority": one.priority,
         "enqueued_at": now,
         "available_at": due,
@@ -37,7 +37,7 @@ def delivery_of(row: Row[Any], term: Term | None = None) -> Delivery:
         body=_bytes(row.body),
         tag=(row.id, row.token),
         token=row.token,
-        id=row.message_id if isinstance(row.message_id, str) else None,
+        id=id_in(row.message_id) if isinstance(row.message_id, str) else None,
         headers=json_object(row.headers) if row.headers != "{}" else {},
         deliveries=row.deliveries,
         redelivered=row.token > 1,

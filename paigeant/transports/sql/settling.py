@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from paigeant.database.prepared import execute
 from paigeant.events import StepEnded
-from paigeant.transport import Delivery, Ledger
+from paigeant.transport import Delivery, Ledger, Outgoing
 from paigeant.transports.pump.settlement import Settlement
 from paigeant.transports.sql import statements as sql
 from paigeant.transports.sql.holder import Tag
@@ -85,17 +85,20 @@ class Settling:
         if one.release_after is not None:
             return False
         if one.delivery is None:
-            return self._was_sent(writer, [outgoing.id for outgoing in one.outgoing if outgoing.id])
+            return self._was_sent(writer, [outgoing for outgoing in one.outgoing if outgoing.id])
         if one.delivery.tag in self._leases.holder.held:
             return True  # nobody else deletes a row that we have the lease of
         ends = [event for event in one.record if isinstance(event, StepEnded)]
         return bool(ends) and self.ledger is not None and self.ledger.recorded(writer, ends)
 
-    def _was_sent(self, writer: Connection, ids: Sequence[str]) -> bool:
-        if not ids:
+    def _was_sent(self, writer: Connection, sent: Sequence[Outgoing]) -> bool:
+        if not sent:
             return False
-        waiting: Any = select(sql.messages.c.id).where(sql.messages.c.message_id.in_(ids)).limit(1)
-        return bool(self._finished(writer, ids)) or writer.execute(waiting).first() is not None
+        names = [one.name for one in sent]
+        waiting: Any = select(sql.messages.c.id).where(sql.messages.c.message_id.in_(names)).limit(1)
+        if self._finished(writer, [one.id for one in sent if one.id]):
+            return True
+        return writer.execute(waiting).first() is not None
 
     def _finished(self, writer: Connection, ids: Sequence[str]) -> Collection[str]:
         return () if self.ledger is None else self.ledger.finished(writer, ids)

@@ -78,7 +78,7 @@ local function whereabouts(id)
 end
 
 local function forget(id, where)
-  if id ~= '' and whereabouts(id) == where then redis.call('DEL', prefix .. 'sent:' .. id) end
+  if id ~= '' and whereabouts(id) == where then redis.call('DEL', prefix .. 'sent:' .. id, prefix .. 'body:' .. id) end
 end
 
 local function fields(entry)

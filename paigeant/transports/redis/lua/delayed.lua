@@ -8,7 +8,15 @@ local function put_off(due, m)
   local own = next_number(prefix .. 'numbers')
   redis.call('ZADD', key, numeral(due), cmsgpack.pack({own, m.queue, m.id, m.body, m.headers, m.priority, m.deliveries,
     m.redelivered, m.expires}))
-  place(m.id, 'due ' .. numeral(due), math.max(0, due - now) + SENT_FOR)
+  local lasts = math.max(0, due - now) + SENT_FOR
+  place(m.id, 'due ' .. numeral(due), lasts)
+  if m.id ~= '' then redis.call('SET', prefix .. 'body:' .. m.id, redis.sha1hex(m.body), 'PX', lasts) end
+end
+
+-- Whether the latest delayed message with this id has these bytes. An older release does not say which it has.
+local function has_body(m)
+  local digest = redis.pcall('GET', prefix .. 'body:' .. m.id)
+  return type(digest) ~= 'string' or digest == redis.sha1hex(m.body)
 end
 
 -- FIRST: where the message begins in the packed list; 2 here, 1 in the set that older releases keep.

@@ -94,18 +94,21 @@ local function add(m)
   woken[queue] = true
 end
 
--- A message that is due and was not moved yet waits as well: those before it in its queue's set are moved first.
+-- A message with the same id and other bytes is no copy: anybody can compute the id of a message to come, and would
+-- take its place. A message that is due and was not moved yet waits as well: those before it in its queue's set are
+-- moved first.
 local function is_waiting(m)
   local where = whereabouts(m.id)
   if not where then return false end
   local due = tonumber(string.match(where, '^due (%d+)$'))
   if due then
     local first = next_due(m.queue)
-    return due > now or (first ~= nil and first <= due) or redis.call('EXISTS', prefix .. 'delayed') == 1
+    local waits = due > now or (first ~= nil and first <= due) or redis.call('EXISTS', prefix .. 'delayed') == 1
+    return waits and has_body(m)
   end
   local stream, entry = string.match(where, '^(.*) (%S+)$')
   local found = stream and redis.pcall('XRANGE', stream, entry, entry)
-  return found and not found.err and #found > 0
+  return found and not found.err and #found > 0 and (fields(found[1]).b or '') == m.body
 end
 
 local function was_sent(s, m) return s.tried and made['sent ' .. m.id] or is_waiting(m) end

@@ -108,7 +108,7 @@ class UnsupportedVersion(MessageError):
 
 
 class MessageTooLarge(MessageError):
-    """The message is larger than the configured limit."""
+    """A message or a value is larger than the configured limit, or a message has more steps than that."""
 
 
 class SignalTimeout(MessageError):

@@ -32,6 +32,7 @@ from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
 from paigeant.runtime.habits import OF_ACTIVITIES, no_attribute
 from paigeant.runtime.nearest import did_you_mean
 from paigeant.wire.log import Undo
+from paigeant.wire.names import check_name
 from paigeant.wire.retry import ErrorMatch, RetryPolicy, RetryRules
 from paigeant.wire.slip import ActivitySpec, Output, RoutingSlip
 from paigeant.wire.times import LONGEST
@@ -413,6 +414,11 @@ def problem(error: ValidationError) -> str:
 
 
 def _refuse_bad_options(activity: Activity[..., Any]) -> None:
+    check_name("the name of an activity", activity.name)
+    check_name(f"the queue of activity {activity.name!r}", activity.queue)
+    for limit in activity.limits:
+        literally = "".join(text for text, _ in limit.name.parts)
+        check_name(f"the name of the {limit.what} of activity {activity.name!r}", literally)
     numbers = {name: getattr(activity, name) for name in ("timeout", "start_timeout", "heartbeat_timeout", "priority")}
     for name, value in numbers.items():
         if isinstance(value, bool) or not (value is None or isinstance(value, int | float)):

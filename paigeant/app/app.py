@@ -34,6 +34,7 @@ from paigeant.wire.budget import Budget
 from paigeant.wire.grant import Grant
 from paigeant.wire.ids import derive_keyed_id, new_correlation_id
 from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import ActivitySpec
 from paigeant.wire.times import Times, When
 from paigeant.wire.user_token import LIMIT, claimed_scopes
@@ -216,6 +217,8 @@ class App(Connections):
         result_type: Any = OWN_TYPE,
     ) -> Workflow[Any]:
         result_type = checked_type(result_type)
+        check_name("the id of a workflow", id)
+        check_name("the name of a workflow", name)
         now = self.clock.now()
         times = Times.of(now, delay=delay, eta=eta, expires=expires, deadline=deadline)
         if budget is not None and budget.seconds is not None:

@@ -16,6 +16,7 @@ from paigeant.wire.budget import Budget
 from paigeant.wire.ids import derive_child_id
 from paigeant.wire.join import Branch
 from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 from paigeant.wire.times import Times, When
 from paigeant.wire.usage import Usage
@@ -68,6 +69,8 @@ class Planning:
         key: str | None,
     ) -> str:
         """Dispatch a workflow and return its id."""
+        check_name("the name of a workflow", name)
+        check_name("the key of a dispatched workflow", key)
         state, planned = self.state, self.specs(steps)
         slip = RoutingSlip(itinerary=planned, variables=self.services.planning().serialize(variables, planned))
         slip = slip.dispatched_by(state.message.routing_slip, state.inserting)

@@ -10,6 +10,7 @@ from paigeant.context.pulse import Pulse
 from paigeant.events import Cancellation
 from paigeant.runtime.clock import Clock, SystemClock
 from paigeant.store import Store
+from paigeant.wire.limits import VALUE
 from paigeant.wire.log import LogEntry
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 
@@ -61,6 +62,7 @@ class Services:
 
     ``rests`` are the remaining steps of branches that an earlier attempt began and that did not complete, by the id of
     the branch. ``claims`` are the verified claims of the user's token; None if the workflow acts for no user.
+    ``value_limit`` is the maximum size of a value in bytes.
     ``declared`` are the scopes that the running activity declares, and ``is_agent`` says whether a model runs in it.
     """
 
@@ -74,6 +76,7 @@ class Services:
     worker: str = ""
     rests: Mapping[str, RoutingSlip] = field(default_factory=dict)
     claims: Mapping[str, Any] | None = None
+    value_limit: int = VALUE
     declared: frozenset[str] = frozenset()
     is_agent: bool = False
 

@@ -16,6 +16,7 @@ from paigeant.activity.scatter import map_step, scatter_step
 from paigeant.dispatch.packing import queue_name
 from paigeant.errors import ConfigurationError, InvalidArguments, ScopesMissing, StoreRequired
 from paigeant.transport import Features
+from paigeant.wire.names import check_log, check_step
 from paigeant.wire.retry import RetryPolicy
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 from paigeant.wire.typed_values import Form, serialize_for
@@ -71,10 +72,12 @@ class Catalog:
         """Return a slip over these steps, with their queues, checked as far as possible here.
 
         Raises:
-            InvalidArguments: there is no step, a value is not a step, or an argument is wrong or missing.
+            InvalidArguments: there is no step, a value is not a step, an argument is wrong or missing, or a name
+                contains a character that nobody sees.
         """
         if len(steps) == 1 and isinstance(steps[0], RoutingSlip):
             serialized = self.serialize(variables, steps[0].itinerary)
+            check_log(steps[0])
             slip = steps[0].model_copy(update={"variables": {**steps[0].variables, **serialized}})
             slip = slip.model_copy(update={"itinerary": tuple(self._addressed(step) for step in slip.itinerary)})
         else:
@@ -188,6 +191,7 @@ class Catalog:
         return named_step(name)
 
     def _addressed(self, step: ActivitySpec) -> ActivitySpec:
+        check_step(step)
         known = self.find(step.name)
         if known is not None:
             given = step.arguments if step.deps is None else {"deps": step.deps, **step.arguments}

@@ -26,6 +26,7 @@ from paigeant.transport import Outgoing
 from paigeant.wire import codec
 from paigeant.wire.arrivals import checked
 from paigeant.wire.frame import cut, is_frame
+from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.message import DEADLINE, PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.timers")
@@ -74,8 +75,10 @@ class Timers:
         """Deliver a value to a workflow, for a step that waits for this key, or will; ``value`` is of JSON types.
 
         Raises:
+            MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
             StoreError, TransportError: nobody knows whether it was delivered.
         """
+        refuse_too_large(value, f"the value for {key!r}", self.dispatcher.value_limit)
         received = SignalReceived(correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by)
         await self.dispatcher.note([received])
         await self.match(correlation_id)
@@ -83,7 +86,12 @@ class Timers:
     async def answer(
         self, correlation_id: str, key: str, value: Any = None, by: str | None = None, question: str | None = None
     ) -> bool:
-        """Deliver a value to a step that waits for it now; False if none does, or if it has been answered already."""
+        """Deliver a value to a step that waits for it now; False if none does, or if it has been answered already.
+
+        Raises:
+            MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
+        """
+        refuse_too_large(value, f"the value for {key!r}", self.dispatcher.value_limit)
         given = SignalReceived(
             correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by, question=question
         )
@@ -127,10 +135,10 @@ class Timers:
             await self.dispatcher.note([_unreadable(parked, error, now), _resumed(parked, now)])
             log.error("a parked message became a dead letter", wait_id=parked.wait_id, reason=str(error))
         else:
-            await self.dispatcher.wake(outgoing, _resumed(parked, now))
+            await self.dispatcher.wake(outgoing, _resumed(parked, now), is_left=parked.left)
 
     def _outgoing(self, parked: Held, now: float) -> Outgoing:
-        message = codec.decode(parked.body, len(parked.body))
+        message = codec.decode(parked.body, len(parked.body), self.dispatcher.step_limit)
         if is_frame(parked.body):
             return self._signed(message, parked)
         if message.start_by is None:

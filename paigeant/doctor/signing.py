@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.errors import PaigeantError
 from paigeant.records.trust import SHOWN
 from paigeant.records.workflow import WorkerRecord
+from paigeant.runtime.private import exposed
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -28,7 +30,15 @@ def signing_of(app: App, alive: Collection[WorkerRecord]) -> list[Finding]:
     if notary is None:
         found = [Finding("signing", Verdict.OK, _OFF, "to accept signed messages only: paigeant keys init NAME")]
         return [*found, *_policies(alive, None)]
-    return [_own(notary), *_policies(alive, notary.policy_digest)]
+    return [_own(notary), *_exposed(app.settings.signing_key), *_policies(alive, notary.policy_digest)]
+
+
+def _exposed(key: str | None) -> list[Finding]:
+    """Check that only the owner may read the file of the private key."""
+    return [
+        Finding("signing", Verdict.WARN, f"{path} has the mode {mode:o}: others may use the key", f"chmod 600 {path}")
+        for path, mode in exposed([Path(key).expanduser()] if key and not key.lstrip().startswith("{") else []).items()
+    ]
 
 
 def _own(notary: Notary) -> Finding:

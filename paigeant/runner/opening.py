@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,6 @@ import structlog
 
 from paigeant.errors import KeysUnavailable, Untrusted
 from paigeant.runtime.clock import Clock
-from paigeant.wire import codec
 from paigeant.wire.frame import is_frame
 from paigeant.wire.message import PaigeantMessage
 
@@ -25,7 +25,7 @@ class Opening:
     """Reads the deliveries of one worker. ``unsigned`` counts the messages that it accepted without a signature."""
 
     notary: Notary | None
-    limit: int
+    decoded: Callable[[bytes], PaigeantMessage]
     clock: Clock
     unsigned: int = 0
     _refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -38,7 +38,7 @@ class Opening:
             KeysUnavailable: it is signed with a key that is not known here yet.
         """
         if self.notary is None:
-            return codec.decode(body, self.limit)
+            return self.decoded(body)
         if self.notary.keyring.is_old:
             await self._refresh(self.notary)
         if not is_frame(body):
@@ -57,11 +57,11 @@ class Opening:
         self.unsigned += 1
         if self.unsigned == 1:
             log.warning("messages that are not signed are accepted", hint='set signing to "required" once none come')
-        return codec.decode(body, self.limit)
+        return self.decoded(body)
 
     def _verified(self, notary: Notary, body: bytes) -> PaigeantMessage:
         envelope = notary.open(body, self.clock.now())
-        message = codec.decode(body, self.limit).coming_with(envelope.chain)
+        message = self.decoded(body).coming_with(envelope.chain)
         notary.judge(envelope.chain, message)
         return message
 

@@ -95,7 +95,6 @@ class Runner:
     stops: InitVar[Stops | None] = None
     plans: InitVar[Plans | None] = None
     tokens: InitVar[Tokens | None] = None
-    message_limit: int = 1_048_576
     publish_to: tuple[str, ...] | None = None
     clock: Clock = field(default_factory=SystemClock)
     breakers: Breakers = field(default_factory=Breakers)
@@ -119,7 +118,7 @@ class Runner:
         self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plans, self._standing)
         self.memory = Memory() if self.dispatcher.store is None else None
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks, self.memory)
-        self.opening = Opening(self.dispatcher.notary, self.message_limit, self.clock)
+        self.opening = Opening(self.dispatcher.notary, self.dispatcher.decoded, self.clock)
         self.refusals = Refusals(self.dispatcher, self.worker, self.clock)
         self.destinations = Destinations(self.dispatcher, self.publish_to)
 
@@ -340,7 +339,7 @@ class Runner:
         """Settle a message that must not be obeyed; return True for any other message."""
         try:
             await self.dispatcher.patiently(lambda: self._check(run.message))
-            await self.users.claims(run, self._serves(run.message))
+            await self.dispatcher.patiently(lambda: self.users.claims(run, self._serves(run.message)))
         except MessageError as error:
             await self.refusals.refuse(run.delivery, error, run.message)
         except KeysUnavailable as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_ai import Agent, ModelRetry, RunContext
@@ -32,7 +32,7 @@ class PlannerAgentDeps:
     """The ``deps`` of a planner: the dispatcher for its workflows, and the token of the user who asks."""
 
     workflow_dispatcher: WorkflowDispatcher
-    user_obo_token: str | None = None
+    user_obo_token: str | None = field(default=None, repr=False)
 
 
 def create_planner_agent(model: Model | str | None = None, **options: Any) -> Agent[PlannerAgentDeps, str]:

@@ -15,13 +15,14 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from paigeant.errors import ConfigurationError
+from paigeant.runtime import private
 from paigeant.security import policy as policies
 from paigeant.security.jws import KID
 from paigeant.security.keyring import MEMBER, SUFFIX, Files, KnownKey, State, is_url
 from paigeant.wire import base64url
 
 _PRIVATE, _NEXT = ".key", ".next.key"
-_OWN, _ALL = 0o600, 0o644
+_OWN, _ALL = private.FILE, 0o644
 _SECRET_BYTES = 32
 
 
@@ -105,20 +106,20 @@ class KeyFiles:
         _check(name)
         secret = secrets.token_bytes(_SECRET_BYTES)
         kid = _kid(name, sha256(b"paigeant " + secret).digest())
-        private = self.folder / f"{name}{_PRIVATE}"
-        _create(private, {"kty": "oct", "alg": "HS256", "kid": kid, "k": base64url.encode(secret)}, _OWN)
-        return Made(kid, private)
+        path = self.folder / f"{name}{_PRIVATE}"
+        _create(path, {"kty": "oct", "alg": "HS256", "kid": kid, "k": base64url.encode(secret)}, _OWN)
+        return Made(kid, path)
 
-    def _make(self, name: str, state: State, private: Path) -> Made:
+    def _make(self, name: str, state: State, file: Path) -> Made:
         key = Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes_raw()
         kid = _kid(name, public)
         jwk = {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": kid, "x": base64url.encode(public)}
-        _create(private, jwk | {"d": base64url.encode(key.private_bytes_raw())}, _OWN)
+        _create(file, jwk | {"d": base64url.encode(key.private_bytes_raw())}, _OWN)
         self.keys.mkdir(parents=True, exist_ok=True)
         path = self.keys / f"{kid}{SUFFIX}"
         _create(path, jwk | {"use": "sig", MEMBER: {"name": name, "state": state.value}}, _ALL)
-        return Made(kid, private, path)
+        return Made(kid, file, path)
 
     # --- changing --------------------------------------------------------------------------------------------------
 
@@ -135,28 +136,28 @@ class KeyFiles:
         own = [one for one in self.known() if one.name == name]
         if not own:
             raise ConfigurationError(f"{name!r} has no key in {self.keys}", hint=f"paigeant keys init {name}")
-        private = self.folder / f"{name}{_NEXT}"
-        if not private.exists():
+        mine = self.folder / f"{name}{_NEXT}"
+        if not mine.exists():
             if waiting := [one.kid for one in own if one.state is State.NEXT]:
                 raise ConfigurationError(
-                    f"the private part of the next key {waiting[0]!r} is not in {private}",
+                    f"the private part of the next key {waiting[0]!r} is not in {mine}",
                     hint=f"copy it there, or give the key up: paigeant keys revoke {waiting[0]}",
                 )
-            return self._make(name, State.NEXT, private)
-        return self._promote(name, private, own, now + overlap)
+            return self._make(name, State.NEXT, mine)
+        return self._promote(name, mine, own, now + overlap)
 
-    def _promote(self, name: str, private: Path, own: Sequence[KnownKey], until: float) -> Promoted:
-        kid = str(json.loads(private.read_text()).get("kid"))
+    def _promote(self, name: str, file: Path, own: Sequence[KnownKey], until: float) -> Promoted:
+        kid = str(json.loads(file.read_text()).get("kid"))
         if kid not in {one.kid for one in own}:
             raise ConfigurationError(
-                f"the key of {private} is not among the public keys in {self.keys}",
-                hint=f"delete {private}, and begin again: paigeant keys rotate {name}",
+                f"the key of {file} is not among the public keys in {self.keys}",
+                hint=f"delete {file}, and begin again: paigeant keys rotate {name}",
             )
         retired = [one.kid for one in own if one.state is State.CURRENT and one.kid != kid]
         self._set(kid, State.CURRENT)
         for one in retired:
             self._set(one, State.RETIRED, until)
-        private.replace(self.folder / f"{name}{_PRIVATE}")
+        file.replace(self.folder / f"{name}{_PRIVATE}")
         return Promoted(kid, self.folder / f"{name}{_PRIVATE}", tuple(retired), until)
 
     def revoke(self, kid: str) -> KnownKey:
@@ -229,12 +230,12 @@ def _beside(path: Path, text: str, mode: int) -> Path:
     """Write a file with a name of its own beside this one, and return it."""
     other = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(other, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWN)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, mode)
+        with private.create(other) as file:
             file.write(text)
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
+        if mode != private.FILE:
+            other.chmod(mode)
     except OSError as error:
         with suppress(OSError):
             other.unlink()

@@ -99,6 +99,7 @@ def test_policies_that_differ_are_a_warning(deployment):
     app = app_of(deployment, signing_key=deployment.key("shop"))
     assert app.notary is not None
     own = app.notary.policy_digest
+    Path(deployment.key("shop")).chmod(0o600)
     same = signing_of(app, [worker("a", own), worker("b", own)])
     other = signing_of(app, [worker("a", own), worker("b", "otherdigest"), worker("c", "")])
     assert [one.name for one in same] == ["signing"]
@@ -106,6 +107,13 @@ def test_policies_that_differ_are_a_warning(deployment):
     assert f"{own[:12]} (1)" in other[1].found
     assert "none (1)" in other[1].found
     assert "the policy here" in signing_of(app, [worker("b", "otherdigest")])[1].found
+
+
+def test_a_key_that_others_may_read_is_a_warning(deployment):
+    Path(deployment.key("shop")).chmod(0o644)
+    found = signing_of(app_of(deployment, signing_key=deployment.key("shop")), [])
+    assert [one.verdict for one in found] == ["ok", "warn"]
+    assert "chmod 600" in str(found[1].advice)
 
 
 def test_a_retired_key_does_not_sign(deployment):

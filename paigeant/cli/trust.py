@@ -93,7 +93,7 @@ def explain(key: str, trust_: str | None, as_json: bool, **asked: Sequence[str])
     """
     from paigeant.records.trust import Right
 
-    questions = [(Right(right), what) for right in asked for what in asked[right]]
+    questions = [(right, what) for right in Right for what in asked[right.value]]
     if not questions:
         raise WrongUsage("there is no question", hint=f"for example: paigeant trust explain --key {key} --run ACTIVITY")
     found = _read(trust_, settings_in_force())

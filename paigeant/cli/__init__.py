@@ -44,7 +44,7 @@ COMMANDS = {
         "status": "Show broker, store, workflows, workers and queues.",
     },
     "Trust": {
-        "keys": "Make, list, rotate and revoke signing keys.",
+        "keys": "Create, list, rotate and revoke signing keys.",
         "trust": "Check the trust policy, and explain its answers.",
     },
     "Maintain": {

@@ -39,7 +39,7 @@ def _files(given: str | None) -> KeyFiles:
 @click.group(cls=Subcommands, invoke_without_command=True)
 @click.pass_context
 def keys(context: click.Context) -> None:
-    """Make, list, rotate and revoke signing keys.
+    """Create, list, rotate and revoke signing keys.
 
     A private key signs the messages of one service or person. Its public key is in the folder that the trust policy
     names, where all workers read it.
@@ -56,10 +56,10 @@ def keys(context: click.Context) -> None:
 @click.argument("name")
 @_trust
 @click.option("--audience", metavar="TEXT", help="Name of the deployment in a new policy. Default: NAME.")
-@click.option("--shared", is_flag=True, help="Make one secret for a team instead of a key and a policy.")
+@click.option("--shared", is_flag=True, help="Create one secret for a team instead of a key and a policy.")
 @as_json
 def init(name: str, trust_: str | None, audience: str | None, shared: bool, as_json: bool) -> None:
-    """Make a key for the service or person NAME, and a rule for it in the trust policy.
+    """Create a key for the service or person NAME, and a rule for it in the trust policy.
 
     With -A, the rule allows what the code of the App has. The command never overwrites a file.
     """
@@ -84,7 +84,7 @@ def init(name: str, trust_: str | None, audience: str | None, shared: bool, as_j
 
 
 def _rights(settings: Settings) -> dict[Right, list[str]]:
-    """What the code of the named App needs; without an App, nothing."""
+    """The rights that the code of the named App needs; without an App, none."""
     from paigeant.records.trust import ANYTHING, BUILT_IN, Right
 
     if settings.app is None:
@@ -139,9 +139,9 @@ def _made(made: Made) -> dict[str, Any]:
 @_trust
 @as_json
 def rotate(name: str, overlap: float, trust_: str | None, as_json: bool) -> None:
-    """Replace the key of NAME in two steps: run the command twice.
+    """Rotate the key of NAME in two steps: run the command twice.
 
-    The first step makes the next key. The second step makes it the current key and retires the old one. Give the
+    The first step creates the next key. The second step makes it the current key and retires the old one. Give the
     public keys to all workers after each step, so that no message is refused.
     """
     from paigeant.security.key_files import Made
@@ -169,7 +169,7 @@ def _print_promoted(name: str, done: Promoted, *, as_json: bool) -> None:
         return
     click.echo(f"{done.private}  current key {done.kid}")
     for kid in done.retired:
-        click.echo(f"{kid}  retired: what it signs until {readable(done.until)} UTC is accepted")
+        click.echo(f"{kid}  retired: its signatures are accepted until {readable(done.until)} UTC")
     click.echo(f"\nGive the public keys to all workers, and restart the processes of {name} before that time.")
 
 

@@ -87,7 +87,7 @@ def _activities(settings: Settings) -> set[str] | None:
 @_trust
 @as_json
 def explain(key: str, trust_: str | None, as_json: bool, **asked: Sequence[str]) -> None:
-    """Say what the policy allows a key, and which rule says so.
+    """Show what the policy allows a key, and which rule says so.
 
     The exit code is 1 if one of the answers is no.
     """

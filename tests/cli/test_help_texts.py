@@ -79,7 +79,21 @@ VERBS = {
         "Fork",
         "List",
     ),
-    *("Pause", "Print", "Publish", "Redrive", "Resume", "Retry", "Run", "Send", "Show", "Start", "Wait"),
+    *(
+        "Pause",
+        "Print",
+        "Publish",
+        "Redrive",
+        "Resume",
+        "Retry",
+        "Revoke",
+        "Rotate",
+        "Run",
+        "Send",
+        "Show",
+        "Start",
+        "Wait",
+    ),
 }
 
 

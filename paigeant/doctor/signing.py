@@ -28,8 +28,7 @@ def signing_of(app: App, alive: Collection[WorkerRecord]) -> list[Finding]:
     except PaigeantError as error:
         return [Finding("signing", Verdict.FAIL, str(error), error.hint)]
     if notary is None:
-        found = [Finding("signing", Verdict.OK, _OFF, "to accept signed messages only: paigeant keys init NAME")]
-        return [*found, *_policies(alive, None)]
+        return [Finding("signing", Verdict.OK, _OFF), *_policies(alive, None)]
     return [_own(notary), *_exposed(app.settings.signing_key), *_policies(alive, notary.policy_digest)]
 
 

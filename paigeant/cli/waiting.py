@@ -11,7 +11,7 @@ from paigeant.cli.output import iso, print_json, print_table, readable
 from paigeant.context.waiting import signal_key
 from paigeant.decisions.forward import OPERATOR, PAUSE
 from paigeant.decisions.lock_names import KEYS as LOCKS
-from paigeant.dispatch.packing import TIMER
+from paigeant.decisions.plan import TIMER
 from paigeant.records.workflow import Held
 from paigeant.store import Store
 from paigeant.wire.approval import KEY as APPROVAL

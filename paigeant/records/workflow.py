@@ -119,6 +119,7 @@ class Steered:
 class Held:
     """A message that waits in the store, or did: ``value`` is what came for it, None when its time came first.
 
+    ``proof`` is the signed answer that proves the value.
     ``key`` is what it waits for; ``detail`` says it for people. Times are epoch seconds.
     """
 
@@ -134,6 +135,7 @@ class Held:
     priority: int
     since: float
     value: Any = None
+    proof: str | None = None
 
     @property
     def question(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -45,7 +47,7 @@ def decode(body: bytes, limit: int) -> PaigeantMessage:
         MessageTooLarge, UnsupportedVersion, MalformedMessage: none of them can be cured by trying again.
     """
     if is_frame(body):
-        return _received(cut(body, limit), limit)
+        return _framed(cut(body, limit), limit)
     if len(body) > limit:
         raise MessageTooLarge(f"the message is {len(body):,} bytes, the limit {limit:,}")
     try:
@@ -59,12 +61,20 @@ def decode(body: bytes, limit: int) -> PaigeantMessage:
     return message
 
 
-def _received(frame: Frame, limit: int) -> PaigeantMessage:
+def _framed(frame: Frame, limit: int) -> PaigeantMessage:
     """The message of a frame, whose signatures nobody has looked at here, with what it has received since."""
     if is_frame(frame.message):
         raise MalformedMessage("not a paigeant message: a signed message is inside another one")
-    message = decode(frame.message, limit)
-    for item in frame.received:
+    return receiving(decode(frame.message, limit), frame.received)
+
+
+def receiving(message: PaigeantMessage, received: Iterable[Mapping[str, Any]]) -> PaigeantMessage:
+    """The message with these items of its frame: what came since it was signed.
+
+    Raises:
+        MalformedMessage: an item is not what the engine reads of such a key.
+    """
+    for item in received:
         try:
             message = message.receiving(item["key"], checked(item["key"], item["entry"]))
         except ValueError as error:

@@ -20,6 +20,8 @@ from paigeant.errors import (
     ConfigurationError,
     DeadLetterError,
     InvalidArguments,
+    KeysUnavailable,
+    MessageError,
     SchemaMismatch,
     StoreRefused,
     StoreRequired,
@@ -49,6 +51,8 @@ from paigeant.workflow.unserved import reminding, unserved_at_once
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("paigeant.workflow")
+
+_TRUST = "the trust policy says which key may answer which activity"
 
 _LONGEST_PAUSE = 2.0
 """Seconds between two attempts to read from an unreachable store."""
@@ -315,8 +319,9 @@ class Workflow(Generic[Result]):
                 asks another question, or somebody else answered first.
             NotSerializable: the arguments cannot be serialized as JSON.
         """
-        said = {"approved": approved, "by": by, "reason": reason, "arguments": jsonable(arguments, "arguments")}
         waiting = self._asked(await self._waiting(APPROVAL, "an approval"), question)
+        name = by if self._timers is None else self._timers.named(by)
+        said = {"approved": approved, "by": name, "reason": reason, "arguments": jsonable(arguments, "arguments")}
         if not await self._answer(waiting, said, by, waiting.question):
             raise WorkflowError(
                 f"workflow {self.correlation_id}: step {waiting.activity!r} was answered meanwhile",
@@ -390,7 +395,11 @@ class Workflow(Generic[Result]):
 
     async def _answer(self, waiting: Held, value: Any, by: str | None, question: str | None = None) -> bool:
         assert self._timers is not None
-        return await self._timers.answer(self.correlation_id, waiting.key, value, by, question)
+        try:
+            return await self._timers.answer(waiting, value, by, question)
+        except (MessageError, KeysUnavailable) as error:
+            text = f"workflow {self.correlation_id}: step {waiting.activity!r} cannot be answered: {error}"
+            raise WorkflowError(text, correlation_id=self.correlation_id, hint=_TRUST) from error
 
     async def _deliver(self, key: str, value: Any, by: str | None) -> None:
         status = await self.status()

@@ -35,5 +35,12 @@ def _end(_number: int, _frame: object) -> None:
     os._exit(0)
 
 
+def _trust_installed_first() -> None:
+    """Move the working directory, which ``python -m`` puts first on the import path, behind the installed packages."""
+    if not sys.flags.safe_path and sys.path[:1] in ([""], [os.getcwd()]):  # noqa: PTH109 - pathlib takes time
+        sys.path.append(sys.path.pop(0))
+
+
 if __name__ == "__main__":
+    _trust_installed_first()
     main()

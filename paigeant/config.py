@@ -15,6 +15,7 @@ from pydantic_settings import (
 
 from paigeant.errors import ConfigurationError
 from paigeant.runtime.urls import tidied
+from paigeant.wire.limits import STEPS, VALUE
 from paigeant.wire.times import LONGEST
 
 DEFAULT_URL = "sqlite:///paigeant.db"
@@ -25,7 +26,7 @@ CHECKS_TOKENS = "PAIGEANT_OBO_ISSUER, PAIGEANT_OBO_AUDIENCE and either PAIGEANT_
 Seconds = Annotated[float, Field(gt=0, le=LONGEST)]
 
 Algorithm = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
 ]  # none with a secret that workers share: each of them could issue tokens
 
 
@@ -70,6 +71,9 @@ class Settings(BaseSettings):
         60.0, description="how long a message may be overdue before it counts as lost by the broker"
     )
     message_limit: Annotated[int, Field(ge=1024)] = Field(1_048_576, description="maximum size of a message")
+    step_limit: Annotated[int, Field(ge=1)] = Field(
+        STEPS, description="maximum number of steps in a message, of its log entries and of its received values"
+    )
     claim_check: str | None = Field(
         None,
         description="directory URL where large values are stored that do not travel in messages; default: the store",
@@ -77,7 +81,9 @@ class Settings(BaseSettings):
     claim_check_from: Annotated[int, Field(ge=1024)] = Field(
         65_536, description="size from which a value counts as large and does not travel in messages"
     )
-    value_limit: Annotated[int, Field(ge=1024)] = Field(67_108_864, description="maximum size of a stored large value")
+    value_limit: Annotated[int, Field(ge=1024)] = Field(
+        VALUE, description="maximum size of a value: an output, a variable, a signal, an answer or a part of a message"
+    )
     stream_retention: Seconds = Field(
         86_400.0, description="how long the store retains values that running steps stream"
     )
@@ -97,6 +103,15 @@ class Settings(BaseSettings):
     )
     obo_leeway: Annotated[float, Field(ge=0, le=300)] = Field(
         10.0, description="accepted difference between the clocks of issuer and worker"
+    )
+    obo_types: tuple[str, ...] = Field(
+        (), description="accepted types (typ) of those tokens besides JWT, at+jwt and none"
+    )
+    obo_max_age: Seconds = Field(
+        2_592_000.0, description="maximum time from the issue of such a token, or from now, to its expiry"
+    )
+    obo_key_patience: Seconds = Field(
+        600.0, description="how long a step waits for a key that its token names and the issuer does not publish"
     )
     signing: Literal["off", "accept", "required"] = Field(
         "off", description="required: accept only messages that are signed; accept: sign, and accept others as well"

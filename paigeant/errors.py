@@ -108,7 +108,7 @@ class UnsupportedVersion(MessageError):
 
 
 class MessageTooLarge(MessageError):
-    """The message is larger than the configured limit."""
+    """A message or a value is larger than the configured limit, or a message has more steps than that."""
 
 
 class SignalTimeout(MessageError):
@@ -170,6 +170,10 @@ class TokenRefused(MessageError):
     """The token of the user on whose behalf a workflow runs is not valid, or this worker cannot check it."""
 
 
+class ScopesMissing(TokenRefused):
+    """A step needs scopes that the token of the user does not have: dispatch with a token that has them."""
+
+
 class JournalMismatch(PaigeantError):
     """The journal of an agent step was written by other code: tools, prompts or the model have changed since.
 
@@ -224,7 +228,18 @@ class SchemaTooOld(SchemaMismatch):
 
 
 class KeysUnavailable(PaigeantError):
-    """The keys with which tokens of users are checked cannot be fetched; the step is tried again."""
+    """The keys with which tokens of users are checked cannot be fetched; the step is tried again.
+
+    ``again_in``: seconds until the keys may be fetched again.
+    """
+
+    def __init__(self, *args: object, hint: str | None = None, again_in: float = 10.0) -> None:
+        super().__init__(*args, hint=hint)
+        self.again_in = again_in
+
+
+class KeyUnknown(KeysUnavailable):
+    """The issuer publishes no key with the id that a token names; after a while the token is refused."""
 
 
 class Superseded(PaigeantError):

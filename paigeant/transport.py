@@ -77,7 +77,7 @@ class Outgoing:
 
     @property
     def name(self) -> str | None:
-        """The name by which a broker recognizes a copy of this message: made of its id and of its bytes.
+        """The name by which a database recognizes a copy of this message: made of its id and of its bytes.
 
         Ids can be computed in advance. Were the id alone the name, a stranger's message with the id of a message to
         come would take its place. The store's inbox decides by the id which of the two runs.
@@ -163,8 +163,7 @@ class Delivery:
 
     ``deliveries`` counts how often the broker has handed this message out, this time included; ``redelivered`` says
     whether it did before, also if it came back unharmed. ``tag`` and ``token`` belong to the transport. ``priority`` is
-    the one it was published with, where the broker tells. ``name`` is the message's name on a broker that recognizes
-    copies, see :attr:`Outgoing.name`.
+    the one it was published with, where the broker tells.
     """
 
     queue: str
@@ -177,7 +176,6 @@ class Delivery:
     redelivered: bool = False
     priority: int = 0
     lease: Lease = field(default_factory=Lease, compare=False)
-    name: str | None = None
 
     def copy(self, headers: Mapping[str, str], delay: float = 0.0) -> Outgoing:
         """The same message with these headers besides its own, to settle it with; the broker's own stay behind.

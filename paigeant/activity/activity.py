@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, get_args, overload
 
 from fast_depends.dependencies import Provider
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from paigeant.activity.depends import Providers
 from paigeant.activity.hooks import Hooked, Hooks
 from paigeant.activity.left_open import OPEN, NamedOnly, closed
+from paigeant.activity.options import checked_scopes
 from paigeant.activity.signature import (
     Kind,
     Parameter,
@@ -31,6 +32,7 @@ from paigeant.errors import ConfigurationError, InvalidArguments, InvalidInput
 from paigeant.runtime.habits import OF_ACTIVITIES, no_attribute
 from paigeant.runtime.nearest import did_you_mean
 from paigeant.wire.log import Undo
+from paigeant.wire.names import check_name
 from paigeant.wire.retry import ErrorMatch, RetryPolicy, RetryRules
 from paigeant.wire.slip import ActivitySpec, Output, RoutingSlip
 from paigeant.wire.times import LONGEST
@@ -52,6 +54,9 @@ class Activity(Hooked, Generic[P, R, Output]):
     Its type parameters are the function's parameters, the return type of a call, and the output of a step.
     """
 
+    is_agent = False
+    """Whether a model decides what a step of the activity does."""
+
     step_only: frozenset[str] = frozenset()
     """Parameters that take their value only from a step's arguments, never from a variable or a previous output."""
 
@@ -71,6 +76,7 @@ class Activity(Hooked, Generic[P, R, Output]):
         lock: bool | str = False,
         concurrency: int | Mapping[str, int] | None = None,
         rate: str | Mapping[str, str] | None = None,
+        scopes: Collection[str] = (),
         overrides: Provider | None = None,
         namespace: Mapping[str, Any] | None = None,
         hooks: Hooks | None = None,
@@ -86,6 +92,7 @@ class Activity(Hooked, Generic[P, R, Output]):
         self.rules = RetryRules(retry_on, give_up_on)
         self.priority = priority
         self.limits = limits_of(self.name, lock, concurrency, rate)
+        self.scopes = checked_scopes(self.name, scopes)
         self.kind = kind_of(function)
         self.description = (inspect.getdoc(function) or "").partition("\n")[0]
         self.compensation: Activity[..., Any] | None = None
@@ -364,6 +371,7 @@ class Activity(Hooked, Generic[P, R, Output]):
                 overrides=self._overrides,
                 namespace=namespace,
                 hooks=self._outer_hooks,
+                scopes=self.scopes,
             )
             return decorated
 
@@ -406,6 +414,11 @@ def problem(error: ValidationError) -> str:
 
 
 def _refuse_bad_options(activity: Activity[..., Any]) -> None:
+    check_name("the name of an activity", activity.name)
+    check_name(f"the queue of activity {activity.name!r}", activity.queue)
+    for limit in activity.limits:
+        literally = "".join(text for text, _ in limit.name.parts)
+        check_name(f"the name of the {limit.what} of activity {activity.name!r}", literally)
     numbers = {name: getattr(activity, name) for name in ("timeout", "start_timeout", "heartbeat_timeout", "priority")}
     for name, value in numbers.items():
         if isinstance(value, bool) or not (value is None or isinstance(value, int | float)):

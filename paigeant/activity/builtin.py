@@ -15,6 +15,7 @@ from paigeant.context import ActivityContext
 from paigeant.errors import ApprovalDenied, InvalidArguments
 from paigeant.runtime.clock import SystemClock
 from paigeant.wire.json_schema import described
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 from paigeant.wire.times import bounded
 
@@ -50,8 +51,10 @@ def await_signal(name: str, *, timeout: float | None = None, schema: Any = None)
     value that does not match. An earlier signal that does not match fails the step with ``InvalidInput``.
 
     Raises:
-        InvalidArguments: ``schema`` is a dict but no JSON Schema, or ``timeout`` is more than a hundred years.
+        InvalidArguments: ``schema`` is a dict but no JSON Schema, ``timeout`` is more than a hundred years, or the name
+            contains a character that nobody sees.
     """
+    check_name("the name of a signal", name)
     if timeout is not None:
         bounded("timeout", timeout)
     wanted = {} if (expected := described(schema)) is None else {"schema": expected}

@@ -20,6 +20,7 @@ def offer_of(activity: Activity[..., Any], queue: str, version: str = "") -> Off
         input=input_schema(activity),
         output=schema(activity.output_type),
         version=version,
+        scopes=tuple(sorted(activity.scopes)),
     )
 
 

@@ -68,6 +68,8 @@ class AgentActivity(Activity[..., Any, Output], Generic[Deps, Output]):
     ``stream``, the agent's tokens and tool calls become events while it runs.
     """
 
+    is_agent = True
+
     def __init__(
         self,
         agent: AbstractAgent[Any, Any],

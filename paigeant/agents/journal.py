@@ -15,11 +15,12 @@ from pydantic_core import to_json
 from paigeant.agents.effects import note_taken
 from paigeant.context import ActivityContext
 from paigeant.decisions.interrupts import Interrupt, Retry
-from paigeant.errors import JournalMismatch, Superseded
+from paigeant.errors import JournalMismatch, MessageTooLarge, Superseded
 from paigeant.records.journal import Turn, Unit
 from paigeant.runtime.outage import Outage
 from paigeant.runtime.patience import Patience
 from paigeant.store import Journals
+from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.usage import NOTHING, Usage, total
 
 T = TypeVar("T")
@@ -157,8 +158,17 @@ class Journal:
 
         Raises:
             Superseded, Retry: a later run of the step has begun.
+            MessageTooLarge: the value of the unit exceeds the setting ``value_limit``. Its usage is recorded.
         """
         self._spend(self.spent.plus(unit.usage))
+        try:
+            refuse_too_large(unit.value, f"the result of {unit.name!r}", self.context.services.value_limit)
+        except MessageTooLarge:
+            await self._write(unit, is_kept=False)
+            raise
+        await self._write(unit, is_kept=is_kept)
+
+    async def _write(self, unit: Unit, *, is_kept: bool) -> None:
         if not is_kept:  # under a key of its own, which no run looks up
             unit = replace(unit, key=f"{unit.key}#{self.turn.holder}", value=None)
         await self._unless_late(lambda store: store.write_unit(self.turn, unit))

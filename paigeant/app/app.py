@@ -33,8 +33,10 @@ from paigeant.wire.budget import Budget
 from paigeant.wire.grant import Grant
 from paigeant.wire.ids import derive_keyed_id, new_correlation_id
 from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import ActivitySpec
 from paigeant.wire.times import Times, When
+from paigeant.wire.user_token import LIMIT, claimed_scopes
 from paigeant.workflow import OWN_TYPE, DispatchOptions, Workflow, checked_type, run_sync
 from paigeant.workflow.forks import Forks
 from paigeant.workflow.steering import Steering
@@ -174,6 +176,7 @@ class App(Connections):
         Raises:
             IdempotencyConflict: the key belongs to a different dispatch; under a running event loop, awaiting raises
                 this.
+            ScopesMissing: an activity of this App needs scopes that the token of the user does not have.
             UnknownActivity: the App refuses unknown activities; under a running event loop, awaiting raises this.
             StoreRequired: a delay is longer than the broker supports, and the App has no store.
             ConfigurationError: the itinerary is empty, an argument is wrong or missing, a value cannot be serialized
@@ -201,6 +204,8 @@ class App(Connections):
         result_type: Any = OWN_TYPE,
     ) -> Workflow[Any]:
         result_type = checked_type(result_type)
+        check_name("the id of a workflow", id)
+        check_name("the name of a workflow", name)
         now = self.clock.now()
         times = Times.of(now, delay=delay, eta=eta, expires=expires, deadline=deadline)
         if budget is not None and budget.seconds is not None:
@@ -237,6 +242,9 @@ class App(Connections):
         message, slip = send.message, send.message.routing_slip
         if message.obo_token is not None and self.tokens is None:
             raise ConfigurationError("no setting says how to check the token of a user", hint=f"set {CHECKS_TOKENS}")
+        if message.obo_token is not None and len(message.obo_token) > LIMIT:
+            raise InvalidArguments(f"obo_token is longer than {LIMIT:,} bytes, and every worker would refuse it")
+        self.catalog.refuse_scopes(slip.itinerary, claimed_scopes(message.obo_token))
         if self.store is None:
             self.catalog.refuse_what_is_stored(slip, idempotency_key)
         with self._lock:

@@ -159,6 +159,7 @@ class Connections(Declarations):
             keeper=open_keeper(url) if (url := self.settings.claim_check) else self.store,
             large=self.settings.claim_check_from,
             value_limit=self.settings.value_limit,
+            step_limit=self.settings.step_limit,
             late_after=self.settings.recovery_grace / 2,
             owner=self.owner,
             notary=self.notary,

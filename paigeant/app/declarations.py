@@ -31,6 +31,7 @@ from paigeant.runtime import forks
 from paigeant.runtime.code_version import files_of, place_of
 from paigeant.schedules import Timetable
 from paigeant.schedules.schedule import Schedule, takes_time
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import RoutingSlip
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Declarations(Hooked):
     """The part of an App that works without a connection. ``prefix`` is the first part of every queue's name."""
 
     def __init__(self, name: str, prefix: str, strangers: Strangers, observers: Sequence[Observer]) -> None:
+        check_name("the name of an App", name)
+        check_name("the queue_prefix of an App", prefix)
         self.name = name
         """The App's name; also the first part of every queue's name, unless ``queue_prefix`` is set."""
         self.prefix = prefix
@@ -119,6 +122,9 @@ class Declarations(Hooked):
         ``lock="customer:{id}"`` one step runs at a time for each value of its argument ``id``. ``concurrency=5`` lets
         five steps run at a time, and ``rate="100/m"`` lets a hundred start in a minute. Like a lock, both can have a
         name with arguments: ``concurrency={"customer:{id}": 2}`` and ``rate={...}``.
+
+        ``scopes`` are the scopes that the token of the user must have for whom the workflow runs. A step of the
+        activity and its compensation are refused without them.
 
         An activity of an unnamed agent takes the name of the variable that the agent is assigned to. ``prompt`` is for
         steps that have none; ``deps`` is a provider, as in ``Depends(deps)``, of the agent's deps; ``usage_limits``
@@ -246,6 +252,7 @@ class Declarations(Hooked):
         return declare
 
     def _declare(self, schedule: Schedule) -> None:
+        check_name("the name of a schedule", schedule.name)
         with self._lock:
             if schedule.name in self.declared_schedules:
                 raise ConfigurationError(

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from paigeant.cli.connect import ask_store, named_app, settings_in_force
+from paigeant.cli.errors import warn
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import brief, print_json, print_table
 from paigeant.records.offer import merged
+from paigeant.runtime.lookalikes import look_alikes, told_apart
 
 if TYPE_CHECKING:
     from paigeant.activity import Activity, Parameter
@@ -27,6 +30,7 @@ def activities(announced: bool, as_json: bool) -> None:
         return
     app = named_app(settings)
     found = [_described(one, app.queue_of(one)) for _, one in sorted(app.activities.items())]
+    _warn_of_likes(app.activities)
     if as_json:
         print_json(found)
         return
@@ -37,6 +41,7 @@ def activities(announced: bool, as_json: bool) -> None:
 def _announced(as_json: bool) -> None:
     workers = ask_store(lambda store: store.workers())
     found = merged(offer for worker in workers if worker.alive for offer in worker.offers)
+    _warn_of_likes(offer.name for offer, _ in found)
     if as_json:
         print_json([asdict(offer) | {"workers": times} for offer, times in found])
         return
@@ -46,6 +51,12 @@ def _announced(as_json: bool) -> None:
     ]
     headers = ("name", "queue", "parameters", "workers", "description")
     print_table(headers, rows, none="no live worker serves an activity")
+
+
+def _warn_of_likes(names: Iterable[str]) -> None:
+    """Name activities that people cannot tell apart on a screen."""
+    for group in look_alikes(names):
+        warn(f"these activities look alike: {told_apart(group)}")
 
 
 def _described(activity: Activity[..., Any], queue: str) -> dict[str, Any]:

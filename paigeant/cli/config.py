@@ -56,10 +56,11 @@ def _source(name: str, value: Any, outside: Settings) -> str:
         return "command line"
     if value != getattr(outside, name):
         return "App(...)"
-    return next((place for place, settings in _places().items() if name in settings), "default")
+    return next((place for place, settings in places().items() if name in settings), "default")
 
 
-def _places() -> dict[str, dict[str, Any]]:
+def places() -> dict[str, dict[str, Any]]:
+    """The settings that each place outside the program sets."""
     from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, PyprojectTomlConfigSettingsSource
 
     from paigeant.config import Settings, older_name

@@ -59,9 +59,18 @@ def app_or_urls() -> App:
     from paigeant.app import App
 
     said, settings = Options.current(), settings_in_force()
-    if settings.app and (said.app or not (said.broker or said.store)):
+    if _is_app_named(said, settings):
         return named_app(settings)
     return App("paigeant", broker=said.broker, store=said.store)
+
+
+def _is_app_named(said: Options, settings: Settings) -> bool:
+    return bool(settings.app and (said.app or not (said.broker or said.store)))
+
+
+def is_broker_named(app: App) -> bool:
+    """Whether somebody named the broker: on the command line, in a setting, or by naming the App that has it."""
+    return "broker_url" in app.settings.model_fields_set or _is_app_named(Options.current(), settings_in_force())
 
 
 def urls_of(app: App) -> tuple[str, str | None]:
@@ -80,15 +89,30 @@ def missing_file(url: str | None) -> Path | None:
     return path if path.parent.is_dir() and not path.exists() else None
 
 
-def for_reading(app: App) -> App:
-    """The App. If its database file does not exist, an empty App, so that reading does not create the file."""
+def for_reading(app: App, *, queues: bool = False) -> App:
+    """The App. In place of a database file that does not exist, it has an empty one: reading creates no file.
+
+    ``queues``: the command reads the broker, too.
+    """
+    broker, store = urls_of(app)
+    missing = missing_file(store) or (missing_file(broker) if queues else None)
+    if missing is not None:
+        warn(f"there is no {missing} yet: is this the right folder, or did nothing run so far?")
+    elif missing_file(broker) is None:
+        return app
+    return _in_memory(app, broker="memory://" if missing_file(broker) else broker, store=store)
+
+
+def for_sending(app: App) -> App:
+    """The App for a command that sends. :func:`settle_broker` checks its broker; a missing store is an empty one."""
+    return for_reading(app) if missing_file(urls_of(app)[1]) else app
+
+
+def _in_memory(app: App, broker: str, store: str | None) -> App:
+    """The App with an empty store in memory, or another broker."""
     from paigeant.app import App as Empty
 
-    broker, store = urls_of(app)
-    if (path := missing_file(store)) is None:
-        return app
-    warn(f"there is no {path} yet: is this the right folder, or did nothing run so far?")
-    empty = Empty(app.name, broker="memory://" if missing_file(broker) else broker, store="sqlite://")
+    empty = Empty(app.name, broker=broker, store="sqlite://" if missing_file(store) else store or "none")
     empty.activities, empty.prefix = app.activities, app.prefix
     return empty
 
@@ -115,7 +139,7 @@ def ask_to_send(question: Callable[[App], Awaitable[T]]) -> T:
     Raises:
         WrongUsage: it is another one, or nobody said which it is.
     """
-    return ask(for_reading(app_or_urls()), settled(question))
+    return ask(for_sending(app_or_urls()), settled(question))
 
 
 def settled(question: Callable[[App], Awaitable[T]]) -> Callable[[App], Awaitable[T]]:
@@ -137,6 +161,8 @@ async def settle_broker(app: App) -> None:
         WrongUsage: it is another one, or nobody said which it is.
     """
     if app.store is None:
+        if not is_broker_named(app):
+            raise _which_broker(app, [], is_said=False)
         return
     known = {one.broker: one.address for one in await app.store.brokers()}
     if app.owner.broker in known:
@@ -155,8 +181,10 @@ def _which_broker(app: App, used: list[str], *, is_said: bool) -> WrongUsage:
 
     broker, store = app.settings.broker_url, masked(store_url(app.settings.broker_url, app.settings.store_url) or "")
     text = f"{masked(broker)} is not the broker of these workflows"
-    if not is_said:
+    if not is_said and store:
         text = f"which broker? {store} does not carry the messages of its workflows, and you named no broker"
+    elif not is_said:
+        text = "which broker? You named none"
     hint = (
         f"workers of this store use: {', '.join(used)}"
         if used

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import sys
 from typing import Any
 
@@ -12,6 +11,7 @@ import click
 from paigeant.cli.connect import app_or_urls, ask, ask_to_send, for_reading, full_id, store_of
 from paigeant.cli.errors import WrongUsage
 from paigeant.cli.output import print_json
+from paigeant.cli.text import say
 from paigeant.records.workflow import Held
 from paigeant.wire.approval import KEY, SHOWN
 
@@ -39,7 +39,7 @@ def decide(beginning: str, question: str | None, *, as_json: bool, **said: Any) 
     if as_json:
         print_json({"correlation_id": correlation_id, "question": question, **said})
     else:
-        click.echo(f"{correlation_id}  {'approved' if said['approved'] else 'denied'} by {said['by']}")
+        say(f"{correlation_id}  {'approved' if said['approved'] else 'denied'} by {said['by']}")
 
 
 async def _open(app: Any, beginning: str) -> list[Held]:
@@ -62,9 +62,9 @@ def _confirmed(waiting: list[Held], *, approves: bool) -> str | None:
             hint=f"add: --question {waiting[0].question[:SHOWN]}",
         )
     (one,) = waiting
-    click.echo(f"{one.activity} (step {one.step_id}) asks: {one.detail.get('asks', '')}", err=True)
+    say(f"{one.activity} (step {one.step_id}) asks: {one.detail.get('asks', '')}", err=True)
     if (details := one.detail.get("details")) is not None:
-        click.echo(json.dumps(details, indent=2, ensure_ascii=False), err=True)
+        print_json(details, err=True)
     click.confirm("Approve this?" if approves else "Deny this?", abort=True, err=True)
     return one.question
 

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ import click
 from paigeant.cli.errors import WrongUsage
 from paigeant.cli.output import brief, print_table, took
 from paigeant.errors import WorkflowFailed, WorkflowTimeout
+from paigeant.runtime import beside, private
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -73,7 +73,7 @@ def _folder(into: Path | None) -> Path:
         return Path(tempfile.mkdtemp(prefix="paigeant-demo-"))
     if into.is_dir() and any(into.iterdir()):
         raise WrongUsage(f"{str(into)!r} is not empty", hint="name an empty folder, or one that does not exist yet")
-    into.mkdir(parents=True, exist_ok=True)
+    private.folder(into)
     return into
 
 
@@ -99,12 +99,12 @@ class WorkerProcess:
         self.log = folder / f"{name.replace(' ', '-')}.log"
         foreign = {key: value for key, value in os.environ.items() if not key.startswith("PAIGEANT_")}
         self._lifeline, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "paigeant", "worker", "-A", _MODULE, "--lifeline", str(theirs.fileno())]
-        with self.log.open("wb") as output, theirs:
+        command = [sys.executable, "-P", "-m", "paigeant", "worker", "-A", _MODULE, "--lifeline", str(theirs.fileno())]
+        with private.create(self.log, "wb") as output, theirs:
             self._process = subprocess.Popen(
                 command,
                 cwd=folder,
-                env=foreign | settings | _import_path(),
+                env=foreign | settings | beside.import_path(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -150,14 +150,6 @@ class WorkerProcess:
     def _last_words(self) -> str:
         lines = self.log.read_text(errors="replace").splitlines()
         return lines[-1] if lines else "it logged nothing"
-
-
-def _import_path() -> dict[str, str]:
-    """In a source tree that is not installed: the same paigeant for the worker, whose working directory is another."""
-    here = Path(__file__).parents[2]
-    if here == Path(sysconfig.get_path("purelib")):
-        return {}
-    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))}
 
 
 # --- the show ------------------------------------------------------------------------------------------------------

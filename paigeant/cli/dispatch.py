@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +12,8 @@ from paigeant.cli.errors import WrongUsage, warn
 from paigeant.cli.events import print_event
 from paigeant.cli.given import json_object
 from paigeant.cli.options import as_json, connections
+from paigeant.cli.output import print_json_line
+from paigeant.cli.text import say
 from paigeant.errors import ConfigurationError, InvalidArguments, WorkflowFailed
 from paigeant.runtime.nearest import suggestion
 
@@ -80,8 +81,10 @@ def dispatch(
         workflow = await _dispatched(app, itinerary, variables=given, **options)
         if follow:
             await _follow(app, workflow, as_json)
+        elif as_json:
+            print_json_line({"correlation_id": str(workflow)})
         else:
-            click.echo(json.dumps({"correlation_id": str(workflow)}) if as_json else str(workflow))
+            say(str(workflow))
 
     ask(app, send)
 
@@ -184,10 +187,10 @@ async def _print_end(workflow: Workflow, as_json: bool) -> None:
         if as_json:
             record = await workflow.record()
             error = {"type": record.error.type, "message": record.error.message} if record.error else None
-            click.echo(json.dumps(_end(workflow, "failed") | {"error": error}, ensure_ascii=False))
+            print_json_line(_end(workflow, "failed") | {"error": error})
         raise
     end = _end(workflow, "completed") | {"output": output} if as_json else output
-    click.echo(json.dumps(end, ensure_ascii=False))
+    print_json_line(end)
 
 
 def _end(workflow: Workflow, status: str) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -13,8 +11,9 @@ from paigeant.cli.given import json_object
 from paigeant.cli.group import Subcommands
 from paigeant.cli.letters import ask_about_letters
 from paigeant.cli.options import as_json, connections, fresh
-from paigeant.cli.output import print_facts, print_json, print_table, readable, took
-from paigeant.cli.text import counted
+from paigeant.cli.output import json_text, print_facts, print_json, print_table, readable, took
+from paigeant.cli.text import counted, say
+from paigeant.runtime import private
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -137,7 +136,7 @@ def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
 
     async def exported(app: App) -> list[str]:
         found = await shown.chosen(app.dead_letters, ids, await shown.meant(app, given))
-        return [json.dumps(shown.whole(app.dead_letters, one)) for one in found]
+        return [json_text(shown.whole(app.dead_letters, one), only_ascii=True) for one in found]
 
     lines = ask_about_letters(exported)
     if output is None:
@@ -145,12 +144,12 @@ def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
             click.echo(line)
     else:
         _write(output, lines)
-        click.echo(f"exported {counted(len(lines), 'dead letter')} to {output}", err=True)
+        say(f"exported {counted(len(lines), 'dead letter')} to {output}", err=True)
 
 
 def _write(path: str, lines: list[str]) -> None:
     try:
-        with Path(path).open("x", encoding="utf-8") as file:
+        with private.create(path) as file:
             file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
         raise WrongUsage(f"cannot write {path!r}: {error.strerror}", hint="name another file: -o FILE") from error
@@ -187,21 +186,22 @@ def redrive(by: str | None, fresh: bool, as_json: bool, **which: Any) -> None:
 @dlq.command()
 @shown.many
 @click.option("--note", default="", metavar="TEXT", help="Reason, recorded in the history.")
+@click.option("--vouch", is_flag=True, help="Fail the workflows that refused messages claim: the messages are honest.")
 @_by
 @as_json
 @connections
-def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
+def discard(note: str, vouch: bool, by: str | None, as_json: bool, **which: Any) -> None:
     """Discard dead letters. Select them by ID, by filters, or with --all.
 
     If a workflow waits for the dead letter, its step fails, and paigeant compensates the completed steps that have a
-    compensation.
+    compensation. The workflow that a refused message claims does not change, unless you vouch for the message.
     """
     shown.carry_out(
         shown.Wish(
             verb="discard",
             done="discarded",
-            one=lambda letters, id: letters.discard(id, by=by, note=note),  # noqa: A006
-            several=lambda letters, meant: letters.discard_all(by=by, note=note, **meant),
+            one=lambda letters, id: letters.discard(id, by=by, note=note, vouch=vouch),  # noqa: A006
+            several=lambda letters, meant: letters.discard_all(by=by, note=note, vouch=vouch, **meant),
             is_final=True,
         ),
         as_json=as_json,
@@ -216,6 +216,7 @@ def discard(note: str, by: str | None, as_json: bool, **which: Any) -> None:
 @click.option("--prompt", metavar="TEXT", help="New prompt of an agent step.")
 @click.option("--variables", metavar="JSON", help="Variables to change: a JSON object, or @FILE.")
 @click.option("--deadline", metavar="SECONDS", help="New deadline of the workflow, from now, or none.")
+@click.option("--token-file", metavar="FILE", help="File with a new token of the user; - for standard input.")
 @_by
 @as_json
 @connections
@@ -226,6 +227,7 @@ def edit(
     prompt: str | None,
     variables: str | None,
     deadline: str | None,
+    token_file: str | None,
     by: str | None,
     as_json: bool,
 ) -> None:
@@ -239,6 +241,7 @@ def edit(
         "prompt": prompt,
         "variables": json_object(variables, "--variables") if variables else None,
         "deadline": _deadline(deadline),
+        "obo_token": _token(token_file),
     }
 
     async def edited(app: App) -> DeadLetter:
@@ -248,7 +251,18 @@ def edit(
     if as_json:
         print_json(shown.as_data(letter))
     else:
-        click.echo(f"{letter.id}  edited; next: paigeant dlq redrive {letter.id}")
+        say(f"{letter.id}  edited; next: paigeant dlq redrive {letter.id}")
+
+
+def _token(path: str | None) -> str | None:
+    """The token in the file. It is no argument, because other users of the machine can read arguments."""
+    if path is None:
+        return None
+    try:
+        with click.open_file(path, encoding="utf-8") as file:
+            return str(file.read()).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongUsage(f"--token-file: cannot read {path!r}", hint="name a file with the token, or -") from error
 
 
 def _deadline(text: str | None) -> float | Literal["none"] | None:

@@ -10,7 +10,7 @@ from traceback import format_exception
 
 import click
 
-from paigeant.cli.text import one_line
+from paigeant.cli.text import one_line, say
 from paigeant.errors import (
     AppNotFound,
     ConfigurationError,
@@ -78,7 +78,7 @@ def explain(error: BaseException, *, traceback: bool = False) -> int:
     """Tell the user on standard error; the exit code."""
     code = exit_code(error)
     if traceback:
-        click.echo("".join(format_exception(error)), err=True, nl=False)
+        say("".join(format_exception(error)).rstrip("\n"), err=True)
     if code != INTERRUPTED:
         problem = _problem(error)
         if traceback and problem.to_do == _shown_below(error):
@@ -86,7 +86,7 @@ def explain(error: BaseException, *, traceback: bool = False) -> int:
         click.echo(click.style("Error: ", fg="red", bold=True) + problem.what, err=True)
         for line in (problem.why, problem.to_do):
             if line:
-                click.echo(f"  {line}", err=True)
+                say(f"  {line}", err=True)
     return code
 
 
@@ -183,4 +183,4 @@ def _database_hints(message: str) -> Iterator[str]:
 
 def warn(text: str) -> None:
     """Print a remark on standard error."""
-    click.echo(one_line(text), err=True)
+    say(one_line(text), err=True)

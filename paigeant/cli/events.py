@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import click
 
 from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, store_of
 from paigeant.cli.options import as_json, connections
-from paigeant.cli.output import as_data, brief, iso
+from paigeant.cli.output import as_data, brief, iso, print_json_line
 from paigeant.cli.text import one_line
 from paigeant.records.workflow import EventRecord, WorkflowRecord
 from paigeant.store import History
@@ -50,7 +49,7 @@ async def _so_far(store: History, record: WorkflowRecord, after: int) -> AsyncIt
 def print_event(event: EventRecord, *, as_json: bool) -> None:
     """One event on one line."""
     if as_json:
-        click.echo(json.dumps(as_data(event), ensure_ascii=False))
+        print_json_line(as_data(event))
         return
     data = event.data
     words = [str(data.get("activity") or data.get("name") or "")]

@@ -8,6 +8,7 @@ from paigeant.cli.connect import ask_to_send, full_id, store_of
 from paigeant.cli.given import json_object
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
+from paigeant.cli.text import say
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -56,4 +57,4 @@ def fork(
     if as_json:
         print_json({"correlation_id": made, "forked_from": origin})
     else:
-        click.echo(made)
+        say(made)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def json_object(text: str, option: str) -> dict[str, Any]:
         except (OSError, UnicodeDecodeError) as error:
             raise WrongUsage(f"{option}: cannot read {text[1:]!r}: {error}") from error
     try:
-        value = json.loads(text)
+        value = parsed(text)
     except ValueError as error:
         example = f"""{option} '{{"name": "Ada"}}'"""
         raise WrongUsage(f"{option} is not JSON: {error}", hint=f"for example: {example}") from error
@@ -31,3 +31,17 @@ def json_object(text: str, option: str) -> dict[str, Any]:
             f"{option} is not a JSON object: it is {brief(value, 40)}", hint='for example: {"name": "Ada"}'
         )
     return value
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text that was typed.
+
+    Raises:
+        ValueError: the text is no JSON, or readers may read it differently.
+    """
+    from paigeant.wire.strict_json import loads
+
+    try:
+        return loads(text, limit=sys.maxsize)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("no JSON: ")) from None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask, for_reading, full_id, settings_in_force, settled
+from paigeant.cli.connect import app_or_urls, ask, for_reading, for_sending, full_id, settings_in_force, settled
 from paigeant.cli.errors import FAILED, WrongUsage, warn
 from paigeant.cli.options import age
 from paigeant.cli.output import brief, iso, print_json, print_table, readable
@@ -78,7 +78,7 @@ def ask_about_letters(question: Callable[[App], Awaitable[T]], *, sends: bool = 
 
     ``sends``: messages go to the broker, which must be that of their workflows.
     """
-    app = for_reading(app_or_urls())
+    app = (for_sending if sends else for_reading)(app_or_urls())
     settings = settings_in_force()
     if app.store is None and not (settings.app or settings.queue_prefix):
         raise WrongUsage(

@@ -8,14 +8,16 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from paigeant.cli.errors import warn
 from paigeant.cli.sources import defines_app
 from paigeant.errors import AppNotFound, PaigeantError
+from paigeant.runtime import beside
 from paigeant.runtime.nearest import nearest
 
 if TYPE_CHECKING:
@@ -32,11 +34,11 @@ def load(target: str) -> App:
     where, _, attribute = target.partition(":")
     if not where:
         raise AppNotFound(f"{target!r} does not name a module", hint="for example: -A onboarding, or -A onboarding:app")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    module = _from_file(Path(where)) if _is_path(where) else _from_name(where)
-    return _named(module, where, attribute) if attribute else _only(module, where)
+    beside.append(Path.cwd())
+    if _is_path(where):
+        return _chosen(_from_file(Path(where)), where, attribute)
+    with _Namesake(where):
+        return _chosen(_from_name(where), where, attribute)
 
 
 def candidates() -> list[str]:
@@ -94,20 +96,32 @@ def _from_file(path: Path) -> ModuleType:
     while (root / "__init__.py").exists():
         parts.insert(0, root.name)
         root = root.parent
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    name = ".".join(parts)
-    found = sys.modules.get(name)
-    if "." not in path.stem and (found is None or getattr(found, "__file__", None) == str(path)):
-        module = _imported(name, str(path))
-        if Path(module.__file__ or "").resolve() == path:
-            return module
-    return _executed(path)
+    beside.append(root)
+    if "." not in path.stem and _is_free(parts, root, path):
+        return _imported(".".join(parts), str(path))
+    return _executed(path, parts, root)
 
 
-def _executed(path: Path) -> ModuleType:
-    """A file whose name another module has, or that no module can have."""
-    name = f"paigeant_app_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}"
+def _is_free(parts: Sequence[str], root: Path, path: Path) -> bool:
+    """Whether a file can be imported under the name that it has in its package: no other module has this name."""
+    found = sys.modules.get(".".join(parts))
+    if found is not None:
+        return getattr(found, "__file__", None) == str(path)
+    other = beside.outside(root, parts[0])
+    return other is None or other.origin in (str(root / parts[0] / "__init__.py"), str(path))
+
+
+def _executed(path: Path, parts: Sequence[str], root: Path) -> ModuleType:
+    """Execute a file, in its package, whose name another module has or that no module can have, under another name."""
+    top = root / parts[0] / "__init__.py"
+    is_packed = path.parent != root and "." not in path.stem
+    name = f"paigeant_app_{re.sub(r'[^0-9A-Za-z_]', '_', parts[0] if is_packed else path.stem)}"
+    _execute(name, top if is_packed else path)
+    rest = parts[1:] if is_packed else ()
+    return _imported(".".join((name, *rest)), str(path))
+
+
+def _execute(name: str, path: Path) -> None:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise AppNotFound(f"cannot load the App from {str(path)!r}: it is not a Python file")
@@ -115,7 +129,6 @@ def _executed(path: Path) -> ModuleType:
     loader = spec.loader
     with _OwnFailures(name, str(path)):
         loader.exec_module(module)
-    return module
 
 
 def _imported(name: str, said: str) -> ModuleType:
@@ -176,7 +189,38 @@ def _short(filename: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename
 
 
+class _Namesake:
+    """Says so if an installed module was imported although the working directory has one of the same name."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._hidden = beside.hidden(Path.cwd(), where.partition(".")[0])
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _place: object) -> None:
+        if self._hidden is None:
+            return
+        if error is None:
+            warn(f"{self._hidden}; to use the file: -A {self._as_file(self._hidden.file)}")
+        elif isinstance(error, AppNotFound):
+            text = f"cannot load the App from {self._where!r}: {self._hidden}"
+            hint = f"name the file: -A {self._as_file(self._hidden.file)}, or rename it"
+            raise AppNotFound(text, hint=hint) from error
+
+    def _as_file(self, otherwise: Path) -> str:
+        """What to type after -A for the module of the working directory."""
+        path = Path(*self._where.split("."))
+        found = next((one for one in (path.with_suffix(".py"), path) if one.exists()), otherwise)
+        return f".{os.sep}{_short(str(found))}"
+
+
 # --- the App in it ---------------------------------------------------------------------------------------------------
+
+
+def _chosen(module: ModuleType, where: str, attribute: str) -> App:
+    return _named(module, where, attribute) if attribute else _only(module, where)
 
 
 def _named(module: ModuleType, where: str, attribute: str) -> App:

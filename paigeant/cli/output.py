@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -15,6 +14,7 @@ import click
 from paigeant.cli.text import counted, one_line
 from paigeant.events import Cancellation, ErrorInfo
 from paigeant.records.workflow import EventRecord, StepRecord, WorkerRecord, WorkflowRecord
+from paigeant.runtime.characters import escaped_json
 
 if TYPE_CHECKING:
     from paigeant.wire.usage import Usage
@@ -109,14 +109,22 @@ def _written(name: str, value: Any) -> Any:
             return value
 
 
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-"""Characters that JSON allows and terminals obey: control characters beyond ASCII, and direction marks."""
+def print_json(value: Any, *, err: bool = False) -> None:
+    """Print a JSON document: indented for people, on one line for programs. Nothing in it controls a terminal.
+
+    ``err``: people read it, on standard error.
+    """
+    click.echo(json_text(value, indent=2 if err or is_terminal() else None), err=err)
 
 
-def print_json(value: Any) -> None:
-    """One JSON document: indented for people, on one line for programs. Nothing in it controls a terminal."""
-    text = json.dumps(value, ensure_ascii=not _takes_everything(), indent=2 if is_terminal() else None)
-    click.echo(_UNPRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], text))
+def print_json_line(value: Any) -> None:
+    """Print a JSON document on one line, as one of several."""
+    click.echo(json_text(value))
+
+
+def json_text(value: Any, indent: int | None = None, *, only_ascii: bool = False) -> str:
+    """A JSON document in which no character controls a terminal or is invisible."""
+    return escaped_json(json.dumps(value, ensure_ascii=only_ascii or not _takes_everything(), indent=indent))
 
 
 def _takes_everything() -> bool:

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from paigeant.cli.connect import app_or_urls, ask, for_reading, unknown
+from paigeant.cli.connect import app_or_urls, ask, for_reading, for_sending, is_broker_named, settle_broker, unknown
 from paigeant.cli.errors import NotFound, WrongUsage
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
 from paigeant.cli.queues import depths
+from paigeant.cli.text import say
+from paigeant.runtime.characters import escaped
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -28,9 +30,13 @@ def purge(queue: str | None, every: bool, yes: bool, as_json: bool) -> None:
     """
     if (queue is None) != every:
         raise WrongUsage("which queue? Give one name, or --all", hint="see: paigeant queues")
-    app = for_reading(app_or_urls())
+    app = app_or_urls()
+    is_named = is_broker_named(app)
+    app = for_reading(app, queues=True) if is_named else for_sending(app)
 
     async def delete(app: App) -> dict[str, int]:
+        if not is_named:
+            await settle_broker(app)
         waiting = await depths(app)
         chosen = waiting if queue is None else {queue: await _depth(app, queue, waiting)}
         if not yes:
@@ -42,7 +48,7 @@ def purge(queue: str | None, every: bool, yes: bool, as_json: bool) -> None:
         print_json([{"queue": name, "deleted": count} for name, count in deleted.items()])
         return
     for name, count in deleted.items():
-        click.echo(f"{name}  {count} deleted")
+        say(f"{name}  {count} deleted")
 
 
 async def _purge(app: App, queue: str) -> int:
@@ -67,5 +73,5 @@ async def _depth(app: App, queue: str, waiting: dict[str, int]) -> int:
 def _confirm(chosen: dict[str, int]) -> None:
     if not sys.stdin.isatty():
         raise WrongUsage("nothing was deleted: confirmation needs a terminal", hint="add: --yes")
-    names = ", ".join(chosen) or "no queue"
+    names = escaped(", ".join(chosen), breaks=True) or "no queue"
     click.confirm(f"Delete {sum(chosen.values())} messages from {names}?", abort=True, err=True)

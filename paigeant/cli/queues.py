@@ -20,7 +20,7 @@ def queues(as_json: bool) -> None:
 
     Some brokers cannot list their queues. With -A, the command asks them for the queues of the App.
     """
-    found = ask(for_reading(app_or_urls()), depths)
+    found = ask(for_reading(app_or_urls(), queues=True), depths)
     if as_json:
         print_json([{"queue": name, "depth": depth} for name, depth in found.items()])
     else:

@@ -7,6 +7,7 @@ import click
 from paigeant.cli.connect import ask_to_send, full_id, store_of
 from paigeant.cli.options import as_json, connections, fresh
 from paigeant.cli.output import print_json
+from paigeant.cli.text import say
 
 
 @click.command()
@@ -30,4 +31,4 @@ def retry(id: str, by: str | None, fresh: bool, as_json: bool) -> None:  # noqa:
     if as_json:
         print_json({"correlation_id": correlation_id, "steps": steps})
     else:
-        click.echo(f"{correlation_id}  retrying step {', '.join(steps)}")
+        say(f"{correlation_id}  retrying step {', '.join(steps)}")

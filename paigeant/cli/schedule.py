@@ -10,6 +10,7 @@ from paigeant.cli.errors import WrongUsage
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
 from paigeant.cli.schedules import as_data
+from paigeant.cli.text import say
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -43,9 +44,9 @@ def _run(name: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"name": name, "correlation_id": correlation_id})
     elif correlation_id:
-        click.echo(correlation_id)
+        say(correlation_id)
     else:
-        click.echo(f"{name!r} has nothing to dispatch now", err=True)
+        say(f"{name!r} has nothing to dispatch now", err=True)
 
 
 def _turn(action: str, name: str, *, as_json: bool) -> None:
@@ -64,7 +65,7 @@ def _turn(action: str, name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(as_data(changed))
     else:
-        click.echo(f"{name}  {as_data(changed)['status']}")
+        say(f"{name}  {as_data(changed)['status']}")
 
 
 def _delete(name: str, *, as_json: bool) -> None:
@@ -80,7 +81,7 @@ def _delete(name: str, *, as_json: bool) -> None:
     if as_json:
         print_json(as_data(deleted) | {"status": "deleted"})
     else:
-        click.echo(f"{name}  deleted")
+        say(f"{name}  deleted")
 
 
 def _meant(known: Sequence[ScheduleRecord], name: str, app: str) -> ScheduleRecord:

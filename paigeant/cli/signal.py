@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from paigeant.cli.connect import ask_to_send, full_id, store_of
 from paigeant.cli.errors import WrongUsage
+from paigeant.cli.given import parsed
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import print_json
+from paigeant.cli.text import say
 
 
 @click.command()
@@ -21,7 +22,7 @@ from paigeant.cli.output import print_json
 def signal(id: str, name: str, value: str, by: str | None, as_json: bool) -> None:  # noqa: A002 - as in --help
     """Send the signal NAME to a workflow, with a JSON VALUE (default: null)."""
     try:
-        given = json.loads(value)
+        given = parsed(value)
     except ValueError as error:
         raise WrongUsage(f"{value!r} is not JSON: {error}", hint="quote text twice: '\"text\"'") from error
 
@@ -34,4 +35,4 @@ def signal(id: str, name: str, value: str, by: str | None, as_json: bool) -> Non
     if as_json:
         print_json({"correlation_id": correlation_id, "name": name, "value": given, "by": by})
     else:
-        click.echo(f"{correlation_id}  signalled {name!r}")
+        say(f"{correlation_id}  signalled {name!r}")

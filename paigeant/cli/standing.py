@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from paigeant.cli.output import WAITS
 from paigeant.records.workflow import Held, Status, WorkflowRecord
-from paigeant.store import Waits
+from paigeant.store import Letters, Waits
 
 
 async def people_of(store: Waits, found: WorkflowRecord) -> Sequence[Held]:
@@ -17,6 +17,18 @@ async def people_of(store: Waits, found: WorkflowRecord) -> Sequence[Held]:
     from paigeant.wire.approval import KEY as APPROVAL
 
     return [one for key in (OPERATOR, APPROVAL) for one in await store.held(found.correlation_id, key)]
+
+
+async def refused_of(store: Letters, correlation_id: str) -> list[str]:
+    """One line for each refused message that names this workflow: the workflow may wait for it."""
+    from paigeant.records.workflow import Letters as Which
+
+    found = [one for one in await store.dead_letters(which=Which(workflow=correlation_id)) if one.claimed]
+    return [
+        f"a worker refused a message ({one.code}) that claims to belong to workflow {one.claimed}: "
+        f"paigeant dlq show {one.id}"
+        for one in reversed(found)
+    ]
 
 
 def is_for_operator(one: Held) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from paigeant.cli.connect import ask_to_send, full_id, store_of
 from paigeant.cli.output import print_json
+from paigeant.cli.text import say
 
 if TYPE_CHECKING:
     from paigeant.workflow import Workflow
@@ -26,4 +25,4 @@ def steer(beginning: str, change: Callable[[Workflow], Awaitable[object]], *, as
     if as_json:
         print_json({"correlation_id": correlation_id, "status": status})
     else:
-        click.echo(f"{correlation_id}  {status}")
+        say(f"{correlation_id}  {status}")

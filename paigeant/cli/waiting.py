@@ -8,6 +8,7 @@ from paigeant.cli.connect import ask_store, full_id
 from paigeant.cli.errors import warn
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import iso, print_json, print_table, readable
+from paigeant.cli.standing import refused_of
 from paigeant.context.waiting import signal_key
 from paigeant.decisions.forward import OPERATOR, PAUSE
 from paigeant.decisions.lock_names import KEYS as LOCKS
@@ -40,13 +41,13 @@ _KEYS = {
 @connections
 def waiting(id: str | None, kind: str | None, limit: int, as_json: bool) -> None:  # noqa: A002 - as in --help
     """List waiting steps, oldest first, of all workflows or of the workflow ID."""
-    found, unserved = ask_store(lambda store: _read(store, id, _KEYS[kind] if kind else ("",), limit))
+    found, remarks = ask_store(lambda store: _read(store, id, _KEYS[kind] if kind else ("",), limit))
     if as_json:
         print_json([_data(one) for one in found])
     else:
         headers = ("id", "step", "activity", "waits for", "since (UTC)", "until (UTC)")
         print_table(headers, map(_row, found), none="no step waits")
-    for text in unserved:
+    for text in remarks:
         warn(text)
 
 
@@ -55,7 +56,7 @@ async def _read(store: Store, beginning: str | None, keys: tuple[str, ...], limi
     found = [one for key in keys for one in await store.held(correlation_id, key, limit)]
     found = sorted(found, key=lambda one: one.since)[:limit]
     if correlation_id is not None:
-        return found, await unserved_of(store, correlation_id)
+        return found, [*await unserved_of(store, correlation_id), *await refused_of(store, correlation_id)]
     return found, await unserved_running(store, await store.workers())
 
 

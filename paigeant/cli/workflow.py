@@ -20,7 +20,7 @@ from paigeant.cli.output import (
     spent,
     took,
 )
-from paigeant.cli.standing import is_for_operator, next_command, operator_error, people_of, status_of
+from paigeant.cli.standing import is_for_operator, next_command, operator_error, people_of, refused_of, status_of
 from paigeant.errors import WorkflowNotFound
 from paigeant.records.workflow import Held, StepRecord, WorkflowRecord, unserved_steps
 from paigeant.store import Store
@@ -32,12 +32,12 @@ from paigeant.store import Store
 @connections
 def workflow(id: str, as_json: bool) -> None:  # noqa: A002 - the argument's name in --help
     """Show a workflow and its steps. The first characters of the ID are enough if they are unique."""
-    found, waiting, unserved = ask_store(lambda store: _read(store, id))
+    found, waiting, remarks = ask_store(lambda store: _read(store, id))
     if as_json:
         print_json(as_data(found))
     else:
         _print(found, waiting)
-    for text in unserved:
+    for text in remarks:
         warn(text)
 
 
@@ -46,8 +46,10 @@ async def _read(store: Store, beginning: str) -> tuple[WorkflowRecord, Sequence[
     found = await store.workflow(correlation_id)
     if found is None:
         raise WorkflowNotFound(f"no workflow {correlation_id!r}", correlation_id=correlation_id)
-    unserved = [] if found.status.is_terminal else unserved_steps([found], await store.workers())
-    return found, await people_of(store, found), unserved
+    if found.status.is_terminal:
+        return found, await people_of(store, found), []
+    refused = await refused_of(store, correlation_id)
+    return found, await people_of(store, found), [*unserved_steps([found], await store.workers()), *refused]
 
 
 def _print(found: WorkflowRecord, waiting: Sequence[Held]) -> None:

@@ -60,7 +60,7 @@ class ActivityContext:
         self.services = services = services or Services()
         self._behalf = OnBehalf(state, services)
         self._outputs = Outputs(state, services)
-        self._planning = Planning(state, services, self._outputs)
+        self._planning = Planning(state, services, self._outputs, self._behalf)
         self._waiting = Waiting(state, services)
         self._scattering = Scattering(state, services, self._planning, self._waiting)
         self._signs = Signs(state, services)
@@ -174,6 +174,16 @@ class ActivityContext:
     def principal(self) -> str | None:
         """The user for whom the workflow runs: the subject of the token; None without a user."""
         return self._behalf.principal
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes of the token of the user for whom the workflow runs; none without a user."""
+        return self._behalf.scopes
+
+    @property
+    def scopes_for_agents(self) -> frozenset[str]:
+        """The scopes that an agent can pass on to steps that it plans: those that the activity declares."""
+        return self._behalf.scopes_for_agents
 
     def assume_web_identity(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 from paigeant.context.services import Services
 from paigeant.context.state import StepState
 from paigeant.errors import ConfigurationError
+from paigeant.wire.user_token import scopes_of
 from paigeant.wire.values import copied
 
 
@@ -30,6 +31,26 @@ class OnBehalf:
         """The subject of the token; None if the workflow runs for no user."""
         claims = self.services.claims
         return None if claims is None else str(claims["sub"])
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """The scopes of the token; none if the workflow runs for no user."""
+        return scopes_of(self.services.claims or {})
+
+    @property
+    def scopes_for_agents(self) -> frozenset[str]:
+        """The scopes that steps may need which an agent plans: the activity must declare them, too."""
+        return self.scopes & self.services.declared
+
+    @property
+    def scopes_to_plan(self) -> frozenset[str]:
+        """The scopes that steps may need which are planned here: in an agent and its tools fewer than in other code."""
+        return self.scopes_for_agents if self.is_agents else self.scopes
+
+    @property
+    def is_agents(self) -> bool:
+        """Whether a model decides what happens here: in an agent's step, and in each tool call of an agent."""
+        return self.services.is_agent or self.state.unit is not None
 
     def assume_web_identity(
         self, role_arn: str, session_name: str | None, duration: int, region: str | None, endpoint_url: str | None

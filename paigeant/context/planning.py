@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from paigeant.context.on_behalf import OnBehalf
 from paigeant.context.outputs import Outputs
 from paigeant.context.services import Services
 from paigeant.context.state import StepState
@@ -15,6 +16,7 @@ from paigeant.wire.budget import Budget
 from paigeant.wire.ids import derive_child_id
 from paigeant.wire.join import Branch
 from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 from paigeant.wire.times import Times, When
 from paigeant.wire.usage import Usage
@@ -29,6 +31,7 @@ class Planning:
     state: StepState
     services: Services
     outputs: Outputs
+    behalf: OnBehalf
 
     def insert(self, steps: Sequence[Any]) -> None:
         """Insert steps right after this one, behind those inserted before."""
@@ -66,6 +69,8 @@ class Planning:
         key: str | None,
     ) -> str:
         """Dispatch a workflow and return its id."""
+        check_name("the name of a workflow", name)
+        check_name("the key of a dispatched workflow", key)
         state, planned = self.state, self.specs(steps)
         slip = RoutingSlip(itinerary=planned, variables=self.services.planning().serialize(variables, planned))
         slip = slip.dispatched_by(state.message.routing_slip, state.inserting)
@@ -111,5 +116,15 @@ class Planning:
         return child.correlation_id
 
     def specs(self, steps: Sequence[Any]) -> tuple[ActivitySpec, ...]:
-        """The steps as the message carries them, each checked and with its queue."""
-        return self.services.planning().specs(steps)
+        """The steps as the message carries them, each checked and with its queue.
+
+        Raises:
+            ScopesMissing: an activity is known to need a scope that this step cannot pass on.
+        """
+        planned = self.services.planning().specs(steps)
+        self.refuse_scopes(planned)
+        return planned
+
+    def refuse_scopes(self, steps: Iterable[ActivitySpec]) -> None:
+        """Raise ScopesMissing as :meth:`specs` does, for steps that already have their queues."""
+        self.services.planning().refuse_scopes(steps, self.behalf.scopes_to_plan)

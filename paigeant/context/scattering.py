@@ -43,6 +43,8 @@ class Scattering:
         if not branches and policy in ("all", "settled"):
             return []
         check_seconds("deadline", deadline)
+        if self.planning.behalf.is_agents:  # in other code the steps were checked when they were planned
+            self.planning.refuse_scopes(step for slip in branches for step in slip.itinerary)
         message, join = self.state.message, Join.of(len(branches), policy)
         rounds = Rounds.before(message, self.state.place, self.state.nth_scatter(), join.total)
         if rounds.key in message.received:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from paigeant.context.pulse import Pulse
 from paigeant.events import Cancellation
 from paigeant.runtime.clock import Clock, SystemClock
 from paigeant.store import Store
+from paigeant.wire.limits import VALUE
 from paigeant.wire.log import LogEntry
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 
@@ -40,6 +41,10 @@ class Plans(Protocol):
         """Check the steps and add the queue that each one goes to."""
         ...
 
+    def refuse_scopes(self, steps: Iterable[ActivitySpec], scopes: Collection[str]) -> None:
+        """Raise ScopesMissing if an activity of these steps is known to need other scopes."""
+        ...
+
     def serialize(self, variables: Mapping[str, Any], steps: Iterable[ActivitySpec]) -> dict[str, Any]:
         """Return the variables as JSON types, so that these steps read the same values."""
         ...
@@ -57,6 +62,8 @@ class Services:
 
     ``rests`` are the remaining steps of branches that an earlier attempt began and that did not complete, by the id of
     the branch. ``claims`` are the verified claims of the user's token; None if the workflow acts for no user.
+    ``value_limit`` is the maximum size of a value in bytes.
+    ``declared`` are the scopes that the running activity declares, and ``is_agent`` says whether a model runs in it.
     """
 
     display: Display | None = None
@@ -69,6 +76,9 @@ class Services:
     worker: str = ""
     rests: Mapping[str, RoutingSlip] = field(default_factory=dict)
     claims: Mapping[str, Any] | None = None
+    value_limit: int = VALUE
+    declared: frozenset[str] = frozenset()
+    is_agent: bool = False
 
     def planning(self) -> Plans:
         """Return ``plans``.

@@ -9,6 +9,7 @@ from typing import Any
 from paigeant.context.services import Services
 from paigeant.context.state import StepState
 from paigeant.errors import Superseded
+from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.values import jsonable
 
 
@@ -27,6 +28,7 @@ class Signs:
             self.services.pulse.beat()
         if details is not None:
             serialized = jsonable(details, "details")
+            refuse_too_large(serialized, "the progress reported", self.services.value_limit)
             self.state.report(serialized)
             if self.services.display is not None:
                 await self.services.display.report(serialized)

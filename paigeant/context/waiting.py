@@ -13,7 +13,9 @@ from paigeant.errors import ChildFailed, InvalidInput, MessageTooLarge, SignalTi
 from paigeant.records.workflow import Status
 from paigeant.wire.approval import Approval, asked, content_of, question_of
 from paigeant.wire.json_schema import described, misfit
+from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.message import child_key, is_sleep
+from paigeant.wire.names import check_name
 from paigeant.wire.times import bounded
 from paigeant.wire.typed_values import revive
 from paigeant.wire.values import copied, jsonable
@@ -40,10 +42,11 @@ class Waiting:
 
     def await_signal(self, name: str, timeout: float | None, schema: Any, details: Any) -> Any:
         """The value of a signal, as ``schema``."""
+        check_name("the name of a signal", name)
         expected = described(schema)
         detail = {"signal": name} | ({"schema": expected} if expected is not None else {})
         if details is not None:
-            detail["details"] = jsonable(details, "details")
+            detail["details"] = self._details(details)
         check_seconds("timeout", timeout)
         value = self.arrival(signal_key(name), timeout, detail)
         if not isinstance(schema, dict):
@@ -54,7 +57,7 @@ class Waiting:
 
     def await_approval(self, asks: str, details: Any, timeout: float | None) -> Approval:
         """The answer to a question."""
-        shown = asked(asks, jsonable(details, "details"))
+        shown = asked(asks, self._details(details))
         content = content_of(shown)  # an answer counts for this text and these details only
         return self.ask(f"{content}:{self.state.nth_question(content)}", shown, timeout)
 
@@ -64,6 +67,12 @@ class Waiting:
         message, key = self.state.message, self.state.approval_key(which)
         question = question_of(message.correlation_id, message.step.id, message.epoch, key, shown)
         return Approval(**self.arrival(key, timeout, {**shown, "question": question}))
+
+    def _details(self, details: Any) -> Any:
+        """The details that people see while the step waits, as JSON types."""
+        serialized = jsonable(details, "details")
+        refuse_too_large(serialized, "the details of what the step waits for", self.services.value_limit)
+        return serialized
 
     def wait_for(self, workflow: str, timeout: float | None, kind: Any) -> Any:
         """The output of a workflow, as ``kind``."""

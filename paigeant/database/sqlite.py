@@ -6,10 +6,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -18,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool, PoolProxiedConnection, StaticPool
 
 from paigeant.database import disk
+from paigeant.runtime import private
 
 log = structlog.stdlib.get_logger("paigeant.database")
 
@@ -41,6 +44,12 @@ def engine_of(url: URL) -> Engine:
         connect_args={"isolation_level": None, "timeout": BUSY_TIMEOUT, "check_same_thread": False},
     )
 
+    @event.listens_for(engine, "do_connect")
+    def _create(_dialect: object, _record: object, arguments: list[str], options: dict[str, Any]) -> None:
+        if path := _file_to_create(arguments[0], is_uri=bool(options.get("uri"))):
+            with suppress(OSError):  # SQLite raises the error, which explains more
+                private.ensure(path)
+
     @event.listens_for(engine, "connect")
     def _prepare(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
         record.info[File] = None if in_memory else File.of(connection)
@@ -52,6 +61,26 @@ def engine_of(url: URL) -> Engine:
     # Not a listener for "begin": where there is one, SQLAlchemy looks for others at every statement.
     setattr(engine.dialect, "do_begin", _begin_writing)  # noqa: B010 - a method
     return engine
+
+
+def _file_to_create(name: str, *, is_uri: bool) -> str | None:
+    """Return the path of the file that SQLite would create for this name, or None if it would create none.
+
+    We create it before SQLite does, so that other users cannot read it. SQLite gives the mode of this file to the files
+    that it keeps beside it.
+    """
+    if is_uri and name.startswith("file:"):
+        parts = urlsplit(name)
+        name = unquote(parts.path)
+        if dict(parse_qsl(parts.query)).get("mode", "rwc") != "rwc":
+            return None
+    return None if name in ("", ":memory:") else name
+
+
+def files_of(url: URL) -> list[Path]:
+    """Return the files that SQLite uses for a database: the database itself and the files beside it."""
+    path = _file_to_create(url.database or "", is_uri="uri" in url.query)
+    return [Path(f"{path}{ending}") for ending in ("", "-wal", "-shm", "-journal")] if path else []
 
 
 def reading(engine: Engine) -> Engine:

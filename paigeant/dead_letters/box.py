@@ -10,7 +10,6 @@ from paigeant.decisions.redrive import NotRedrivable
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import DeadLetterError, KeysUnavailable, MessageError
 from paigeant.records.workflow import DeadLetter, Letters
-from paigeant.wire import codec
 from paigeant.wire.frame import is_frame
 from paigeant.wire.message import PaigeantMessage
 
@@ -35,8 +34,11 @@ class Opened(ABC):
         """
 
     @abstractmethod
-    async def discard(self, by: str | None, note: str) -> None:
-        """Throw it away. If its workflow waits for it, its step has failed with that."""
+    async def discard(self, by: str | None, note: str, *, vouch: bool = False) -> None:
+        """Throw it away. If its workflow waits for it, its step has failed with that.
+
+        Nothing happens to the workflow that a refused message names, unless somebody can ``vouch`` for the message.
+        """
 
     @abstractmethod
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:
@@ -51,11 +53,6 @@ class LetterBox(ABC):
     @abstractmethod
     def now(self) -> float:
         """The time, in epoch seconds."""
-
-    @property
-    def limit(self) -> int:
-        """Bytes that a message may have."""
-        return self.dispatcher.message_limit
 
     @abstractmethod
     def opened(
@@ -77,7 +74,7 @@ class LetterBox(ABC):
             DeadLetterError: its bytes are no message that this release accepts.
         """
         try:
-            return self._verified(letter.body, codec.decode(letter.body, self.limit))
+            return self._verified(letter.body, self.dispatcher.decoded(letter.body))
         except MessageError as error:
             raise DeadLetterError(
                 f"dead letter {letter.id} cannot be read: {error}",
@@ -91,7 +88,7 @@ class LetterBox(ABC):
             return message
         with suppress(MessageError, KeysUnavailable):
             envelope = notary.open(body, self.now())
-            message = envelope.message(self.limit)
+            message = envelope.message(self.dispatcher.decoded)
             notary.judge(envelope.chain, message)
             return message.coming_with(envelope.chain)
         return message

@@ -121,15 +121,25 @@ class DeadLetters:
                 return await one.redrive(by, fresh=fresh)
         raise _no_such(id)
 
-    async def discard(self, id: int | str, *, by: str | None = None, note: str = "") -> None:  # noqa: A002
+    async def discard(
+        self,
+        id: int | str,  # noqa: A002
+        *,
+        by: str | None = None,
+        note: str = "",
+        vouch: bool = False,
+    ) -> None:
         """Throw it away. If its workflow waits for it, its step has failed, and what follows from that follows.
+
+        A refused message only claims to belong to a workflow, which does not change; with ``vouch`` you say that the
+        claim is true.
 
         Raises:
             DeadLetterNotFound: there is none, or somebody else was quicker.
         """
         async with self.box.opened(Letters(), [str(id)]) as letters:
             async for one in letters:
-                return await one.discard(by, note)
+                return await one.discard(by, note, vouch=vouch)
         raise _no_such(id)
 
     async def edit(
@@ -206,9 +216,11 @@ class DeadLetters:
         """:meth:`redrive` those that are meant and are there now. One that cannot be sent again stays."""
         return await self._all(lambda one: one.redrive(by, fresh=fresh), self.meant(**filters))
 
-    async def discard_all(self, *, by: str | None = None, note: str = "", **filters: Unpack[Filters]) -> Handled:
+    async def discard_all(
+        self, *, by: str | None = None, note: str = "", vouch: bool = False, **filters: Unpack[Filters]
+    ) -> Handled:
         """:meth:`discard` those that are meant and are there now."""
-        return await self._all(lambda one: one.discard(by, note), self.meant(**filters))
+        return await self._all(lambda one: one.discard(by, note, vouch=vouch), self.meant(**filters))
 
     async def _all(self, handle: Callable[[Opened], Awaitable[Any]], which: Letters) -> Handled:
         done, not_done = [], {}

@@ -25,7 +25,6 @@ from paigeant.events import ErrorInfo, LetterKind
 from paigeant.records.workflow import DeadLetter, Letters
 from paigeant.runtime.clock import Clock
 from paigeant.transport import Delivery, Outgoing
-from paigeant.wire import codec
 from paigeant.wire.message import PaigeantMessage
 
 MOST = 1000
@@ -91,26 +90,25 @@ class QueuedLetters(LetterBox):
             error=_error(said),
             code=said.get("code", ""),
         )
-        return _known(letter, self.limit)
+        return self._known(letter)
 
-
-def _known(letter: DeadLetter, limit: int) -> DeadLetter:
-    """With what its message says, if it can be read."""
-    try:
-        message = codec.decode(letter.body, limit)
-    except MessageError:
-        return letter
-    step = message.step
-    if letter.code:  # it was refused, so it only claims all that
-        return replace(letter, claimed=message.correlation_id)
-    return replace(
-        letter,
-        correlation_id=message.correlation_id,
-        message_id=message.id,
-        activity=step.name,
-        step_id=step.id,
-        heading=message.routing_slip.heading.value,
-    )
+    def _known(self, letter: DeadLetter) -> DeadLetter:
+        """With what its message says, if it can be read."""
+        try:
+            message = self.dispatcher.decoded(letter.body)
+        except MessageError:
+            return letter
+        step = message.step
+        if letter.code:  # it was refused, so it only claims all that
+            return replace(letter, claimed=message.correlation_id)
+        return replace(
+            letter,
+            correlation_id=message.correlation_id,
+            message_id=message.id,
+            activity=step.name,
+            step_id=step.id,
+            heading=message.routing_slip.heading.value,
+        )
 
 
 def _kind(said: str | None) -> LetterKind:
@@ -190,7 +188,7 @@ class QueuedLetter(Opened):
         await self._settle(packed.outgoing)
         return again
 
-    async def discard(self, by: str | None, note: str) -> None:
+    async def discard(self, by: str | None, note: str, *, vouch: bool = False) -> None:  # nobody knows its workflow
         await self._settle([])
 
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:

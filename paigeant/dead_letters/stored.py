@@ -168,7 +168,7 @@ class StoredLetter(Opened):
             epoch=message.epoch,
         )
 
-    async def discard(self, by: str | None, note: str) -> None:
+    async def discard(self, by: str | None, note: str, *, vouch: bool = False) -> None:
         thrown = DeadLetterDiscarded(
             correlation_id=self.letter.correlation_id,
             at=self.box.clock.now(),
@@ -177,18 +177,14 @@ class StoredLetter(Opened):
             note=note,
         )
         for _ in range(_TRIES):
-            move, end = await self._failing(by, note)
+            is_believed = vouch or not self.letter.code
+            move, end = await self._failing(by, note) if is_believed else (None, ())
             if await self._taken(move, [thrown, *end]):
                 return
         raise self._restless()
 
     async def _failing(self, by: str | None, note: str) -> tuple[Move | None, Sequence[Event]]:
-        """What follows if its workflow waits for this letter: its step has failed for good.
-
-        Nothing follows for a message that was refused: it only claims that it belongs to that workflow.
-        """
-        if self.letter.code:
-            return None, ()
+        """What follows if its workflow waits for this letter: its step has failed for good."""
         try:
             message = self.box.message(self.letter)
         except DeadLetterError:

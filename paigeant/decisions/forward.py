@@ -116,7 +116,7 @@ def decide(message: PaigeantMessage, outcome: Outcome) -> Plan:
         case Cancelled():
             return _cancel(message.charged(outcome.execution.used), outcome)
         case Returned():
-            return Release(outcome.reason, outcome.delay, outcome.grows, outcome.most)
+            return Release(outcome.reason, outcome.delay, outcome.grows, outcome.most, outcome.headers)
         case _ as never:
             assert_never(never)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from hashlib import blake2b, sha256
@@ -13,6 +12,7 @@ from paigeant.records.workflow import KeyUse
 from paigeant.wire.claim_check import Holder, as_json
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
+from paigeant.wire.user_token import claims_of
 
 _DOES = {"id", "name", "arguments", "prompt", "deps"}
 """The fields of a step in a digest. Options are left out: a service with another timeout sends the same digest."""
@@ -84,12 +84,9 @@ def claimed_user(token: str) -> tuple[str, str] | None:
 
     Workers check the token; nobody trusts it here.
     """
-    try:
-        padded = token.split(".")[1] + "=" * (-len(token.split(".")[1]) % 4)
-        claims = json.loads(base64.urlsafe_b64decode(padded))
-        return str(claims.get("iss")), str(claims.get("sub"))
-    except (ValueError, IndexError, AttributeError, RecursionError):
-        return None
+    claims = claims_of(token)
+    issuer, subject = claims.get("iss"), claims.get("sub")
+    return (issuer, subject) if isinstance(issuer, str) and isinstance(subject, str) else None
 
 
 def refuse_other(use: KeyUse, first: KeyUse) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from paigeant.events import Cancellation, ErrorInfo
@@ -163,7 +164,7 @@ class Returned:
     """This worker cannot run the step. The delivery returns to its queue unchanged, due again after ``delay`` seconds.
 
     ``is_usual``: many deliveries return for this reason, so the log does not repeat it. ``grows``: each return of the
-    same message doubles the delay, up to ``most`` seconds.
+    same message doubles the delay, up to ``most`` seconds. ``headers`` are added to those of the message, if it grows.
     """
 
     reason: str
@@ -171,6 +172,7 @@ class Returned:
     is_usual: bool = False
     grows: bool = False
     most: float = 60.0
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Outcome = Completed | Retrying | Parked | Exhausted | Faulted | Poisoned | Refused | Dropped | Cancelled | Returned

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from paigeant.events import CompensationStarted, ErrorInfo, Event, LetterKind
@@ -74,13 +75,14 @@ class Settle:
 class Release:
     """Give the delivery back without acknowledging it, due again after ``delay`` seconds.
 
-    ``grows``: each return of the same message doubles that, up to ``most`` seconds.
+    ``grows``: each return of the same message doubles that, up to ``most`` seconds, and adds these ``headers`` to it.
     """
 
     reason: str
     delay: float
     grows: bool = False
     most: float = 60.0
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Plan = Settle | Release

@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from paigeant.app import App
 from paigeant.context import ActivityContext
 from paigeant.demo import analysis
+from paigeant.runtime import private
 
 ROUNDS = 40
 """Number of rounds in which ``rank`` does its work; each ends with a heartbeat."""
@@ -91,11 +92,12 @@ _SECTIONS = TypeAdapter(list[analysis.Section])
 def replaced(path: Path, content: bytes) -> Path:
     """Write the file atomically, so that a step that is killed here leaves no partial file for the next step."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
+    private.ensure(draft)
     draft.write_bytes(content)
     return draft.replace(path)
 
 
 def note_start(folder: Path, ctx: ActivityContext) -> None:
     """Append a line for every start of a step, so that the demo can count starts independently of the store."""
-    with (folder / "starts.log").open("a") as log:
+    with private.append(folder / "starts.log") as log:
         log.write(f"{ctx.step.name} {ctx.deliveries} {os.getpid()}\n")

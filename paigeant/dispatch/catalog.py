@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +14,13 @@ from paigeant.activity import Activity
 from paigeant.activity.builtin import approval_step, end_step, flat, named_step, signal_step, sleep_step
 from paigeant.activity.scatter import map_step, scatter_step
 from paigeant.dispatch.packing import queue_name
-from paigeant.errors import ConfigurationError, InvalidArguments, StoreRequired
+from paigeant.errors import ConfigurationError, InvalidArguments, ScopesMissing, StoreRequired
 from paigeant.transport import Features
+from paigeant.wire.names import check_log, check_step
 from paigeant.wire.retry import RetryPolicy
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 from paigeant.wire.typed_values import Form, serialize_for
+from paigeant.wire.user_token import listed
 from paigeant.wire.values import jsonable_each
 
 BUILT_IN: Mapping[str, Activity[..., Any]] = {
@@ -70,10 +72,12 @@ class Catalog:
         """Return a slip over these steps, with their queues, checked as far as possible here.
 
         Raises:
-            InvalidArguments: there is no step, a value is not a step, or an argument is wrong or missing.
+            InvalidArguments: there is no step, a value is not a step, an argument is wrong or missing, or a name
+                contains a character that nobody sees.
         """
         if len(steps) == 1 and isinstance(steps[0], RoutingSlip):
             serialized = self.serialize(variables, steps[0].itinerary)
+            check_log(steps[0])
             slip = steps[0].model_copy(update={"variables": {**steps[0].variables, **serialized}})
             slip = slip.model_copy(update={"itinerary": tuple(self._addressed(step) for step in slip.itinerary)})
         else:
@@ -187,6 +191,7 @@ class Catalog:
         return named_step(name)
 
     def _addressed(self, step: ActivitySpec) -> ActivitySpec:
+        check_step(step)
         known = self.find(step.name)
         if known is not None:
             given = step.arguments if step.deps is None else {"deps": step.deps, **step.arguments}
@@ -198,6 +203,23 @@ class Catalog:
         otherwise = self.specs(step.otherwise)
         changes = {"queue": queue, "start_timeout": patience, "branches": branches, "otherwise": otherwise}
         return step.model_copy(update=changes)
+
+    def refuse_scopes(self, steps: Iterable[ActivitySpec], scopes: Collection[str]) -> None:
+        """Check the steps, and those in their branches, for a user with these scopes.
+
+        Raises:
+            ScopesMissing: an activity that is known here needs another scope.
+        """
+        for step in steps:
+            known = self.find(step.name)
+            if known is not None and (missing := known.scopes.difference(scopes)):
+                raise ScopesMissing(
+                    f"{step.name!r} needs {listed(missing)}, and here it would have {listed(scopes)}",
+                    hint="pass obo_token=...; an agent passes on only scopes that its activity declares",
+                )
+            for slip in step.branches:
+                self.refuse_scopes(slip.itinerary, scopes)
+            self.refuse_scopes(step.otherwise, scopes)
 
     def _branch(self, slip: RoutingSlip) -> RoutingSlip:
         return slip.model_copy(update={"itinerary": self.specs(slip.itinerary)})

@@ -12,6 +12,9 @@ from paigeant.dispatch.posting import Posting
 from paigeant.dispatch.reading import Reading
 from paigeant.dispatch.settling import Settling
 from paigeant.records.workflow import Owner
+from paigeant.wire import codec
+from paigeant.wire.limits import STEPS, VALUE
+from paigeant.wire.message import PaigeantMessage
 
 if TYPE_CHECKING:
     from paigeant.security.notary import Notary
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 class Dispatcher(Posting):
     """Publishes messages and settles deliveries for one App, in four parts.
 
-    Values of ``large`` bytes or more are stored outside the message, up to ``value_limit`` bytes. A message that was
+    A message has at most ``message_limit`` bytes and ``step_limit`` steps. Values of ``large`` bytes or more are stored
+    outside the message, up to ``value_limit`` bytes. A message that was
     due ``late_after`` seconds ago is late: recovery may consider it lost. ``stream_retention``: seconds for which
     streamed values are stored. ``notary`` signs, if the App signs.
     """
@@ -31,7 +35,8 @@ class Dispatcher(Posting):
     message_limit: int
     stream_retention: float = 86_400.0
     large: int = 65_536
-    value_limit: int = 67_108_864
+    value_limit: int = VALUE
+    step_limit: int = STEPS
     late_after: float = math.inf
     owner: Owner | None = None
     notary: Notary | None = None
@@ -50,6 +55,7 @@ class Dispatcher(Posting):
             message_limit=self.message_limit,
             large=self.large,
             value_limit=self.value_limit,
+            step_limit=self.step_limit,
             owner=self.owner,
             notary=self.notary,
         )
@@ -61,3 +67,11 @@ class Dispatcher(Posting):
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)  # the class is frozen
+
+    def decoded(self, body: bytes) -> PaigeantMessage:
+        """Return the bytes of a message as a message, within the limits of the settings.
+
+        Raises:
+            MessageError: the bytes are no message that this release accepts.
+        """
+        return codec.decode(body, self.message_limit, self.step_limit)

@@ -20,6 +20,7 @@ from paigeant.transport import Features, Outgoing
 from paigeant.wire import aside, codec
 from paigeant.wire.claim_check import Parcel
 from paigeant.wire.frame import message_of
+from paigeant.wire.limits import refuse_too_large, refuse_too_many, refuse_too_many_begun
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec
 
@@ -74,7 +75,8 @@ class Packing:
     """Packs messages for one App.
 
     ``features`` are those of the transport; ``has_store`` and ``has_keeper`` say what else the App has. Values of
-    ``large`` bytes or more are stored outside the message, up to ``value_limit`` bytes each.
+    ``large`` bytes or more are stored outside the message, up to ``value_limit`` bytes each. A message, and the
+    workflows that one step begins, have at most ``step_limit`` steps.
     """
 
     features: Features
@@ -85,6 +87,7 @@ class Packing:
     message_limit: int
     large: int
     value_limit: int
+    step_limit: int
     owner: Owner | None
     notary: Notary | None = None
 
@@ -96,11 +99,12 @@ class Packing:
         ``before`` is the message that is settled; ``order`` says that an operator settles it.
 
         Raises:
-            MessageTooLarge: a message exceeds the limit; the error names its largest part.
+            MessageTooLarge: a message exceeds a limit; the error names its largest part, or what is too much in it.
             StoreRequired: the plan parks a message, and there is no store.
         """
         if not isinstance(plan, Settle):
             return Packed()
+        refuse_too_many_begun(len(plan.begin), self.step_limit)
         sealing = Sealing(self.notary, plan, at, before, order)
         begun = [(message, self._encoded(Send(message), sealing.first)) for message in plan.begin]
         facts: list[Event] = [self.dispatched(message, encoded.body, at) for message, encoded in begun]
@@ -135,7 +139,7 @@ class Packing:
         """Encode a workflow's first message, with the fact that the workflow starts. ``forked``: from this workflow.
 
         Raises:
-            MessageTooLarge: the message exceeds the limit; the error names its largest part.
+            MessageTooLarge: the message or a value exceeds a limit; the error names it.
             StoreRequired: the delay is too long for the broker, and there is no store.
         """
         if not self.has_store and send.delay > self._longest_delay:
@@ -145,6 +149,9 @@ class Packing:
             )
         packed = self._first(send, at, forked)
         body = packed.outgoing[0].body if packed.outgoing else _body_of(packed.facts)
+        if len(body) > self.value_limit:  # a value may be too large although it is small enough to travel
+            for what, value in aside.named(send.message).items():
+                refuse_too_large(value, what, self.value_limit)
         return replace(packed, facts=[self.dispatched(send.message, body, at), *packed.facts])
 
     def _first(self, send: Send, at: float, forked: str | None) -> Packed:
@@ -216,6 +223,8 @@ class Packing:
         if self.has_store:
             message = message.compacted(_OUTPUTS)
         body = codec.encode(message, sys.maxsize)
+        if len(body) > self.step_limit:  # a step takes more than one byte
+            refuse_too_many(message, self.step_limit)
         if len(body) <= min(self.large, self.message_limit):
             return message, body, parcels
         if self.has_store:

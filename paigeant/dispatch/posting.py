@@ -7,7 +7,7 @@ separate, the store records the messages to publish along with the history.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import structlog
 
 from paigeant.activity.observers import Observer, tell
 from paigeant.events import Event
+from paigeant.records.workflow import RESENT, SAID_WITHIN
 from paigeant.runtime.outage import Outage
 from paigeant.runtime.patience import Patience
 from paigeant.store import Store
@@ -24,6 +25,11 @@ from paigeant.wire.claim_check import Keeper, Parcel
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("paigeant.dispatch")
+
+
+def copy_of(one: Outgoing) -> Outgoing:
+    """Mark a message as a copy, because another worker probably publishes it: it starts only if nobody holds it."""
+    return replace(one, delay=max(one.delay, SAID_WITHIN), headers={**one.headers, RESENT: "0"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +90,10 @@ class Posting:
         if self.store is not None and not self.joined:
             await self.patiently(partial(self.store.record, (), (), message_id))
 
-    async def wake(self, outgoing: Outgoing, resumed: Event) -> None:
+    async def wake(self, outgoing: Outgoing, resumed: Event, *, is_left: bool = False) -> None:
         """Publish a message parked in the store, then remove its row, as ``resumed`` says.
+
+        ``is_left``: another worker may have published it. Then this is a copy, which starts only if nobody holds it.
 
         Raises:
             TransportError, StoreError: the row is still there, and the message may have been published.
@@ -93,7 +101,7 @@ class Posting:
         await self.keep([outgoing])
         if self.store is not None and not self.joined:
             await self.store.record((), [outgoing])
-            await self.transport.send([outgoing])
+            await self.transport.send([copy_of(outgoing) if is_left else outgoing])
             await self.store.record([resumed])
         else:
             await self.transport.send([outgoing], [resumed])

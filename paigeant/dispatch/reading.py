@@ -29,8 +29,8 @@ class Reading:
         if self.store is None:
             return Standing()
         asking = self.store.standing(message.id, message.correlation_id, self.late_after)
-        if message.causation_id is not None:
-            return await asking
+        if message.causation_id is not None and not message.epoch:
+            return await asking  # a message that was redriven may be of a workflow that no worker has run
         standing, is_known = await asyncio.gather(asking, self.store.knows(message.correlation_id))
         return replace(standing, is_known=is_known)
 

@@ -16,10 +16,9 @@ import structlog
 
 from paigeant.decisions.plan import Plan, Release, SetAside, Settle
 from paigeant.dispatch.packing import Packed, Packing
-from paigeant.dispatch.posting import Posting
+from paigeant.dispatch.posting import Posting, copy_of
 from paigeant.errors import BrokerRefused, ResultRefused, Superseded
 from paigeant.events import Event, MessageDeadLettered, MessageRefused, StepFailed, WorkflowCompleted
-from paigeant.records.workflow import RESENT, SAID_WITHIN
 from paigeant.transport import Delivery, Outgoing
 
 log = structlog.stdlib.get_logger("paigeant.dispatch")
@@ -156,13 +155,10 @@ class Settling:
             except Superseded:  # its result counts: the new holder, or recovery, publishes the next messages
                 log.info("the broker withdrew the delivery of a step whose end is recorded")
         else:
-            await self.settle(delivery, [_again(one) for one in await self.posting.store.successors(cause or "") or ()])
+            await self.settle(
+                delivery, [copy_of(one) for one in await self.posting.store.successors(cause or "") or ()]
+            )
             raise ResultRefused("another worker has recorded the end of this step, or has started it since")
-
-
-def _again(one: Outgoing) -> Outgoing:
-    """Mark a message as a copy, because another worker probably publishes it: it starts only if nobody holds it."""
-    return replace(one, delay=max(one.delay, SAID_WITHIN), headers={**one.headers, RESENT: "0"})
 
 
 def _ends(plan: Settle, packed: Packed) -> Sequence[Event]:

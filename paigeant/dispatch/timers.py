@@ -26,6 +26,7 @@ from paigeant.transport import Outgoing
 from paigeant.wire import codec
 from paigeant.wire.arrivals import checked
 from paigeant.wire.frame import cut, is_frame
+from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.message import DEADLINE, PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.timers")
@@ -74,8 +75,10 @@ class Timers:
         """Deliver a value to a workflow, for a step that waits for this key, or will; ``value`` is of JSON types.
 
         Raises:
+            MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
             StoreError, TransportError: nobody knows whether it was delivered.
         """
+        refuse_too_large(value, f"the value for {key!r}", self.dispatcher.value_limit)
         await self.dispatcher.note([self._given(correlation_id, key, value, by)])
         await self.match(correlation_id)
 
@@ -85,8 +88,10 @@ class Timers:
         """Deliver a value to a step that waits for it now; False if none does, or if it has been answered already.
 
         Raises:
+            MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
             Untrusted, KeysUnavailable: this App's answer would not be believed, or the question is not shown as asked.
         """
+        refuse_too_large(value, f"the value for {waiting.key!r}", self.dispatcher.value_limit)
         if (notary := self.dispatcher.notary) is not None and is_frame(waiting.body):
             notary.check_answer(waiting, self.clock.now())
         given = self._given(waiting.correlation_id, waiting.key, value, by, question)
@@ -149,10 +154,10 @@ class Timers:
             await self.dispatcher.note([_unreadable(parked, error, now), _resumed(parked, now)])
             log.error("a parked message became a dead letter", wait_id=parked.wait_id, reason=str(error))
         else:
-            await self.dispatcher.wake(outgoing, _resumed(parked, now))
+            await self.dispatcher.wake(outgoing, _resumed(parked, now), is_left=parked.left)
 
     def _outgoing(self, parked: Held, now: float) -> Outgoing:
-        message = codec.decode(parked.body, len(parked.body))
+        message = codec.decode(parked.body, len(parked.body), self.dispatcher.step_limit)
         if is_frame(parked.body):
             return self._signed(message, parked)
         if message.start_by is None:

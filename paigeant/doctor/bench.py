@@ -18,6 +18,7 @@ from uuid import uuid4
 from paigeant.doctor.other import PATIENCE
 from paigeant.doctor.tier import Measured
 from paigeant.errors import PaigeantError, Superseded, TransportError
+from paigeant.runtime import beside
 from paigeant.transport import BaseTransport, Delivery, Features, Outgoing
 
 if TYPE_CHECKING:
@@ -48,9 +49,14 @@ class Process:
     async def start(cls, url: str, lease_seconds: float) -> Process:
         """Start a process without waiting until it is ready."""
         pipe = subprocess.PIPE
-        command = (sys.executable, "-m", "paigeant.doctor.other")
+        command = (sys.executable, "-P", "-m", "paigeant.doctor.other")  # it imports nothing from the working directory
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, process_group=0
+            *command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.DEVNULL,
+            process_group=0,
+            env=os.environ | beside.import_path(),
         )
         made = cls(process)
         await made._write({"url": url, "lease_seconds": lease_seconds})

@@ -13,18 +13,22 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import aclosing, suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from paigeant.activity.builtin import CONTROL
 from paigeant.dispatch.packing import DEAD_LETTER, queue_name
+from paigeant.doctor import local
 from paigeant.doctor.broker import delivery_limit, settings_of
 from paigeant.doctor.finding import Finding, Verdict
 from paigeant.errors import PaigeantError
 from paigeant.records.workflow import WorkerRecord, unserved
+from paigeant.runtime.lookalikes import look_alikes, told_apart
 from paigeant.runtime.trouble import advice
 from paigeant.runtime.urls import masked
 from paigeant.store import Store
+from paigeant.stores import store_url
 from paigeant.transport import BaseTransport, Delivery, Durability, Outgoing
 from paigeant.transports import schemes
 from paigeant.workflow.unserved import unserved_running
@@ -48,6 +52,7 @@ async def examine(app: App) -> AsyncIterator[Finding]:
     """Check the installation, the broker and the store; yields each finding as soon as it is available."""
     yield _versions()
     yield _extras()
+    yield local.modules(Path.cwd())
     try:
         transport = app.transport
         await transport.connect()
@@ -64,8 +69,12 @@ async def examine(app: App) -> AsyncIterator[Finding]:
         for finding in await delivery_limit(transport, app.prefix, app.settings.max_deliveries):
             yield finding
         yield names(transport.features.longest_name, queues_of(app))
+    for finding in alike(app.activities):
+        yield finding
     async for finding in _store(app):
         yield finding
+    urls = (app.settings.broker_url, store_url(app.settings.broker_url, app.settings.store_url))
+    yield local.files(urls, app.settings.claim_check)
 
 
 def advice_for(error: PaigeantError) -> str | None:
@@ -137,6 +146,18 @@ def names(limit: int | None, queues: Collection[str]) -> Finding:
     return Finding("names", Verdict.OK, found)
 
 
+def alike(activities: Iterable[str], known: Iterable[str] = ()) -> list[Finding]:
+    """Warn of activities whose names look the same, apart from groups that are all ``known``."""
+    before = look_alikes(known)
+    return [
+        Finding(
+            "names", Verdict.WARN, f"these activities look alike: {told_apart(group)}", "rename all but one of them"
+        )
+        for group in look_alikes(activities)
+        if group not in before
+    ]
+
+
 async def first_delivery(transport: BaseTransport, queue: str) -> Delivery:
     """Wait for one delivery from the queue."""
     async with aclosing(transport.consume([queue], 1)) as batches:
@@ -159,6 +180,9 @@ async def _store(app: App) -> AsyncIterator[Finding]:
         yield Finding("store", Verdict.FAIL, str(error), advice_for(error))
         return
     yield _found_store(store, is_joined, len(alive))
+    served = {name for worker in alive for name in worker.activities}
+    for finding in alike({*app.activities, *served}, known=app.activities):
+        yield finding
     for finding in code_of(alive):
         yield finding
     for text, advice in await _unserved(app, store, alive):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ class Offer:
     """An activity that a worker serves. ``input`` and ``output`` are JSON Schemas: of its arguments, of its output.
 
     ``queue`` is the full name of the queue it is served from; ``version`` names the code, as that of the worker does.
+    A user's token needs the ``scopes`` for it.
     """
 
     name: str
@@ -20,6 +21,7 @@ class Offer:
     input: Mapping[str, Any] = field(default_factory=dict)
     output: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    scopes: Sequence[str] = ()
 
 
 def merged(offers: Iterable[Offer]) -> list[tuple[Offer, int]]:

@@ -34,6 +34,7 @@ from paigeant.runner.progress import Progress, note_again, note_start
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stop, Stops
 from paigeant.runtime.clock import boot_time
+from paigeant.wire.limits import refuse_changed_ones, refuse_too_large
 from paigeant.wire.log import Undo
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import RoutingSlip
@@ -134,7 +135,7 @@ class Attempts:
             return refused
         if not run.delivery.lease.holds:  # the process was frozen, or the broker is away: another may run it
             return Returned(f"the lease of {run} may have run out before it began", 0.0)
-        context = self._context(run, stop, progress, rests)
+        context = self._context(activity, run, stop, progress, rests)
         ended = await apart(self._body(activity, context, stop, progress))
         execution = run.execution(started_at, context.used)
         if (made := ended.value) is not None:
@@ -150,7 +151,14 @@ class Attempts:
         judged = await apart(self._after(error, execution, activity, context))
         return judged.value or Faulted(execution, error_info(judged.error or error))
 
-    def _context(self, run: Run, stop: Stop, progress: Progress, rests: Mapping[str, RoutingSlip]) -> ActivityContext:
+    def _context(
+        self,
+        activity: Activity[..., Any],
+        run: Run,
+        stop: Stop,
+        progress: Progress,
+        rests: Mapping[str, RoutingSlip],
+    ) -> ActivityContext:
         services = Services(
             display=progress,
             plans=self.plans,
@@ -162,6 +170,9 @@ class Attempts:
             worker=run.worker,
             rests=rests,
             claims=run.claims,
+            value_limit=self.dispatcher.value_limit,
+            declared=activity.scopes,
+            is_agent=activity.is_agent,
         )
         return ActivityContext(StepState.of(run.message, run.delivery, self.plans), services)
 
@@ -191,8 +202,11 @@ class Attempts:
         except Terminate as terminate:
             what = f"the output of {activity.name!r}"
             output, is_last = activity.output_form.serialize_if_it_fits(terminate.output, what), True
+        variables, limit = context.variables.changed, self.dispatcher.value_limit
+        refuse_too_large(output, f"the output of {activity.name!r}", limit)
+        refuse_changed_ones(variables or {}, message.routing_slip.variables, limit)
         undone = activity.undo_with(undo, output) if undo else None
-        return _Made(output, context.variables.changed, is_last, undone)
+        return _Made(output, variables, is_last, undone)
 
     async def _tell(self, activity: Activity[..., Any], context: ActivityContext, error: BaseException) -> None:
         """Call the hooks for a failed attempt. An error of a hook is logged and does not change the outcome."""

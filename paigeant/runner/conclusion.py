@@ -95,7 +95,7 @@ class Conclusions:
     async def _give_back(self, delivery: Delivery, plan: Release) -> None:
         """Settle the delivery with a copy of its message that counts this return."""
         returns = returns_of(delivery.headers).after_wait()
-        copy = copy_of(delivery, returns, pause_after(returns.waits, plan.delay, plan.most))
+        copy = copy_of(delivery, returns, pause_after(returns.waits, plan.delay, plan.most), plan.headers)
         await self.dispatcher.settling.put_off(delivery, copy)
 
     async def repeat(self, run: Run, successors: Sequence[Outgoing]) -> None:

@@ -19,6 +19,7 @@ from paigeant.runner.feed import Feed
 from paigeant.runner.run import Run
 from paigeant.runtime.io_thread import call_in
 from paigeant.transport import Lease
+from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.typed_values import Form
 from paigeant.wire.values import jsonable
 
@@ -53,11 +54,13 @@ class Progress:
         """Show a value of this form that the step yielded, and return it as JSON types.
 
         Raises:
-            NotSerializable: the value cannot be part of the output.
+            NotSerializable, MessageTooLarge: the value cannot be part of the output.
             AttemptEnded: the attempt was ended from outside.
         """
         self.pulse.beat()
-        serialized = form.write(value, f"yielded value {self._shown[StepYielded]}")
+        what = f"yielded value {self._shown[StepYielded]}"
+        serialized = form.write(value, what)
+        refuse_too_large(serialized, what, self._dispatcher.value_limit)
         self._show(StepYielded, serialized)
         await self.feed.pace()
         return serialized

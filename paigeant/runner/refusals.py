@@ -9,7 +9,7 @@ import structlog
 from paigeant.decisions.refusal import Refusal
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import MessageError, StoreError, Superseded
-from paigeant.events import MessageDeadLettered, MessageRefused
+from paigeant.events import ErrorInfo, MessageDeadLettered, MessageRefused
 from paigeant.runtime.clock import Clock, boot_time
 from paigeant.transport import Delivery
 from paigeant.wire.message import PaigeantMessage
@@ -60,7 +60,7 @@ class Refusals:
         """
         refusal, claimed = Refusal.of(error), message.correlation_id if message is not None else ""
         is_kept = self.tally.add(boot_time()) or await self._is_first_of_known(claimed)
-        letter = self._letter(delivery, refusal, claimed) if is_kept else None
+        letter = self._letter(delivery, refusal, claimed, error) if is_kept else None
         told = MessageRefused(
             correlation_id="",
             at=self.clock.now(),
@@ -96,7 +96,7 @@ class Refusals:
         self.tally.claimed.add(claimed)
         return True
 
-    def _letter(self, delivery: Delivery, refusal: Refusal, claimed: str) -> MessageDeadLettered:
+    def _letter(self, delivery: Delivery, refusal: Refusal, claimed: str, error: MessageError) -> MessageDeadLettered:
         return MessageDeadLettered(
             correlation_id="",
             at=self.clock.now(),
@@ -107,6 +107,7 @@ class Refusals:
             body=delivery.body,
             worker=self.worker,
             deliveries=delivery.deliveries,
+            error=ErrorInfo(type=type(error).__name__, message=str(error)),
             claimed=claimed,
             code=refusal.code,
         )

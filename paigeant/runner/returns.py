@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from paigeant.errors import BrokerRefused, StoreError, StoreRefused, TransportError
@@ -96,10 +97,12 @@ def is_fault_of_message(error: BaseException) -> bool:
     return True
 
 
-def copy_of(delivery: Delivery, returns: Returns, delay: float) -> Outgoing:
-    """Return the same message with this count."""
+def copy_of(
+    delivery: Delivery, returns: Returns, delay: float, headers: Mapping[str, str] = MappingProxyType({})
+) -> Outgoing:
+    """Return the same message with this count, and with these headers."""
     before = max(returns.before, delivery.deliveries - 1)
-    return delivery.copy({HEADER: str(Returns(returns.faults, returns.waits, before))}, delay)
+    return delivery.copy({**headers, HEADER: str(Returns(returns.faults, returns.waits, before))}, delay)
 
 
 def others_serve(workers: Iterable[WorkerRecord], me: str, activity: str) -> bool:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from paigeant.activity import Activity
-from paigeant.config import CHECKS_TOKENS
 from paigeant.context.services import Plans
 from paigeant.decisions.failure import error_info
 from paigeant.decisions.foreign import completed, unrecorded, with_sources
@@ -36,7 +35,6 @@ from paigeant.errors import (
     ResultRefused,
     StoreRequired,
     Superseded,
-    TokenRefused,
     Untrusted,
 )
 from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
@@ -54,6 +52,7 @@ from paigeant.runner.refusals import Refusals
 from paigeant.runner.returns import copy_of, others_serve, others_take_back, pause_after, resent_after, returns_of
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stops
+from paigeant.runner.users import Users, without_keys
 from paigeant.runtime.clock import Clock, SystemClock, boot_time
 from paigeant.transport import HANDED_ON, Delivery, Outgoing
 from paigeant.wire.message import PaigeantMessage
@@ -97,11 +96,11 @@ class Runner:
     holding: Holding | None = None
     stops: InitVar[Stops | None] = None
     plans: InitVar[Plans | None] = None
-    tokens: Tokens | None = None
-    message_limit: int = 1_048_576
+    tokens: InitVar[Tokens | None] = None
     publish_to: tuple[str, ...] | None = None
     clock: Clock = field(default_factory=SystemClock)
     breakers: Breakers = field(default_factory=Breakers)
+    users: Users = field(init=False)
     attempts: Attempts = field(init=False)
     conclusions: Conclusions = field(init=False)
     memory: Memory | None = field(init=False)
@@ -109,11 +108,19 @@ class Runner:
     opening: Opening = field(init=False)
     destinations: Destinations = field(init=False)
 
-    def __post_init__(self, threads: Executor, timers: Timers | None, stops: Stops | None, plans: Plans | None) -> None:
+    def __post_init__(
+        self,
+        threads: Executor,
+        timers: Timers | None,
+        stops: Stops | None,
+        plans: Plans | None,
+        tokens: Tokens | None,
+    ) -> None:
+        self.users = Users(tokens, self.dispatcher.reading.standing)
         self.attempts = Attempts(self.dispatcher, threads, self.breakers, stops or Stops(), plans, self._standing)
         self.memory = Memory() if self.dispatcher.store is None else None
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks, self.memory)
-        self.opening = Opening(self.dispatcher.notary, self.message_limit, self.clock)
+        self.opening = Opening(self.dispatcher.notary, self.dispatcher.decoded, self.clock)
         self.refusals = Refusals(self.dispatcher, self.worker, self.clock)
         self.destinations = Destinations(self.dispatcher, self.publish_to)
 
@@ -236,7 +243,7 @@ class Runner:
         try:
             run, missing = await self.dispatcher.patiently(lambda: self._whole(run))
         except KeysUnavailable as error:
-            await self.conclusions.draw(run, _unchecked(error))
+            await self.conclusions.draw(run, without_keys(run, error))
             return None
         standing, until = await self.dispatcher.patiently(lambda: self._standing(run.message))
         if standing.done is None and isinstance(missing, DISTRUSTED):
@@ -342,7 +349,7 @@ class Runner:
         try:
             await self._check(run.message)
             run = run.carrying(await self.dispatcher.reading.whole(run.message))
-            claims = await self._claims(run.message)
+            claims = await self.users.claims(run, self._serves(run.message))
             return run if claims is None else replace(run, claims=claims), None
         except MessageError as error:
             return run, error
@@ -351,11 +358,11 @@ class Runner:
         """Settle a message that must not be obeyed; return True for any other message."""
         try:
             await self.dispatcher.patiently(lambda: self._check(run.message))
-            await self._claims(run.message)
+            await self.dispatcher.patiently(lambda: self.users.claims(run, self._serves(run.message)))
         except MessageError as error:
             await self.refusals.refuse(run.delivery, error, run.message)
         except KeysUnavailable as error:
-            await self.conclusions.draw(run, _unchecked(error))
+            await self.conclusions.draw(run, without_keys(run, error))
         else:
             return True
         return False
@@ -419,16 +426,6 @@ class Runner:
             return returned
         return Faulted(run.execution(), ErrorInfo(type="CompensationMissing", message=f"no worker has {run} any more"))
 
-    async def _claims(self, message: PaigeantMessage) -> Mapping[str, Any] | None:
-        """Return the claims of the message's token. For a compensation an expired token is valid, too."""
-        if message.obo_token is None:
-            return None
-        if self.tokens is None:
-            raise TokenRefused(
-                f"the workflow carries the token of a user, and this worker cannot check it: set {CHECKS_TOKENS}"
-            )
-        return await self.tokens.claims(message.obo_token, expires=not message.routing_slip.is_back)
-
     def _serves(self, message: PaigeantMessage) -> Activity[..., Any] | None:
         """Return the activity that runs the message's step or compensation."""
         name = message.step.name
@@ -462,11 +459,6 @@ class Runner:
 
     async def _conclude(self, tried: Tried, run: Run) -> None:
         await self.conclusions.draw(tried.run, tried.outcome, tried.before, cause=run.message.id)
-
-
-def _unchecked(error: KeysUnavailable) -> Returned:
-    """Return the outcome for a message whose token nobody can check now."""
-    return Returned(str(error), RETURN_DELAY, grows=True)
 
 
 def _taken_over(run: Run, lock: Lock) -> Tried:

@@ -12,17 +12,18 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
+from io import StringIO
 from typing import Any, TextIO
 
 import structlog
 from pydantic_core import to_json
-from structlog.typing import EventDict, Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
 from paigeant.runtime import forks
+from paigeant.runtime.characters import escaped, escaped_json
 
 QUIET = ("amqp", "asyncio", "httpcore", "httpx", "kombu", "sqlalchemy", "watchfiles")
 """Libraries whose INFO lines hold data, such as URLs with keys in them, or say nothing an operator needs."""
@@ -76,10 +77,15 @@ def _for_machines() -> list[Processor]:
 
 def _for_people() -> list[Processor]:
     # Not structlog's default for exceptions: it shows the values of local variables.
-    render = structlog.dev.ConsoleRenderer(
-        colors=_has_colours(sys.stderr), exception_formatter=structlog.dev.plain_traceback
-    )
+    render = structlog.dev.ConsoleRenderer(colors=_has_colours(sys.stderr), exception_formatter=_plain_traceback)
     return [*_common(), _harmless, render]
+
+
+def _plain_traceback(output: TextIO, error: ExcInfo) -> None:
+    """Write a traceback whose texts cannot control a terminal."""
+    written = StringIO()
+    structlog.dev.plain_traceback(written, error)
+    output.write(escaped(written.getvalue()))
 
 
 def _common() -> list[Processor]:
@@ -175,7 +181,8 @@ def _name_logger(logger: Any, _method: str, event: EventDict) -> EventDict:
 def _json_line(_logger: Any, _method: str, event: EventDict) -> str:
     first = {name: event.pop(name) for name in ("timestamp", "level", "event")}
     try:
-        return to_json({**first, **event}, fallback=repr, bytes_mode="base64", inf_nan_mode="strings").decode()
+        line = to_json({**first, **event}, fallback=repr, bytes_mode="base64", inf_nan_mode="strings")
+        return escaped_json(line.decode())
     except Exception:  # noqa: BLE001 - a repr that raises, a lone surrogate, a circle: the line is written all the same
         return json.dumps({name: _described(value) for name, value in {**first, **event}.items()})
 
@@ -187,16 +194,8 @@ def _described(value: object) -> str:
         return f"<{type(value).__name__} that cannot be shown>"
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def escaped(text: str) -> str:
-    """The text with control characters written out, so that data cannot move the cursor or forge a line."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
 def _harmless(_logger: Any, _method: str, event: EventDict) -> EventDict:
     for name, value in event.items():
         if isinstance(value, str):
-            event[name] = escaped(value).replace("\n", "\\n") if name == "event" else escaped(value)
+            event[name] = escaped(value, breaks=name == "event")
     return event

@@ -40,7 +40,20 @@ def is_database_url(url: str) -> bool:
 def masked(url: str) -> str:
     """The URL with its password and other secrets replaced, for logs and screens."""
     url = re.sub(r"(://[^:/@\s]*):\S*@", r"\1:***@", url)  # up to the last @: people forget to quote passwords
-    return re.sub(r"(?i)([?&][^=&\s]*(?:password|secret|token)[^=&\s]*=)[^&\s]*", r"\1***", url)
+    return _PARAMETER.sub(lambda found: f"{found[1]}=***" if _is_secret(found[1]) else found[0], url)
+
+
+_PARAMETER = re.compile(r"(?<=[?&;#])([^=&;#?\s]*)=[^&#\s]*")
+_SECRETS = re.compile(
+    "pass(word|wd|phrase|code)?$|password|pwd|secret|token|credential|api_?key|access_?key|private_?key|auth_?key"
+    "|account_?key|shared_?key|encryption_?key|sas_?key|(^|[^a-z])(key|sig|signature|auth|authorization|jwt|bearer|code)$"
+)
+"""What the name of a parameter contains whose value is a secret."""
+
+
+def _is_secret(name: str) -> bool:
+    """Whether the value of a URL's parameter is a secret. The name may be spelt with percent signs."""
+    return _SECRETS.search(unquote(name).lower()) is not None
 
 
 _PORTS = {"amqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "postgresql": 5432}

@@ -9,7 +9,7 @@ from pydantic_ai import ModelRetry
 from pydantic_ai.tools import RunContext, Tool, ToolDefinition
 
 from paigeant.context import ActivityContext
-from paigeant.errors import InvalidArguments
+from paigeant.errors import InvalidArguments, ScopesMissing
 from paigeant.runtime.nearest import suggestion
 from paigeant.wire.slip import ActivitySpec
 
@@ -71,7 +71,7 @@ def _edit(agent: PaigeantAgent[Any, Any], steps: dict[str, Any]) -> str:
         raise ModelRetry(f"Nothing was inserted: you may insert {edit.left} more steps, and these are {len(steps)}.")
     try:
         edit.context.insert(*(_step(edit.names[name], prompt) for name, prompt in steps.items()))
-    except InvalidArguments as error:
+    except (InvalidArguments, ScopesMissing) as error:
         raise ModelRetry(f"Nothing was inserted: {error}.") from error
     return f"Inserted after this step: {', '.join(steps)}."
 
@@ -95,7 +95,11 @@ class Edit:
         if getattr(dispatcher.app.activities.get(name), "agent", None) is not agent:
             return None
         registered = dispatcher.registered | {step.name: step for step in slip.registered}
-        names = {one: step for one, step in registered.items() if slip.grant.allows(name, one)}
+        names = {
+            one: step
+            for one, step in registered.items()
+            if slip.grant.allows(name, one) and _may_run(dispatcher, one, context)
+        }
         left = min(slip.insertions_left, agent.max_added_steps - slip.inserted.get(name, 0)) - context.inserting
         return cls(context, dispatcher, names, max(left, 0))
 
@@ -104,6 +108,12 @@ class Edit:
         known = self.dispatcher.app.activities.get(name)
         about = (known.description if known else "") or self.names[name].prompt or "no description"
         return f"{name}: {about}"
+
+
+def _may_run(dispatcher: WorkflowDispatcher, name: str, context: ActivityContext) -> bool:
+    """Whether an agent in this step has the scopes of the activity, as far as they are known here."""
+    known = dispatcher.app.activities.get(name)
+    return known is None or context.scopes_for_agents.issuperset(known.scopes)
 
 
 def _step(registered: ActivitySpec, prompt: Any) -> ActivitySpec:

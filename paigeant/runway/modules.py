@@ -9,6 +9,7 @@ from types import ModuleType
 
 from paigeant.app import App
 from paigeant.errors import AppNotFound
+from paigeant.runtime import beside
 from paigeant.runway.dispatcher import NAME, WorkflowDispatcher
 
 
@@ -33,14 +34,14 @@ def apps_in(module: ModuleType) -> dict[str, App]:
 
 
 def imported(name: str) -> ModuleType:
-    """Import the module with this name from the working directory or ``sys.path``.
+    """Import the module with this name from ``sys.path``, and after that from the working directory.
 
     Raises:
-        AppNotFound: there is no such module. Errors that the module itself raises pass unchanged.
+        AppNotFound: there is no such module, or a file here would be imported instead of a library that is not
+            installed. Errors that the module itself raises pass unchanged.
     """
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    here = Path.cwd()
+    beside.append(here)
     try:
         return import_module(name)
     except ModuleNotFoundError as error:

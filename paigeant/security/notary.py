@@ -19,14 +19,14 @@ from paigeant.decisions.attest import Order, Verified, carried, link_of, plan_of
 from paigeant.decisions.judge import course, origin, steps_of
 from paigeant.decisions.plan import Settle
 from paigeant.decisions.received import TOO_MUCH, Item, judge_shown, nothing_came, received
-from paigeant.errors import Untrusted
+from paigeant.errors import MalformedMessage, Untrusted
 from paigeant.records.trust import Doubt, Policy
 from paigeant.records.workflow import Held
 from paigeant.security.jws import BadSignature, Signer, kid_of, sign, verify
 from paigeant.security.keyring import Keyring
 from paigeant.wire import codec, strict_json
 from paigeant.wire.canonical import canonical, digest, digest_of
-from paigeant.wire.frame import Frame, cut
+from paigeant.wire.frame import Frame, cut, is_frame
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.proof import Answer, Chain, Kind, Link, Plan, Signed, Statement
 
@@ -62,13 +62,15 @@ class Envelope:
     received: tuple[dict[str, Any], ...] = ()
     doubts: tuple[Doubt, ...] = ()
 
-    def message(self, limit: int) -> PaigeantMessage:
-        """Return the message with what it received.
+    def message(self, decoded: Callable[[bytes], PaigeantMessage]) -> PaigeantMessage:
+        """Return the message, which ``decoded`` reads, with what it received.
 
         Raises:
             MessageError: the bytes are no message.
         """
-        return codec.receiving(codec.decode(self.body, limit), self.received)
+        if is_frame(self.body):
+            raise MalformedMessage("not a paigeant message: a signed message is inside another one")
+        return codec.receiving(decoded(self.body), self.received)
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from paigeant.errors import ConfigurationError, StoreError
+from paigeant.runtime import private
 from paigeant.runtime.urls import masked
 from paigeant.wire.claim_check import Kept, Parcel
 
@@ -26,6 +27,7 @@ class Objects:
     def __init__(self, url: str) -> None:
         self.url = url
         self._files, self._root = _opened(url)
+        self._is_local = "file" in _protocols(self._files)
 
     async def keep(self, parcels: Sequence[Parcel]) -> None:
         await asyncio.to_thread(self._keep, parcels)
@@ -40,9 +42,19 @@ class Objects:
     def _write(self, path: str, data: bytes) -> None:
         """Write all or nothing, so that a reader never finds a part of a value after the writer died."""
         beside = f"{path}.{uuid4().hex}"
-        self._files.makedirs(self._files._parent(path), exist_ok=True)
-        self._files.pipe_file(beside, data)
+        if self._is_local:
+            self._write_private(beside, data)
+        else:
+            self._files.makedirs(self._files._parent(path), exist_ok=True)
+            self._files.pipe_file(beside, data)
         self._files.mv(beside, path)
+
+    def _write_private(self, path: str, data: bytes) -> None:
+        """Write a file that other users of this machine cannot read, unless the directory is shared with a group."""
+        private.folder(self._root)
+        private.folder(self._files._parent(path), shared_with=self._root)
+        with private.create(path, "wb", shared_with=self._root) as file:
+            file.write(data)
 
     async def fetch(self, kept: Collection[Kept]) -> Mapping[Kept, bytes]:
         return await asyncio.to_thread(lambda: {one: data for one in kept if (data := self._read(one)) is not None})
@@ -88,6 +100,11 @@ class Objects:
 
 def _folder(workflow: str) -> str:
     return sha256(workflow.encode()).hexdigest()[:32]
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    """Return the schemes of the URLs that this file system of fsspec supports."""
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
 
 
 def _opened(url: str) -> tuple[Any, str]:

@@ -269,6 +269,7 @@ def _offer(data: Mapping[str, Any]) -> Offer:
         input=_mapping(data.get("input")),
         output=_mapping(data.get("output")),
         version=text(data.get("version")),
+        scopes=_texts(data.get("scopes")),
     )
 
 

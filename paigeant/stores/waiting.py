@@ -7,6 +7,7 @@ the other. A match deletes the signal and writes its value to the message in one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, func, select, update
@@ -118,15 +119,18 @@ def next_due(reader: Connection, now: float, owner: Owner | None) -> float | Non
 def take_due(connection: Connection, note: Note, now: float, owner: Owner | None) -> list[Held]:
     """Take the due messages, and those whose taker has died."""
     ours, due = is_mine(waits, owner, now), and_(_IS_WAITING, waits.c.due_at <= now)
-    chosen: list[str] = []
-    for condition in (due, _left(now)):
+    chosen: dict[str, bool] = {}
+    for condition, is_left in ((due, False), (_left(now), True)):
         query = select(waits.c.wait_id).where(condition, ours).order_by(waits.c.due_at).limit(BATCH)
-        chosen += connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
+        found = connection.execute(query.with_for_update(skip_locked=True)).scalars().all()
+        chosen |= dict.fromkeys(found, is_left)
     taken: Sequence[Any] = ()
     if chosen:
         taking = update(waits).where(waits.c.wait_id.in_(chosen)).values(fired_at=now).returning(waits)
         taken = connection.execute(taking).all()
-    return [rows.parked_row(row, _given(connection, note, row, now)) for row in taken]
+    return [
+        replace(rows.parked_row(row, _given(connection, note, row, now)), left=chosen[row.wait_id]) for row in taken
+    ]
 
 
 def _given(connection: Connection, note: Note, row: Any, now: float) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from paigeant.config import Settings, load_settings
 from paigeant.errors import ConfigurationError
-from paigeant.runtime import forks
+from paigeant.runtime import forks, private
 from paigeant.runtime.urls import check_database, is_database_url, masked, tidied
 from paigeant.transport import BaseTransport, Durability, Features
 from paigeant.transports import url_options
@@ -182,7 +183,17 @@ def _plan(url: str, lease_seconds: float) -> tuple[Features, Callable[[], Connec
     if bare == "filesystem":
         url, folders = url_options.filesystem(url)
         return features, partial(_connection, url, heartbeat=_HEARTBEAT, **folders)
+    if bare.endswith("+sqlite"):
+        return features, partial(_connection_to_file, url)
     return features, partial(_connection, url)
+
+
+def _connection_to_file(url: str) -> Connection:
+    """Connect kombu's own transport over SQLite; it keeps messages in a file, which other users must not read."""
+    if path := url.partition(":///")[2].partition("?")[0]:
+        with suppress(OSError):  # SQLite raises the error
+            private.ensure(path)
+    return _connection(url)
 
 
 def _connection(

@@ -188,8 +188,9 @@ def need_driver(scheme: str) -> None:
 
 
 def is_installed(module: str) -> bool:
-    """Whether the module could be imported."""
+    """Whether the module could be imported. A folder without ``__init__.py`` is none, although Python imports it."""
     try:
-        return find_spec(module) is not None
+        found = find_spec(module)
+        return found is not None and found.origin is not None
     except ModuleNotFoundError:  # not even the package it is in
         return False

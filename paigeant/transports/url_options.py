@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from paigeant.errors import ConfigurationError
+from paigeant.runtime import private
 
 QUEUE_TYPES = ("quorum", "classic")
 CONSUMER_TIMEOUT = 1800.0
@@ -111,6 +112,6 @@ def filesystem(url: str) -> tuple[str, dict[str, str]]:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private.folder(folder)
     except OSError as error:
         raise ConfigurationError(f"the folder {str(folder)!r} cannot be made: {error.strerror}") from error

@@ -26,7 +26,7 @@ from paigeant.wire.claim_check import Kept
 from paigeant.wire.join import KEY as JOIN
 from paigeant.wire.log import LogEntry
 from paigeant.wire.usage import Usage
-from paigeant.wire.values import jsonable
+from paigeant.wire.values import OFF_THE_WIRE, jsonable
 
 CHILD = "child:"
 """How the keys begin of what a step waits for that waits for a workflow which it dispatched."""
@@ -128,7 +128,9 @@ def _all_checked(received: dict[str, list[Arrival]]) -> dict[str, list[Arrival]]
 
 
 def _as_json(value: Any, info: ValidationInfo) -> Any:
-    return value if info.mode == "json" else jsonable(value, "received")
+    if info.mode == "json" or info.context is OFF_THE_WIRE:
+        return value
+    return jsonable(value, "received")
 
 
 Received = Annotated[dict[str, list[Arrival]], BeforeValidator(_as_json), AfterValidator(_all_checked)]

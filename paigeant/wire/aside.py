@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from paigeant.errors import MessageTooLarge, ValueMissing
+from paigeant.errors import ValueMissing
 from paigeant.wire.arrivals import check
 from paigeant.wire.claim_check import Holder, Kept, Parcel, as_json, opened
+from paigeant.wire.limits import refuse_size
 from paigeant.wire.log import LogEntry
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
@@ -74,11 +75,7 @@ def arrival_aside(
 def _parcel(workflow: str, value: Any, what: str, at_least: int, at_most: int) -> Parcel | None:
     if len(data := as_json(value)) < at_least:
         return None
-    if len(data) > at_most:
-        raise MessageTooLarge(
-            f"{what} is {len(data):,} bytes, the limit for a value {at_most:,}",
-            hint="pass a reference (a key, a URL) instead of the data, or raise PAIGEANT_VALUE_LIMIT",
-        )
+    refuse_size(len(data), what, at_most)
     return Parcel.of(workflow, data)
 
 

@@ -13,11 +13,11 @@ from hashlib import sha256
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field
-from pydantic_core import from_json
 
 from paigeant.errors import ValueMissing
 from paigeant.wire.canonical import canonical
 from paigeant.wire.model import Label, WireModel
+from paigeant.wire.reading import read
 
 
 class Kept(WireModel):
@@ -81,7 +81,10 @@ def opened(kept: Kept, data: bytes | None, what: str) -> Any:
         )
     if sha256(data).hexdigest() != kept.digest:
         raise ValueMissing(f"{what} is not what was kept aside: its SHA-256 is not {kept.digest[:12]}…")
-    return from_json(data)
+    try:
+        return read(data)
+    except ValueError as error:
+        raise ValueMissing(f"{what} was kept aside and is no JSON that every reader reads alike: {error}") from None
 
 
 class Holder(WireModel):

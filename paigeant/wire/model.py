@@ -7,10 +7,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from paigeant.wire.reading import read
+from paigeant.wire.values import OFF_THE_WIRE
+
 Label = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A name or id. Brokers and databases refuse longer ones, PostgreSQL a NUL, and a log line breaks."""
-
-_OFF_THE_WIRE = {"off_the_wire": True}
 
 
 class WireModel(BaseModel):
@@ -21,7 +22,7 @@ class WireModel(BaseModel):
 
     @model_validator(mode="after")
     def _typo_proof(self, info: ValidationInfo) -> Self:
-        if self.__pydantic_extra__ and info.context is not _OFF_THE_WIRE:
+        if self.__pydantic_extra__ and info.context is not OFF_THE_WIRE:
             raise ValueError(f"there is no field {next(iter(self.__pydantic_extra__))!r}")
         return self
 
@@ -53,9 +54,10 @@ class WireModel(BaseModel):
         """Read what :meth:`to_json` wrote. Fields of a newer minor version are kept and passed on.
 
         Raises:
-            pydantic.ValidationError: when the data does not have this shape.
+            ValueError: the data is not JSON, or has a member twice, or has a number that JSON does not have.
+            pydantic.ValidationError: when the data does not have this shape. It is a ValueError as well.
         """
-        return cls.model_validate_json(data, context=_OFF_THE_WIRE)
+        return cls.from_dict(read(data))
 
     def to_dict(self) -> dict[str, Any]:
         """The same as :meth:`to_json`, as JSON types."""
@@ -63,5 +65,5 @@ class WireModel(BaseModel):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Read what :meth:`to_dict` wrote."""
-        return cls.model_validate(data, context=_OFF_THE_WIRE)
+        """Read what :meth:`to_dict` wrote: JSON types, which become parts of the model without a copy."""
+        return cls.model_validate(data, context=OFF_THE_WIRE)

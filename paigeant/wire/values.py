@@ -130,15 +130,20 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+def on_one_line(text: str) -> str:
+    """Text for a reason on one line: every character that is not printable as an escape."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
 def said(error: BaseException, longest: int = 1000) -> str:
     """What an exception says, at most so many characters of it; any exception, for its own ``__str__`` may fail."""
     try:
         return printable(str(error)[:longest])
     except BaseException:  # noqa: BLE001 - it is the developer's code
         return "(its message cannot be read)"
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def parts_of(value: Any) -> list[tuple[str, Any]]:
@@ -199,8 +204,12 @@ def _excluded(model: BaseModel) -> str | None:
     return None
 
 
+OFF_THE_WIRE = {"off_the_wire": True}
+"""The context in which pydantic validates what was read as JSON: its values are JSON types already."""
+
+
 def _to_json_types(value: Any, info: ValidationInfo) -> Any:
-    if info.mode == "json":
+    if info.mode == "json" or info.context is OFF_THE_WIRE:
         return value
     return jsonable(value, info.field_name or "value")
 

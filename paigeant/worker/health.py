@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from paigeant.errors import ConfigurationError, PaigeantError
+from paigeant.runtime.characters import escaped_json
 from paigeant.transport import BaseTransport
 
 LONGEST_SILENCE = 120.0
@@ -170,7 +171,7 @@ async def _head(reader: asyncio.StreamReader) -> bytes | None:
 
 
 def _response(status: HTTPStatus, content: dict[str, Any], *, with_body: bool = True) -> bytes:
-    body = json.dumps(content, ensure_ascii=False).encode() + b"\n"
+    body = escaped_json(json.dumps(content, ensure_ascii=False)).encode() + b"\n"
     lines = [
         f"HTTP/1.1 {status.value} {status.phrase}",
         "Content-Type: application/json",

@@ -165,7 +165,6 @@ class Worker:
             holding=self._holding,
             tokens=self.app.tokens,
             breakers=Breakers(self.app.settings.breaker_trials),
-            message_limit=self.app.settings.message_limit,
             publish_to=self.app.settings.publish_to,
             clock=self.app.clock,
         )

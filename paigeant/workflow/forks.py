@@ -21,6 +21,7 @@ from paigeant.runtime.clock import Clock
 from paigeant.store import Store
 from paigeant.wire.ids import new_correlation_id
 from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import RoutingSlip
 from paigeant.wire.times import Times, When
 
@@ -47,6 +48,7 @@ class Forks:
         deadline: When | None = None,
     ) -> Any:
         """Fork a workflow and return the handle of the fork; see :meth:`paigeant.Workflow.fork`."""
+        check_name("the id of a workflow", id)
         origin, course = await self.store.workflow(correlation_id), await self.store.course(correlation_id)
         if origin is None or course is None:
             raise WorkflowNotFound(f"no workflow {correlation_id!r}", correlation_id=correlation_id)

@@ -39,6 +39,7 @@ from paigeant.store import Store
 from paigeant.wire.approval import KEY as APPROVAL
 from paigeant.wire.approval import SHOWN
 from paigeant.wire.json_schema import misfit
+from paigeant.wire.names import check_name
 from paigeant.wire.slip import Heading
 from paigeant.wire.times import When
 from paigeant.wire.values import jsonable
@@ -203,9 +204,11 @@ class Workflow(Generic[Result]):
 
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it has ended.
-            NotSerializable: the value cannot be serialized as JSON.
-            InvalidArguments: the value does not match the schema of the step that waits for the signal.
+            NotSerializable, MessageTooLarge: the value cannot be serialized as JSON, or is too large.
+            InvalidArguments: the value does not match the schema of the step that waits for the signal, or the name
+                contains a character that nobody sees.
         """
+        check_name("the name of a signal", name)
         key, value = signal_key(name), jsonable(value, f"signal {name!r}")
         await self.status()
         for waiting in await self._required_store().held(self.correlation_id, key):

@@ -189,7 +189,11 @@ REFUSED = {
         NotSerializable,
         "lone surrogate",
     ),
-    "an id with a NUL": (lambda app: app.dispatch("nothing", id="a\x00"), InvalidArguments, "correlation_id: "),
+    "an id with a NUL": (
+        lambda app: app.dispatch("nothing", id="a\x00"),
+        InvalidArguments,
+        r"the id of a workflow is .a\\x00.: it contains U\+0000",
+    ),
     "too large": (
         lambda app: _of_small_values(app).dispatch("nothing", variables={"a": "x" * 200_000}),
         MessageTooLarge,

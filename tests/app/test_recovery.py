@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from helpers import until_async
 
-from paigeant import App
-from paigeant.records.workflow import RESENT
+from paigeant import ActivityContext, App
+from paigeant.events import Event, SignalReceived
+from paigeant.records.workflow import RESENT, SAID_WITHIN
 from paigeant.runner.returns import HEADER
 from paigeant.transport import HANDED_ON, Outgoing
 from paigeant.wire.codec import decode
@@ -145,3 +146,33 @@ async def held_by_somebody(app: App) -> list[bytes]:
 
     found: list[bytes] = await app.store.access.run(look)
     return found
+
+
+async def test_a_message_that_another_worker_may_have_woken_is_sent_as_a_copy(app, running, tmp_path, monkeypatch):
+    """Its broker may be slow to confirm: both would arrive, and each would start the step."""
+    monkeypatch.setattr("paigeant.stores.waiting.UNSENT_AFTER", -1.0)
+    sent: list[Outgoing] = []
+
+    @app.activity
+    def wait(ctx: ActivityContext) -> str:
+        ctx.await_signal("go")
+        return "went"
+
+    async def is_parked() -> bool:
+        return bool(await app.store.held(workflow.correlation_id))
+
+    async with running(app):
+        workflow = await app.dispatch(wait)
+        await until_async(is_parked)
+    await app.store.record([SignalReceived(correlation_id=workflow.correlation_id, at=1.0, key="signal:go", value=1)])
+    [taken] = await app.store.match(workflow.correlation_id)  # by a worker whose broker does not answer
+    send = app.transport.send
+
+    async def noted(outgoing: Sequence[Outgoing], record: Sequence[Event] = ()) -> None:
+        sent.extend(outgoing)
+        await send(outgoing, record)
+
+    monkeypatch.setattr(app.transport, "send", noted)
+    await app.timers.sweep()
+    assert [(one.id, RESENT in one.headers, one.delay) for one in sent] == [(taken.wait_id, True, SAID_WITHIN)]
+    assert not taken.left

@@ -153,6 +153,7 @@ def test_what_cannot_be_read_does_nothing_to_a_terminal(paigeant: Callable[..., 
     out = folder / "letters.jsonl"
     paigeant("dlq", "export", id, "-o", str(out))
     exported = json.loads(out.read_text())
+    assert out.stat().st_mode & 0o777 == 0o600
     assert base64.b64decode(exported["body"]) == CLEARS_THE_SCREEN
     assert (exported["message"], "not a paigeant message" in exported["unreadable"]) == (None, True)
     assert "name another file" in paigeant("dlq", "export", id, "-o", str(out), code=2).stderr

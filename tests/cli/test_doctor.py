@@ -32,10 +32,35 @@ PATIENCE = 150.0
 
 def test_a_new_folder_is_in_good_health(terminal):
     """Everything is ok on the embedded default, and each finding is one line."""
+    there = {*terminal.folder.iterdir()}
     done = terminal.run("doctor")
 
     assert "round trip: published, received and settled in" in done.stdout
     assert all(line.startswith("ok") for line in done.stdout.splitlines())
+    assert "database: there is no paigeant.db yet" in done.stdout
+    assert {*terminal.folder.iterdir()} == there
+
+
+def test_files_that_other_users_can_read_are_named(terminal):
+    """Those of an earlier release, with what to type."""
+    terminal.ask(lambda app: app.connect())
+    (terminal.folder / "paigeant.db").chmod(0o644)
+    (terminal.folder / "values").mkdir()
+    (terminal.folder / "values").chmod(0o755)
+    found = terminal.run("doctor", PAIGEANT_CLAIM_CHECK=f"file://{terminal.folder}/values").stdout
+
+    assert "warn  files: other users of this machine may use paigeant.db (mode 0644), " in found
+    assert "chmod 600 paigeant.db " in found
+    assert f"; chmod 700 {terminal.folder}/values" in found
+
+
+def test_settings_of_this_folder_are_named(terminal):
+    """A file here can name the broker and the keys."""
+    (terminal.folder / ".env").write_text("PAIGEANT_BROKER_URL=sqlite:///other.db\nOTHER=1\n")
+    (terminal.folder / "pyproject.toml").write_text("[tool.paigeant]\napp = 'work'\nobo_issuer = 'x'\n")
+    found = terminal.run("doctor").stdout
+
+    assert "ok    sources: broker_url from .env; app, obo_issuer from pyproject.toml" in found
 
 
 def test_an_unreachable_broker_is_a_failure(terminal):

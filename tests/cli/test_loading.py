@@ -147,3 +147,69 @@ def test_the_app_behind_a_dispatcher_or_an_agent(folder, dispatcher: str, argume
     folder("jokes.py", RUNWAY.format(dispatcher=dispatcher, argument=argument))
     assert list(load(target).activities) == ["writer"]
     assert candidates() == ["jokes"]
+
+
+# --- modules with the name of others ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "hint"),
+    [
+        ("click.py", "click", "-A ./click.py"),
+        ("queue.py", "queue", "-A ./queue.py"),
+        ("click/__init__.py", "click", "-A ./click,"),
+        ("click/flows.py", "click.flows", "-A ./click/flows.py"),
+    ],
+)
+def test_an_installed_module_comes_first_and_the_error_names_the_file(
+    folder, path: str, target: str, hint: str
+) -> None:
+    """It has no App; what the error says to type loads the App of the file."""
+    folder("click/__init__.py" if "/" in path else path, APP.format(name="mine"))
+    folder(path, APP.format(name="mine"))
+    with pytest.raises(AppNotFound, match=r"not (click|queue)") as refused:
+        load(target)
+    assert hint in str(refused.value.hint)
+    named = str(refused.value.hint).partition("-A ")[2].partition(",")[0]
+    assert load(named).name == "mine"
+
+
+def test_a_package_with_the_name_of_another_has_its_own_modules(folder) -> None:
+    """Its relative imports stay in it, and the other package is still there."""
+    folder("click/__init__.py", "")
+    folder("click/names.py", "NAME = 'relative'")
+    folder(
+        "click/flows.py", "from .names import NAME\nimport click\nfrom paigeant import App\napp = App(NAME)\nclick.echo"
+    )
+    assert load("click/flows.py").name == "relative"
+    assert load("./click/flows.py").name == "relative"
+
+
+def test_an_installed_app_comes_first_with_a_remark(folder, tmp_path, monkeypatch, capsys) -> None:
+    """Without one where the file of the working directory is the same."""
+    folder("installed/shop_of_two.py", APP.format(name="installed"))
+    monkeypatch.syspath_prepend(tmp_path / "installed")
+    folder("shop_of_two.py", APP.format(name="installed"))
+    assert load("shop_of_two").name == "installed"
+    assert capsys.readouterr().err == ""
+    folder("shop_of_two.py", APP.format(name="mine"))
+    assert load("shop_of_two").name == "installed"
+    assert "to use the file: -A ./shop_of_two.py" in capsys.readouterr().err
+    assert load("./shop_of_two.py").name == "mine"
+
+
+def test_a_file_beside_the_app_replaces_no_library(terminal) -> None:
+    """Neither one that is installed, nor one of Python's own that nothing has imported yet."""
+    planted = "from pathlib import Path\nPath('EXECUTED').touch()\n"
+    terminal.write(redis=planted, mailbox=planted, good="from paigeant import App\nimport mailbox\napp = App('good')")
+    done = terminal.run("doctor", "-A", "good", "-b", "redis://127.0.0.1:1/0", code=69)
+    assert not (terminal.folder / "EXECUTED").exists()
+    assert "'redis' is " in done.stdout
+    assert "'mailbox' is Python's own module, not mailbox.py" in done.stdout
+
+
+def test_the_processes_that_measure_a_broker_import_nothing_from_here(terminal) -> None:
+    """They are Python with another module."""
+    terminal.write(structlog="from pathlib import Path\nPath('EXECUTED').touch()\nraise SystemExit(1)\n")
+    terminal.run("doctor", "--prove", "--lease", "0.5", "-b", "memory://", code=None, patience=90)
+    assert not (terminal.folder / "EXECUTED").exists()

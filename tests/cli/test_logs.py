@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from paigeant.runtime.characters import escaped
+
 APP = """
 import logging
 import threading
@@ -125,6 +127,26 @@ structlog.get_logger("mine").warning("one\\n2026 [error] forged \\x1b[2J", name=
     )
     assert "forged" in first
     assert "\x1b" not in first
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_no_line_contains_a_hidden_character(tmp_path: Path, format: str) -> None:  # noqa: A002
+    """Neither in its text, nor in a value, nor in a traceback, on consoles and in JSON."""
+    lines = script(
+        tmp_path,
+        f"""
+logs.configure("info", {format!r})
+EVIL = "\\x9b31m\\u202eevil\\u2066\\u200b\\ufeff"
+log = structlog.get_logger("mine")
+log.warning(EVIL, name=EVIL, names=[EVIL])
+logging.warning("%s", EVIL)
+try: raise ValueError(EVIL)
+except ValueError: log.exception("failed"); logging.exception("failed")
+""",
+    )
+    shown = "\n".join(lines)
+    assert escaped(shown) == shown
+    assert shown.count(r"\u202eevil") >= 6
 
 
 def test_console_does_not_show_local_variables(tmp_path: Path) -> None:

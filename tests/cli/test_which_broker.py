@@ -129,3 +129,85 @@ def test_another_broker_than_that_of_the_workers_is_refused(paigeant, tmp_path):
     refused = paigeant("signal", "w", "go", "1", "--store", store, "-b", wrong, code=2)
     assert "is not the broker of these workflows" in refused.output
     assert shop.held() == 1
+
+
+NOBODY_NAMED_ONE = [
+    ("cancel", "w"),
+    ("signal", "w", "go"),
+    ("approve", "w", "--question", "q"),
+    ("retry", "w"),
+    ("fork", "w", "--from", "wait"),
+    ("recover",),
+    ("dlq", "redrive", "--all", "--yes"),
+    ("dlq", "list"),
+    ("purge", "q", "--yes"),
+    ("purge", "--all", "--yes"),
+    ("queues",),
+    ("workflows",),
+    ("workers",),
+    ("status",),
+    ("schedules",),
+    ("schedule", "delete", "s"),
+    ("prune", "--older-than", "1d", "--yes"),
+    ("migrate",),
+    ("migrate", "--dry-run"),
+    ("doctor",),
+]
+
+
+@pytest.mark.parametrize("words", NOBODY_NAMED_ONE, ids=" ".join)
+@pytest.mark.parametrize("store", [False, True], ids=["nothing named", "a store named"])
+def test_no_command_creates_a_database_that_nobody_named(tmp_path, monkeypatch, words, store):
+    """Whatever it says, the folder stays as it was."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("PAIGEANT_BROKER_URL", raising=False)
+    if store:
+        Shop(f"sqlite:///{tmp_path / 'broker.db'}", f"sqlite:///{tmp_path / 'store.db'}").park()
+        words = (*words, "--store", f"sqlite:///{tmp_path / 'store.db'}")
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code in (0, 2, 3), done.output
+    assert [*(tmp_path / "here").iterdir()] == []
+
+
+def test_migrate_says_what_to_type_where_nobody_named_a_database(paigeant, tmp_path):
+    """What it says to type creates the tables; from then on it is the database of this folder."""
+    refused = paigeant("migrate", code=2)
+    assert "which database?" in refused.output
+    paigeant("migrate", "-b", "sqlite:///paigeant.db")
+    assert "paigeant.db" in paigeant("migrate").output
+
+
+def test_migrate_of_a_store_leaves_other_databases_alone(paigeant, tmp_path):
+    """The tables of messages are migrated there if it carries messages."""
+    store, both = (f"sqlite:///{tmp_path / name}.db" for name in ("store", "both"))
+    Shop(f"sqlite:///{tmp_path / 'broker'}.db", store).park()
+    Shop(both, None).park()
+    assert "transports" not in paigeant("migrate", "--store", store).output
+    assert "transports" in paigeant("migrate", "--store", both).output
+    assert not (tmp_path / "paigeant.db").exists()
+
+
+def test_messages_are_purged_from_the_broker_of_the_store_that_is_named(paigeant, tmp_path):
+    """Or the command asks which broker."""
+    broker, store, both = (f"sqlite:///{tmp_path / name}.db" for name in ("broker", "store", "both"))
+    Shop(broker, store).park()
+    Shop(both, None).park()
+    assert "which broker?" in paigeant("purge", "--all", "--yes", "--store", store, code=2).output
+    assert "deleted" in paigeant("purge", "--all", "--yes", "--store", both).output
+
+
+def test_an_app_names_its_default(paigeant, tmp_path):
+    """The database of the folder is created when the App is used."""
+    (tmp_path / "shop_app.py").write_text("from paigeant import App\napp = App('shop')\n")
+    paigeant("dispatch", "-A", "shop_app.py", "wait", "--id", "w")
+    assert (tmp_path / "paigeant.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_without_a_store_dead_letters_go_to_a_broker_that_somebody_named(paigeant, monkeypatch, tmp_path):
+    """The prefix of their queue is not enough."""
+    monkeypatch.setenv("PAIGEANT_STORE_URL", "none")
+    monkeypatch.setenv("PAIGEANT_QUEUE_PREFIX", "shop")
+    refused = paigeant("dlq", "redrive", "--all", "--yes", code=2)
+    assert "which broker? You named none" in refused.output
+    assert [*tmp_path.iterdir()] == []

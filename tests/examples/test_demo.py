@@ -54,6 +54,7 @@ def test_the_workflow_completes_although_its_worker_was_killed(tmp_path: Path, g
     killed, heir = pids(ran.stdout)
     assert f"kill -9 {killed}" in ran.stdout
     assert all_gone(killed, heir)
+    assert {one.stat().st_mode & 0o777 for one in (tmp_path / "out").iterdir()} == {0o600}
 
     command = next(line.split() for line in ran.stdout.splitlines() if line.startswith("  paigeant workflow 0"))
     history = json.loads(paigeant(*command[1:], "--json", cwd=tmp_path).stdout)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from pathlib import Path
 
@@ -28,6 +30,25 @@ async def test_a_value_is_there_until_its_workflow_is_dropped(scheme, tmp_path, 
     assert await keeper.fetch([mine.kept, other.kept]) == {other.kept: other.data}
     left = [one for one in tmp_path.rglob("*") if one.is_file()]
     assert [one.name for one in left] == ([other.kept.digest] if scheme == "file" else [])
+
+
+@pytest.mark.parametrize(
+    ("folder", "modes"), [(None, (0o700, 0o600)), (0o755, (0o700, 0o600)), (0o770, (0o770, 0o660))]
+)
+async def test_other_users_cannot_read_values(tmp_path, folder, modes):
+    """Unless the directory is shared with a group, which may write there."""
+    root = tmp_path / "values"
+    if folder is not None:
+        root.mkdir()
+        root.chmod(folder)
+    before = os.umask(0)
+    try:
+        await open_keeper(f"file://{root}").keep([Parcel.of("w", b"[1, 2]" * 1000)])
+    finally:
+        os.umask(before)
+    below = [oct(stat.S_IMODE(one.stat().st_mode)) for one in sorted(root.rglob("*"))]
+    assert below == [oct(mode) for mode in modes]
+    assert stat.S_IMODE(root.stat().st_mode) == (folder or 0o700)
 
 
 async def test_a_writer_that_dies_leaves_no_half_of_a_value(tmp_path, monkeypatch):

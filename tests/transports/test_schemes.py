@@ -117,6 +117,25 @@ def test_memory_needs_no_permission() -> None:
     assert get_transport("rabbitmq").url == "amqp://localhost"
 
 
+def test_kombus_own_transport_over_sqlite_keeps_messages_from_others(tmp_path: Path) -> None:
+    """Its file is created for the owner."""
+    with pytest.warns(BestEffortWarning):
+        transport = get_transport(f"sqla+sqlite:///{tmp_path}/queue.db", durability="best_effort")
+    app = App("files", transport.url, "none", durability="best_effort").on(transport)
+    asyncio.run(app.connect())
+    assert (tmp_path / "queue.db").stat().st_mode & 0o777 == 0o600
+    app.close_sync()
+
+
+def test_a_folder_with_the_name_of_a_client_is_not_the_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes it for a package without modules."""
+    (tmp_path / "folder_of_mine" / "conf").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not schemes.is_installed("folder_of_mine")
+    assert not schemes.is_installed("folder_of_mine.conf")
+    assert schemes.is_installed("kombu.transport")
+
+
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +159,7 @@ def test_a_workflow_runs_on_files_and_its_worker_warns(
         assert asyncio.run(asyncio.wait_for(scenario(), 60)) == 42
     app.close_sync()
     assert len(list((tmp_path / "done").iterdir())) == 1
-    assert (tmp_path / "a folder").is_dir()
+    assert [oct((tmp_path / name).stat().st_mode & 0o777) for name in ("a folder", "done")] == ["0o700", "0o700"]
     assert "this broker is best effort" in caplog.text + capsys.readouterr().out  # whoever set up logging first
 
 

@@ -40,6 +40,7 @@ def twice(number: int, ctx: ActivityContext) -> int:
     assert_type(ctx.idempotency_key, str)
     assert_type(ctx.principal, str | None)
     assert_type(ctx.user_claims, Mapping[str, Any] | None)
+    assert_type(ctx.scopes, frozenset[str])
     return number * 2
 
 

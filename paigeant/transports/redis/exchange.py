@@ -13,6 +13,7 @@ from typing import Any
 from paigeant.transport import Delivery, Lease, Outgoing, Term
 from paigeant.transports.channel.routes import Letter
 from paigeant.transports.pump.settlement import Settlement
+from paigeant.wire import strict_json
 
 _tokens = itertools.count(1)
 """Each claim has its own: the same message, released and claimed again, is another delivery."""
@@ -80,7 +81,7 @@ def keys(settlement: Settlement) -> list[str]:
     """Return the keys under which the server remembers that a settlement was made."""
     if settlement.delivery is not None:
         return [str(settlement.delivery.token)]
-    return [f"sent {one.name}" for one in settlement.outgoing if one.id]
+    return [f"sent {one.id}" for one in settlement.outgoing if one.id]
 
 
 def _settlement(settlement: Settlement, published: Sequence[Letter], is_held: Callable[[Delivery], bool]) -> list[Any]:
@@ -91,7 +92,7 @@ def _settlement(settlement: Settlement, published: Sequence[Letter], is_held: Ca
 
 
 def _about(settlement: Settlement, is_held: Callable[[Delivery], bool]) -> list[Any]:
-    """Return kind, stream, entry, count, token, name, delay, and whether it may have been made before."""
+    """Return kind, stream, entry, count, token, id, delay, and whether it may have been made before."""
     delivery, release = settlement.delivery, settlement.release_after
     if delivery is None:
         return ["send", "", "", 0, "", "", 0, int(settlement.tried)]
@@ -99,13 +100,13 @@ def _about(settlement: Settlement, is_held: Callable[[Delivery], bool]) -> list[
     kind = "expire" if count == 0 else "ack" if release is None else "release"
     count = count if is_held(delivery) else _NOT_HELD
     delay = int((release or 0.0) * 1000)
-    return [kind, stream, entry, count, delivery.token, delivery.name or "", delay, int(settlement.tried)]
+    return [kind, stream, entry, count, delivery.token, delivery.id or "", delay, int(settlement.tried)]
 
 
 def _outgoing(one: Outgoing, expires: float | None) -> list[Any]:
     headers = json.dumps(dict(one.headers)) if one.headers else "{}"
     lasts = -1 if expires is None else int(expires * 1000)
-    return [one.queue, one.id or "", one.name or "", one.body, headers, int(one.delay * 1000), one.priority, lasts]
+    return [one.queue, one.id or "", one.body, headers, int(one.delay * 1000), one.priority, lasts]
 
 
 def reply(found: Sequence[Any], term: Term | None = None) -> Reply:
@@ -132,19 +133,17 @@ def claim(found: Sequence[Any], term: Term | None = None) -> Claim:
     """
     queue, stream, entry, count, deliveries, again, late, *pairs = found
     fields = dict(zip(pairs[::2], pairs[1::2], strict=False))
-    message_id = _text(fields.get(b"i", b"")) or None
     delivery = Delivery(
         queue=_text(queue),
         body=fields[b"b"] if b"b" in fields else _strange(pairs),
         tag=(_text(stream), _text(entry), count),
         token=next(_tokens),
-        id=message_id,
+        id=_text(fields.get(b"i", b"")) or None,
         headers=_headers(fields.get(b"h", b"{}")),
         deliveries=int(deliveries),
         redelivered=bool(again),
         priority=_level(_text(stream)),
         lease=Lease(term),
-        name=_text(fields.get(b"n", b"")) or message_id,
     )
     return Claim(delivery, bool(late))
 
@@ -167,8 +166,8 @@ def _headers(text: bytes) -> Mapping[str, Any]:
     if text == b"{}":
         return {}
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = strict_json.loads(text, limit=len(text))
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

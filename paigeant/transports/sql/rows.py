@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any
 
 from sqlalchemy import Row
 
 from paigeant.transport import Delivery, Lease, Outgoing, Term, id_in
+from paigeant.wire import strict_json
 
 
 def row_of(one: Outgoing, expires: float | None, now: float) -> dict[str, Any]:
@@ -41,7 +43,6 @@ def delivery_of(row: Row[Any], term: Term | None = None) -> Delivery:
         redelivered=row.token > 1,
         priority=int(as_number(row.priority) or 0),
         lease=Lease(term),
-        name=row.message_id if isinstance(row.message_id, str) else None,
     )
 
 
@@ -59,10 +60,10 @@ def _bytes(value: Any) -> bytes:
 
 
 def json_object(text: Any) -> dict[str, Any]:
-    """The object in a JSON text; empty when there is none that can be read."""
+    """The object in a JSON text; empty when there is none that every reader reads alike."""
     try:
-        found = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
+        found = strict_json.loads(text, limit=sys.maxsize)
+    except (ValueError, TypeError, AttributeError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -148,3 +148,19 @@ def test_a_new_worker_moves_what_older_ones_go_on_to_delay(
     assert not server.exists(f"{queue.server.prefix}delayed")
     assert queue.depth("q") == 2
     assert queue.purge("q") == 2
+
+
+def test_only_the_same_bytes_are_a_copy(make_queue: Callable[..., RedisQueue], clock: Any) -> None:
+    """Anybody can compute the id of a message to come, and publish with it, also with a delay or elsewhere."""
+    queue = make_queue()
+    for place, delay in (("q", 0.0), ("q", 5.0), ("other", 5.0)):
+        for sent in (Outgoing(queue=place, body=b"stranger", id="m", delay=delay), _honest(delay), _honest(delay)):
+            queue.exchange([Settlement(outgoing=[sent])], 0)
+        clock.advance(6)
+        taken = everything(queue)
+        assert sorted(one.body for one in taken) == ([b"honest", b"stranger"] if place == "q" else [b"honest"])
+        queue.exchange([Settlement(delivery=one) for one in taken], 0)
+
+
+def _honest(delay: float) -> Outgoing:
+    return Outgoing(queue="q", body=b"honest", id="m", delay=delay)

@@ -397,8 +397,8 @@ def test_what_cannot_be_an_activity_is_refused_with_a_hint(function, words):
     [
         ({"timeout": 0}, "activity 'one': timeout: .*greater than 0"),
         ({"priority": 10}, "activity 'one': priority: .*less than or equal to 9"),
-        ({"name": "a\nb"}, "name: "),
-        ({"queue": "a\x00b"}, "activity 'one': queue: "),
+        ({"name": "a\nb"}, r"the name of an activity is 'a\\nb': it contains U\+000A"),
+        ({"queue": "a\x00b"}, r"the queue of activity 'one' is 'a\\x00b': it contains U\+0000"),
         ({"retry": 3}, "activity 'one': retry: "),
     ],
     ids=str,

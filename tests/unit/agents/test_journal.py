@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ from paigeant.agents.journal import Journal, Stopped, digest
 from paigeant.context.services import Services
 from paigeant.context.state import StepState
 from paigeant.decisions.interrupts import Retry
-from paigeant.errors import JournalMismatch, StoreError, StoreRefused, Superseded
+from paigeant.errors import JournalMismatch, MessageTooLarge, StoreError, StoreRefused, Superseded
 from paigeant.records.journal import Turn, Unit
 from paigeant.transport import Delivery
 from paigeant.wire.usage import Usage
@@ -151,3 +152,16 @@ def test_a_digest_takes_whatever_an_argument_may_be():
     """The same for the same, whatever lies where in memory."""
     assert digest([object(), {"a": float("nan")}]) == digest([object(), {"a": float("nan")}])
     assert digest(["a"]) != digest(["b"])
+
+
+async def test_a_unit_that_is_too_large_is_not_recorded():
+    """It was paid for, so its usage is; the step ends with an error that names the unit and its size."""
+    store = FakeStore(units=[])
+    context = running(store)
+    context.services = replace(context.services, value_limit=1000)
+    journal = await Journal.open(context)
+    with pytest.raises(MessageTooLarge, match="the result of 'fetch' is 2,002 bytes, the limit for a value 1,000"):
+        await journal.add(unit("tool:1", name="fetch", value="x" * 2000))
+    [written] = store.units
+    assert (written.value, written.usage) == (None, Usage(requests=1))
+    assert journal.find("tool:1", "fetch", "d") is None

@@ -107,7 +107,9 @@ def test_a_workflow_dispatched_has_the_deadline_or_an_earlier_one(own, given, ex
     """Nothing that a workflow begins outlasts it."""
     message = PaigeantMessage(correlation_id="c1", routing_slip=slip("a"), deadline=own)
     delivery = Delivery(queue="q", body=b"", tag=1, deliveries=1)
-    plans = SimpleNamespace(specs=lambda _: slip("b").itinerary, serialize=lambda variables, _: variables)
+    plans = SimpleNamespace(
+        specs=lambda _: slip("b").itinerary, serialize=lambda variables, _: variables, refuse_scopes=lambda *_: None
+    )
     services = Services(plans=plans, clock=SimpleNamespace(now=lambda: 50.0))
     ctx = ActivityContext(StepState.of(message, delivery, plans), services)
     ctx.dispatch("b", deadline=given)

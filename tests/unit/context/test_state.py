@@ -20,7 +20,9 @@ from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import RoutingSlip
 
 PLANS = SimpleNamespace(
-    specs=lambda steps: slip(*steps).itinerary, serialize=lambda variables, _: json.loads(json.dumps(variables))
+    specs=lambda steps: slip(*steps).itinerary,
+    serialize=lambda variables, _: json.loads(json.dumps(variables)),
+    refuse_scopes=lambda *_: None,
 )
 
 

@@ -112,7 +112,9 @@ def first_of(name: str) -> Outgoing:
     return message_of(f"{name}-1")
 
 
-OFFER = Offer(name="a", queue="q", description="Does a.", input={"type": "object"}, version="0123456789ab")
+OFFER = Offer(
+    name="a", queue="q", description="Does a.", input={"type": "object"}, version="0123456789ab", scopes=("a:do",)
+)
 
 
 def worker_of(name: str, started_at: float = 1.0) -> WorkerRecord:

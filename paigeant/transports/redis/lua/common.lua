@@ -67,7 +67,7 @@ local function set_aside(packed, where)
   aside[#aside + 1] = 'what stood in ' .. where .. ' was no message; it is now in ' .. prefix .. 'aside'
 end
 
--- The key sent:NAME says where the message with that name (its id, and a digest of its bytes) waits or is held: "stream entry", or "due" and when.
+-- The key sent:ID says where the message with that id waits or is held: "stream entry", or "due" and when.
 local function place(id, where, lasts)
   if id ~= '' then redis.call('SET', prefix .. 'sent:' .. id, where, 'PX', lasts) end
 end
@@ -78,7 +78,7 @@ local function whereabouts(id)
 end
 
 local function forget(id, where)
-  if id ~= '' and whereabouts(id) == where then redis.call('DEL', prefix .. 'sent:' .. id) end
+  if id ~= '' and whereabouts(id) == where then redis.call('DEL', prefix .. 'sent:' .. id, prefix .. 'body:' .. id) end
 end
 
 local function fields(entry)

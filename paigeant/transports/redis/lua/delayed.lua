@@ -7,8 +7,16 @@ local function put_off(due, m)
   redis.call('SADD', prefix .. 'queues', m.queue)
   local own = next_number(prefix .. 'numbers')
   redis.call('ZADD', key, numeral(due), cmsgpack.pack({own, m.queue, m.id, m.body, m.headers, m.priority, m.deliveries,
-    m.redelivered, m.expires or false, m.name}))
-  place(m.name, 'due ' .. numeral(due), math.max(0, due - now) + SENT_FOR)
+    m.redelivered, m.expires}))
+  local lasts = math.max(0, due - now) + SENT_FOR
+  place(m.id, 'due ' .. numeral(due), lasts)
+  if m.id ~= '' then redis.call('SET', prefix .. 'body:' .. m.id, redis.sha1hex(m.body), 'PX', lasts) end
+end
+
+-- Whether the latest delayed message with this id has these bytes. An older release does not say which it has.
+local function has_body(m)
+  local digest = redis.pcall('GET', prefix .. 'body:' .. m.id)
+  return type(digest) ~= 'string' or digest == redis.sha1hex(m.body)
 end
 
 -- FIRST: where the message begins in the packed list; 2 here, 1 in the set that older releases keep.
@@ -18,8 +26,7 @@ local function unpacked(packed, first)
   for i = first, first + 3 do if type(m[i]) ~= 'string' then return nil end end
   return {queue = m[first], id = m[first + 1], body = m[first + 2], headers = m[first + 3],
     priority = tonumber(m[first + 4]) or 0, deliveries = tonumber(m[first + 5]) or 0,
-    redelivered = tonumber(m[first + 6]) or 0, expires = tonumber(m[first + 7] or nil),
-    name = type(m[first + 8]) == 'string' and m[first + 8] or m[first + 1]}
+    redelivered = tonumber(m[first + 6]) or 0, expires = tonumber(m[first + 7])}
 end
 
 -- When the queue's next delayed message is due, or nil.

@@ -10,8 +10,8 @@
 --
 -- ARGV: prefix, now, holder, session, number of this exchange, lease in ms, renews (0|1), buries (0|1), known (1:
 --       the holder was registered before), limit, number of queues, the queues, number of doubts, the doubts, number of settlements, and
---       for each: kind (send|ack|expire|release), stream, entry, count, token, name, delay in ms, tried (1: it may have
---       been made before), number of messages, and for each of those: queue, id, name, body, headers, delay in ms, priority, expires after ms (-1: never).
+--       for each: kind (send|ack|expire|release), stream, entry, count, token, id, delay in ms, tried (1: it may have
+--       been made before), number of messages, and for each of those: queue, id, body, headers, delay in ms, priority, expires after ms (-1: never).
 -- Returns: {lost (0|1), {accepted (0|1|2: no room now), ...},
 --           {{queue, stream, entry, count, deliveries, redelivered (0|1), expired (0|1), field, value, ...}, ...},
 --           ms until the next delayed message of these queues is due, or -1, number of expired messages, mark of this
@@ -83,32 +83,35 @@ local function add(m)
   local entry
   if m.expires then
     local expires = numeral(m.expires)
-    entry = redis.call('XADD', stream, '*', 'q', queue, 'i', m.id, 'n', m.name, 'b', m.body, 'h', m.headers,
-      'd', m.deliveries, 'r', m.redelivered, 'x', expires)
+    entry = redis.call('XADD', stream, '*', 'q', queue, 'i', m.id, 'b', m.body, 'h', m.headers, 'd', m.deliveries,
+      'r', m.redelivered, 'x', expires)
     redis.call('ZADD', expiring, expires, stream .. ' ' .. entry)
   else
-    entry = redis.call('XADD', stream, '*', 'q', queue, 'i', m.id, 'n', m.name, 'b', m.body, 'h', m.headers,
-      'd', m.deliveries, 'r', m.redelivered)
+    entry = redis.call('XADD', stream, '*', 'q', queue, 'i', m.id, 'b', m.body, 'h', m.headers, 'd', m.deliveries,
+      'r', m.redelivered)
   end
-  place(m.name, stream .. ' ' .. entry, SENT_FOR)
+  place(m.id, stream .. ' ' .. entry, SENT_FOR)
   woken[queue] = true
 end
 
--- A message that is due and was not moved yet waits as well: those before it in its queue's set are moved first.
+-- A message with the same id and other bytes is no copy: anybody can compute the id of a message to come, and would
+-- take its place. A message that is due and was not moved yet waits as well: those before it in its queue's set are
+-- moved first.
 local function is_waiting(m)
-  local where = whereabouts(m.name)
+  local where = whereabouts(m.id)
   if not where then return false end
   local due = tonumber(string.match(where, '^due (%d+)$'))
   if due then
     local first = next_due(m.queue)
-    return due > now or (first ~= nil and first <= due) or redis.call('EXISTS', prefix .. 'delayed') == 1
+    local waits = due > now or (first ~= nil and first <= due) or redis.call('EXISTS', prefix .. 'delayed') == 1
+    return waits and has_body(m)
   end
   local stream, entry = string.match(where, '^(.*) (%S+)$')
   local found = stream and redis.pcall('XRANGE', stream, entry, entry)
-  return found and not found.err and #found > 0
+  return found and not found.err and #found > 0 and (fields(found[1]).b or '') == m.body
 end
 
-local function was_sent(s, m) return s.tried and made['sent ' .. m.name] or is_waiting(m) end
+local function was_sent(s, m) return s.tried and made['sent ' .. m.id] or is_waiting(m) end
 
 local function send(m)
   if is_waiting(m) then return end
@@ -119,7 +122,7 @@ end
 
 local function bytes_of(messages)
   local size = 0
-  for _, m in ipairs(messages) do size = size + #m.body + #m.headers + #m.id + #m.name end
+  for _, m in ipairs(messages) do size = size + #m.body + #m.headers + #m.id end
   return size
 end
 
@@ -237,7 +240,7 @@ local function drop(s)
   redis.call('XACK', s.stream, GROUP, s.entry)
   redis.call('XDEL', s.stream, s.entry)
   if s.kind == 'expire' then redis.call('ZREM', expiring, s.stream .. ' ' .. s.entry) end
-  forget(s.name, s.stream .. ' ' .. s.entry)
+  forget(s.id, s.stream .. ' ' .. s.entry)
 end
 
 local function release(s)
@@ -252,7 +255,7 @@ local function release(s)
   if found then
     local f = fields(found)
     put_off(now + s.delay, {
-      queue = queue, id = f.i or '', name = s.name, body = f.b or '', headers = f.h or '{}', priority = priority,
+      queue = queue, id = f.i or '', body = f.b or '', headers = f.h or '{}', priority = priority,
       deliveries = (tonumber(f.d) or 0) + math.max(s.count - 1, 0), redelivered = 1, expires = tonumber(f.x),
     })
   end
@@ -262,24 +265,24 @@ local function settle(s)
   if s.kind == 'release' then return release(s) end
   for _, m in ipairs(s.messages) do
     if s.kind ~= 'send' then
-      if m.name ~= s.name or m.name == '' then send(m) end
+      if m.id ~= s.id or m.id == '' then send(m) end
     elseif not was_sent(s, m) then
       send(m)
     end
-    if s.kind == 'send' and m.name ~= '' then remember('sent ' .. m.name) end
+    if s.kind == 'send' and m.id ~= '' then remember('sent ' .. m.id) end
   end
   if s.kind == 'send' then return end
   drop(s)
   for _, m in ipairs(s.messages) do
-    if m.name == s.name and m.name ~= '' then send(m) end -- it follows itself
+    if m.id == s.id and m.id ~= '' then send(m) end -- it follows itself
   end
 end
 
 local function next_settlement()
-  local s = {kind = take(), stream = take(), entry = take(), count = number(), token = take(), name = take(),
+  local s = {kind = take(), stream = take(), entry = take(), count = number(), token = take(), id = take(),
     delay = number(), tried = number() == 1, messages = {}}
   for m = 1, number() do
-    s.messages[m] = {queue = take(), id = take(), name = take(), body = take(), headers = take(), delay = number(), priority = take(),
+    s.messages[m] = {queue = take(), id = take(), body = take(), headers = take(), delay = number(), priority = take(),
       lasts = number(), deliveries = 0, redelivered = 0}
   end
   return s

@@ -12,7 +12,7 @@ local function purge_delayed()
     if page.err then return '' end
     for i = 1, #page, 2 do
       local m = unpacked(page[i], 2)
-      if m then forget(m.name, 'due ' .. numeral(tonumber(page[i + 1]))) end
+      if m then forget(m.id, 'due ' .. numeral(tonumber(page[i + 1]))) end
       deleted = deleted + redis.call('ZREM', key, page[i])
       spend(#page[i])
     end
@@ -27,8 +27,7 @@ local function purge_stream(stream)
     if page.err or #page == 0 then return '' end
     for _, entry in ipairs(page) do
       if is_unheld(stream, entry[1]) ~= false then
-        local f = fields(entry)
-        forget(f.n or f.i or '', stream .. ' ' .. entry[1])
+        forget(fields(entry).i or '', stream .. ' ' .. entry[1])
         redis.pcall('XACK', stream, GROUP, entry[1])
         redis.call('ZREM', prefix .. 'expiring', stream .. ' ' .. entry[1])
         deleted = deleted + redis.call('XDEL', stream, entry[1])

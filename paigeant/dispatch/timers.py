@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from paigeant.dispatch.dispatcher import Dispatcher
-from paigeant.errors import MessageError, MessageTooLarge, UnsupportedVersion
+from paigeant.errors import KeysUnavailable, MessageError, MessageTooLarge, UnsupportedVersion, WorkflowError
 from paigeant.events import LetterKind, MessageDeadLettered, MessageResumed, SignalReceived
 from paigeant.records.workflow import Held
 from paigeant.runtime.clock import Clock, SystemClock
@@ -30,6 +30,8 @@ from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.message import DEADLINE, PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.timers")
+
+MAY_ANSWER = "the trust policy (PAIGEANT_TRUST) says which key may answer which activity"
 
 LOOK, SHORTEST_LOOK = 1.0, 0.01
 """Seconds between two polls for due messages: maximum and minimum."""
@@ -89,11 +91,16 @@ class Timers:
 
         Raises:
             MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
-            Untrusted, KeysUnavailable: this App's answer would not be believed, or the question is not shown as asked.
+            WorkflowError: the answer of this App would not be trusted, or the question is not shown as it was asked.
         """
         refuse_too_large(value, f"the value for {waiting.key!r}", self.dispatcher.value_limit)
         if (notary := self.dispatcher.notary) is not None and is_frame(waiting.body):
-            notary.check_answer(waiting, self.clock.now())
+            try:
+                notary.check_answer(waiting, self.clock.now())
+            except (MessageError, KeysUnavailable) as error:
+                of = waiting.correlation_id
+                text = f"step {waiting.activity!r} of workflow {of} cannot be answered: {error}"
+                raise WorkflowError(text, correlation_id=of, hint=MAY_ANSWER) from error
         given = self._given(waiting.correlation_id, waiting.key, value, by, question)
         if not await self.store.answer(given):
             return False

@@ -20,8 +20,6 @@ from paigeant.errors import (
     ConfigurationError,
     DeadLetterError,
     InvalidArguments,
-    KeysUnavailable,
-    MessageError,
     SchemaMismatch,
     StoreRefused,
     StoreRequired,
@@ -52,8 +50,6 @@ from paigeant.workflow.unserved import reminding, unserved_at_once
 T = TypeVar("T")
 
 log = structlog.stdlib.get_logger("paigeant.workflow")
-
-_TRUST = "the trust policy says which key may answer which activity"
 
 _LONGEST_PAUSE = 2.0
 """Seconds between two attempts to read from an unreachable store."""
@@ -398,11 +394,7 @@ class Workflow(Generic[Result]):
 
     async def _answer(self, waiting: Held, value: Any, by: str | None, question: str | None = None) -> bool:
         assert self._timers is not None
-        try:
-            return await self._timers.answer(waiting, value, by, question)
-        except (MessageError, KeysUnavailable) as error:
-            text = f"workflow {self.correlation_id}: step {waiting.activity!r} cannot be answered: {error}"
-            raise WorkflowError(text, correlation_id=self.correlation_id, hint=_TRUST) from error
+        return await self._timers.answer(waiting, value, by, question)
 
     async def _deliver(self, key: str, value: Any, by: str | None) -> None:
         status = await self.status()

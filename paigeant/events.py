@@ -309,10 +309,7 @@ class StepFailed(StepEnded):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRetried(StepEnded):
-    """An attempt of a step failed; the next one follows after ``delay`` seconds.
-
-    ``counted`` says whether the attempt was one of those that the step's retry policy allows.
-    """
+    """An attempt of a step failed; the next one follows after ``delay`` seconds. ``counted``: its policy counts it."""
 
     type: ClassVar[str] = "step_retried"
     status: ClassVar[str] = "retried"
@@ -395,7 +392,7 @@ class MessageResumed(Event):
 class SignalReceived(Event):
     """Something a step of this workflow waits for, or will: a signal, the end of a child, an operator's word.
 
-    ``by`` says who sent it, where that is known; ``question`` names the question that it answers, if it is an approval.
+    ``by`` says who sent it, if known; ``question`` names the question that an approval answers; ``proof`` is signed.
     """
 
     type: ClassVar[str] = "signal_received"
@@ -404,6 +401,7 @@ class SignalReceived(Event):
     value: Any = None
     by: str | None = None
     question: str | None = None
+    proof: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

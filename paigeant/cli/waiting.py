@@ -12,7 +12,7 @@ from paigeant.cli.standing import refused_of
 from paigeant.context.waiting import signal_key
 from paigeant.decisions.forward import OPERATOR, PAUSE
 from paigeant.decisions.lock_names import KEYS as LOCKS
-from paigeant.dispatch.packing import TIMER
+from paigeant.decisions.plan import TIMER
 from paigeant.records.workflow import Held
 from paigeant.store import Store
 from paigeant.wire.approval import KEY as APPROVAL

@@ -87,9 +87,10 @@ class LetterBox(ABC):
         if notary is None or not is_frame(body):
             return message
         with suppress(MessageError, KeysUnavailable):
-            chain = notary.open(body, self.now()).chain
-            notary.judge(chain, message)
-            return message.coming_with(chain)
+            envelope = notary.open(body, self.now())
+            message = envelope.message(self.dispatcher.decoded)
+            notary.judge(envelope.chain, message)
+            return message.coming_with(envelope.chain)
         return message
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paigeant.decisions.judge import limits_of, token_digest
-from paigeant.decisions.plan import Settle
+from paigeant.decisions.plan import Hold, Settle
 from paigeant.events import (
     Event,
     StepCompensated,
@@ -26,6 +26,7 @@ from paigeant.events import (
     WorkflowEnded,
     WorkflowFailed,
 )
+from paigeant.wire.approval import KEY as APPROVAL
 from paigeant.wire.canonical import digest_of
 from paigeant.wire.log import LogEntry
 from paigeant.wire.message import PaigeantMessage
@@ -122,7 +123,7 @@ def link_of(
     latest = chain.latest
     did = _did(before, after, settle.record, order)
     step, slip = before.step, before.routing_slip
-    hold = next((one for one in settle.hold if one.message is after), None)
+    hold = next((one for one in settle.hold if after is not None and one.message.id == after.id), None)
     ended = _ended(before, settle.record)
     changes = getattr(ended, "changes", None) or {}
     back = planned(after.routing_slip.itinerary) if after is not None and _lists_back(did, before) else ()
@@ -145,6 +146,7 @@ def link_of(
         begin=dict(begun or {}),
         msg=body,
         key=hold.key if hold else None,
+        ask=_asked(hold) if hold else None,
         due=hold.due_at if hold else None,
         end=next((_status(one) for one in settle.record if isinstance(one, WorkflowEnded)), None),
         order=order.right if order else None,
@@ -185,6 +187,11 @@ def _did(before: PaigeantMessage, after: PaigeantMessage | None, record: Sequenc
         case StepFailed() if after is not None:
             return Did.REPLACED
     return Did.ENDED
+
+
+def _asked(hold: Hold) -> str | None:
+    """Return the digest of the question that a parked message asks."""
+    return hold.detail.get("question") if hold.key.startswith(APPROVAL) and isinstance(hold.detail, dict) else None
 
 
 def _ended(before: PaigeantMessage, record: Sequence[Event]) -> StepEnded | None:

@@ -10,6 +10,9 @@ from paigeant.events import CompensationStarted, ErrorInfo, Event, LetterKind
 from paigeant.wire.join import Join
 from paigeant.wire.message import PaigeantMessage
 
+TIMER = "retry"
+"""The key of a parked message that waits only for its time, because the broker cannot delay it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:

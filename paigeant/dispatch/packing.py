@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
 from paigeant.decisions.attest import Order
 from paigeant.decisions.idempotency import claimed_user
-from paigeant.decisions.plan import Hold, Plan, Send, Settle
+from paigeant.decisions.plan import TIMER, Hold, Plan, Send, Settle
 from paigeant.dispatch.sealing import Sealing
-from paigeant.errors import StoreRequired
+from paigeant.errors import MessageTooLarge, StoreRequired
 from paigeant.events import Event, MessageDeadLettered, MessageHeld, WorkflowDispatched
 from paigeant.records.workflow import Owner
 from paigeant.transport import Features, Outgoing
@@ -26,9 +26,6 @@ from paigeant.wire.slip import ActivitySpec
 
 if TYPE_CHECKING:
     from paigeant.security.notary import Notary
-
-TIMER = "retry"
-"""The key of a parked message that waits only for its time, because the broker cannot delay it."""
 
 _LONGEST_DELAY, _LONGEST_ON_BROKER = 5.0, 86_400.0
 """Maximum delay in seconds: of a broker that cannot delay, and of one that can, for an App without a store."""
@@ -170,6 +167,19 @@ class Packing:
     def encoded(self, message: PaigeantMessage, delay: float = 0.0) -> Outgoing:
         """Encode a message for its queue."""
         return self._encoded(Send(message, delay))
+
+    def arrived(
+        self, message: PaigeantMessage, key: str, entry: dict[str, Any]
+    ) -> tuple[dict[str, Any], Sequence[Parcel]]:
+        """Return what came for a signed message as it travels, and the value to store outside it.
+
+        A value that is too large to be stored becomes an error, which the step reports.
+        """
+        at_least = self.large if self.has_keeper else sys.maxsize
+        try:
+            return aside.arrival_aside(message.correlation_id, key, entry, at_least, self.value_limit)
+        except MessageTooLarge as error:
+            return {"error": f"the value for {key!r}: {error}"}, ()
 
     def dispatched(self, message: PaigeantMessage, body: bytes, at: float) -> WorkflowDispatched:
         """Return the fact that this message, encoded as these bytes, starts a workflow."""

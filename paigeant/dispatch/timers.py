@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from paigeant.dispatch.dispatcher import Dispatcher
-from paigeant.errors import MessageError, MessageTooLarge, UnsupportedVersion
+from paigeant.errors import KeysUnavailable, MessageError, MessageTooLarge, UnsupportedVersion, WorkflowError
 from paigeant.events import LetterKind, MessageDeadLettered, MessageResumed, SignalReceived
 from paigeant.records.workflow import Held
 from paigeant.runtime.clock import Clock, SystemClock
@@ -30,6 +30,8 @@ from paigeant.wire.limits import refuse_too_large
 from paigeant.wire.message import DEADLINE, PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.timers")
+
+MAY_ANSWER = "the trust policy (PAIGEANT_TRUST) says which key may answer which activity"
 
 LOOK, SHORTEST_LOOK = 1.0, 0.01
 """Seconds between two polls for due messages: maximum and minimum."""
@@ -79,27 +81,51 @@ class Timers:
             StoreError, TransportError: nobody knows whether it was delivered.
         """
         refuse_too_large(value, f"the value for {key!r}", self.dispatcher.value_limit)
-        received = SignalReceived(correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by)
-        await self.dispatcher.note([received])
+        await self.dispatcher.note([self._given(correlation_id, key, value, by)])
         await self.match(correlation_id)
 
     async def answer(
-        self, correlation_id: str, key: str, value: Any = None, by: str | None = None, question: str | None = None
+        self, waiting: Held, value: Any = None, by: str | None = None, question: str | None = None
     ) -> bool:
         """Deliver a value to a step that waits for it now; False if none does, or if it has been answered already.
 
         Raises:
             MessageTooLarge: the value is larger than the setting ``value_limit`` allows.
+            WorkflowError: the answer of this App would not be trusted, or the question is not shown as it was asked.
         """
-        refuse_too_large(value, f"the value for {key!r}", self.dispatcher.value_limit)
-        given = SignalReceived(
-            correlation_id=correlation_id, at=self.clock.now(), key=key, value=value, by=by, question=question
-        )
+        refuse_too_large(value, f"the value for {waiting.key!r}", self.dispatcher.value_limit)
+        if (notary := self.dispatcher.notary) is not None and is_frame(waiting.body):
+            try:
+                notary.check_answer(waiting, self.clock.now())
+            except (MessageError, KeysUnavailable) as error:
+                of = waiting.correlation_id
+                text = f"step {waiting.activity!r} of workflow {of} cannot be answered: {error}"
+                raise WorkflowError(text, correlation_id=of, hint=MAY_ANSWER) from error
+        given = self._given(waiting.correlation_id, waiting.key, value, by, question)
         if not await self.store.answer(given):
             return False
         self.dispatcher.announce([given])
-        await self.match(correlation_id)
+        await self.match(waiting.correlation_id)
         return True
+
+    def named(self, by: str | None) -> str | None:
+        """Return who gives an answer: the name of the App's key if it signs, otherwise the given name."""
+        return by if self.dispatcher.notary is None else self.dispatcher.notary.name
+
+    def _given(
+        self, correlation_id: str, key: str, value: Any, by: str | None, question: str | None = None
+    ) -> SignalReceived:
+        notary, at = self.dispatcher.notary, self.clock.now()
+        proof = None if notary is None else notary.answer(correlation_id, key, value, at, by, question)
+        return SignalReceived(
+            correlation_id=correlation_id,
+            at=at,
+            key=key,
+            value=value,
+            by=self.named(by),
+            question=question,
+            proof=proof,
+        )
 
     async def match(self, correlation_id: str | None = None) -> int:
         """Publish the messages of this workflow (default: of all) whose value has arrived; return how many."""
@@ -152,8 +178,15 @@ class Timers:
     def _signed(self, message: PaigeantMessage, parked: Held) -> Outgoing:
         """Return a signed message with what came for it. Its signed bytes stay as they are, so this needs no key."""
         key, given = _come(message, parked)
-        frame = cut(parked.body, len(parked.body)).receiving(key, dict(checked(key, given)))
-        return Outgoing(queue=parked.queue, body=frame.to_bytes(), id=message.id, priority=message.step.priority)
+        entry, parcels = self.dispatcher.packing.arrived(message, key, dict(checked(key, given)))
+        frame = cut(parked.body, len(parked.body)).receiving(key, entry, parked.proof)
+        return Outgoing(
+            queue=parked.queue,
+            body=frame.to_bytes(),
+            id=message.id,
+            priority=message.step.priority,
+            parcels=parcels,
+        )
 
 
 def _come(message: PaigeantMessage, parked: Held) -> tuple[str, Any]:

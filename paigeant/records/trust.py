@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
+
+from paigeant.events import StepEvent
 
 BUILT_IN = "paigeant."
 """How the names of the activities begin that every worker serves. Every known key may run them."""
@@ -61,6 +63,31 @@ class ActivityRule:
 
     scopes: frozenset[str] = frozenset()
     four_eyes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Something that was said to have come for a step, and is not believed: its key, and why."""
+
+    key: str
+    code: str
+    reason: str
+    given: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProofFailed(StepEvent):
+    """Something was said to have come for a step, and it has no valid proof: the step waits as if nothing had come.
+
+    ``given`` is what came, unless it is large.
+    """
+
+    type: ClassVar[str] = "proof_failed"
+
+    key: str
+    code: str
+    reason: str
+    given: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,8 +119,8 @@ class Steered:
 class Held:
     """A message that waits in the store, or did: ``value`` is what came for it, None when its time came first.
 
-    ``key`` is what it waits for; ``detail`` says it for people. Times are epoch seconds. ``left``: another worker took
-    it, and nobody knows whether that worker published it.
+    ``key`` is what it waits for; ``detail`` says it for people. ``proof`` is the signed answer that proves the value.
+    Times are epoch seconds. ``left``: another worker took it, and nobody knows whether that worker published it.
     """
 
     wait_id: str
@@ -135,6 +135,7 @@ class Held:
     priority: int
     since: float
     value: Any = None
+    proof: str | None = None
     left: bool = False
 
     @property

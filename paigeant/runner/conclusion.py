@@ -14,9 +14,9 @@ from paigeant.decisions.failure import error_info
 from paigeant.decisions.forward import decide, give_up, within_grant, without_others
 from paigeant.decisions.lock_names import KEYS
 from paigeant.decisions.outcome import Dropped, Faulted, Outcome, Poisoned, Refused, Returned
-from paigeant.decisions.plan import Plan, Release, SetAside, Settle
+from paigeant.decisions.plan import TIMER, Plan, Release, SetAside, Settle
 from paigeant.dispatch.dispatcher import Dispatcher
-from paigeant.dispatch.packing import TIMER, Packed
+from paigeant.dispatch.packing import Packed
 from paigeant.dispatch.timers import Timers
 from paigeant.errors import (
     BrokerRefused,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from paigeant.errors import KeysUnavailable, Untrusted
+from paigeant.records.trust import Doubt
 from paigeant.runtime.clock import Clock
 from paigeant.wire.frame import is_frame
 from paigeant.wire.message import PaigeantMessage
@@ -18,6 +19,14 @@ if TYPE_CHECKING:  # it brings cryptography, which an App that does not sign nee
     from paigeant.security.notary import Notary
 
 log = structlog.stdlib.get_logger("paigeant.runner")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A message, and the doubts about what it is said to have received."""
+
+    message: PaigeantMessage
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(slots=True)
@@ -30,7 +39,7 @@ class Opening:
     unsigned: int = 0
     _refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def opened(self, body: bytes) -> PaigeantMessage:
+    async def opened(self, body: bytes) -> Opened:
         """Return the message of these bytes, with the statements it came with if they were verified.
 
         Raises:
@@ -38,7 +47,7 @@ class Opening:
             KeysUnavailable: it is signed with a key that is not known here yet.
         """
         if self.notary is None:
-            return self.decoded(body)
+            return Opened(self.decoded(body))
         if self.notary.keyring.is_old:
             await self._refresh(self.notary)
         if not is_frame(body):
@@ -51,19 +60,19 @@ class Opening:
         await self._refresh(self.notary)
         return self._verified(self.notary, body)
 
-    def _unsigned(self, notary: Notary, body: bytes) -> PaigeantMessage:
+    def _unsigned(self, notary: Notary, body: bytes) -> Opened:
         if notary.is_strict:
             raise Untrusted("unsigned", "the message is not signed, and signing is required here")
         self.unsigned += 1
         if self.unsigned == 1:
             log.warning("messages that are not signed are accepted", hint='set signing to "required" once none come')
-        return self.decoded(body)
+        return Opened(self.decoded(body))
 
-    def _verified(self, notary: Notary, body: bytes) -> PaigeantMessage:
+    def _verified(self, notary: Notary, body: bytes) -> Opened:
         envelope = notary.open(body, self.clock.now())
-        message = self.decoded(body).coming_with(envelope.chain)
+        message = envelope.message(self.decoded).coming_with(envelope.chain)
         notary.judge(envelope.chain, message)
-        return message
+        return Opened(message, envelope.doubts)
 
     async def _refresh(self, notary: Notary) -> None:
         """Read the public keys again: one read at a time, for all messages together."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from paigeant.decisions.outcome import Execution
+from paigeant.records.trust import Doubt
 from paigeant.runtime.clock import Clock
 from paigeant.transport import Delivery
 from paigeant.wire.message import PaigeantMessage
@@ -20,7 +21,8 @@ class Run:
 
     ``ended`` is called when the step's body has ended, if it started: only the settlement remains. ``claims`` are the
     checked claims of the user on whose behalf the step runs; None if there is no such user. Until ``stands_until``, by
-    the boot clock, the step may start without another read of its workflow's standing.
+    the boot clock, the step may start without another read of its workflow's standing. ``doubts`` are about
+    what the step is said to have received.
     """
 
     message: PaigeantMessage
@@ -30,6 +32,7 @@ class Run:
     ended: Callable[[], None]
     claims: Mapping[str, Any] | None = None
     stands_until: float = -math.inf
+    doubts: tuple[Doubt, ...] = ()
 
     def carrying(self, message: PaigeantMessage) -> Run:
         """Return a run of the same delivery with another message."""

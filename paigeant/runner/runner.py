@@ -22,6 +22,7 @@ from paigeant.decisions.foreign import completed, unrecorded, with_sources
 from paigeant.decisions.forward import admit
 from paigeant.decisions.limit import Lock, wanted_data
 from paigeant.decisions.outcome import Faulted, Outcome, Parked, Poisoned, Returned
+from paigeant.decisions.received import waits_for_operator
 from paigeant.decisions.refusal import DISTRUSTED, refuse_beyond_grant
 from paigeant.decisions.stuck import is_stuck
 from paigeant.dispatch.catalog import BUILT_IN
@@ -37,6 +38,7 @@ from paigeant.errors import (
     Untrusted,
 )
 from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
+from paigeant.records.trust import ProofFailed
 from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Letters, Standing, Status, WorkerRecord
 from paigeant.runner.attempt import Attempts, Tried
 from paigeant.runner.breakers import Breakers
@@ -156,14 +158,14 @@ class Runner:
     async def _read(self, delivery: Delivery, ended: Callable[[], None]) -> Run | None:
         """Return the run of the delivery's message, or None if the bytes are no message and became a dead letter."""
         try:
-            message = await self.opening.opened(delivery.body)
+            opened = await self.opening.opened(delivery.body)
         except MessageError as error:
             await self.refusals.refuse(delivery, error)
             return None
         except KeysUnavailable as error:
             await self._wait_for_key(delivery, error)
             return None
-        step = message.step
+        message, step = opened.message, opened.message.step
         # A delivery runs in a task of its own, so the log context bound here ends with that task.
         structlog.contextvars.bind_contextvars(
             correlation_id=message.correlation_id,
@@ -172,7 +174,7 @@ class Runner:
             attempt=message.attempt,
             worker=self.worker,
         )
-        return self._run_of(delivery, message, ended)
+        return replace(self._run_of(delivery, message, ended), doubts=opened.doubts)
 
     async def _wait_for_key(self, delivery: Delivery, error: KeysUnavailable) -> None:
         """Return a message to its queue whose key is not known here yet; refuse it after some minutes."""
@@ -217,7 +219,7 @@ class Runner:
         if not await self.conclusions.put_back(delivery, error):
             info = error_info(error)
             try:
-                run = self._run_of(delivery, await self.opening.opened(delivery.body), _nothing)
+                run = self._run_of(delivery, (await self.opening.opened(delivery.body)).message, _nothing)
             except (MessageError, KeysUnavailable):
                 await self._set_aside(delivery, LetterKind.UNREADABLE, info)
             else:
@@ -253,7 +255,24 @@ class Runner:
         if missing is not None:
             await self.conclusions.draw(run, Faulted(run.execution(), error_info(missing)))
             return None
-        return replace(run, stands_until=until)
+        if run.doubts and await self._still_waits(run):
+            return None
+        return replace(run, stands_until=until, doubts=())
+
+    async def _still_waits(self, run: Run) -> bool:
+        """Record what did not come for the step. Return whether it was parked again; otherwise it parks as it runs."""
+        about, now = run.about(), run.clock.now()
+        failed = [
+            ProofFailed(**about, at=now, key=one.key, code=one.code, reason=one.reason, given=one.given)
+            for one in run.doubts
+        ]
+        for one in run.doubts:
+            log.warning("what came for a step is not trusted", key=one.key, code=one.code, reason=one.reason)
+        await self.dispatcher.patiently(lambda: self.dispatcher.note(failed))
+        if (key := waits_for_operator(run.message.chain, run.doubts)) is None:
+            return False
+        await self.conclusions.draw(run, Parked(run.execution(), key))
+        return True
 
     async def _introduced(self, run: Run, standing: Standing) -> Run:
         """Return the run, after recording what other programs did in its workflow and the store does not have."""

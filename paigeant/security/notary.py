@@ -8,7 +8,7 @@ keys or policy change. So the usual hop verifies one signature, and of what this
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -18,20 +18,23 @@ from pydantic import ValidationError
 from paigeant.decisions.attest import Order, Verified, carried, link_of, plan_of
 from paigeant.decisions.judge import course, origin, steps_of
 from paigeant.decisions.plan import Settle
-from paigeant.errors import Untrusted
-from paigeant.records.trust import Policy
+from paigeant.decisions.received import TOO_MUCH, Item, judge_shown, nothing_came, received
+from paigeant.errors import MalformedMessage, Untrusted
+from paigeant.records.trust import Doubt, Policy
+from paigeant.records.workflow import Held
 from paigeant.security.jws import BadSignature, Signer, kid_of, sign, verify
 from paigeant.security.keyring import Keyring
-from paigeant.wire import strict_json
-from paigeant.wire.canonical import digest, digest_of
-from paigeant.wire.frame import Frame, cut
+from paigeant.wire import codec, strict_json
+from paigeant.wire.canonical import canonical, digest, digest_of
+from paigeant.wire.frame import Frame, cut, is_frame
 from paigeant.wire.message import PaigeantMessage
-from paigeant.wire.proof import Chain, Kind, Link, Plan, Signed, Statement
+from paigeant.wire.proof import Answer, Chain, Kind, Link, Plan, Signed, Statement
 
 _REMEMBERED = 10_000
 """Number of verified statements that are remembered."""
 
 _LARGEST_CLAIMS = 65_536
+_LARGEST_SHOWN = 4_096
 
 S = TypeVar("S", bound=Statement)
 
@@ -51,11 +54,25 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A signed message whose signatures are right: the message's bytes, its statements, and what it received."""
+    """A signed message whose signatures are right: the message's bytes, its statements, and what it received.
+
+    ``doubts`` are about what it is said to have received, and is not believed.
+    """
 
     body: bytes
     chain: Chain
     received: tuple[dict[str, Any], ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+    def message(self, decoded: Callable[[bytes], PaigeantMessage]) -> PaigeantMessage:
+        """Return the message, which ``decoded`` reads, with what it received.
+
+        Raises:
+            MessageError: the bytes are no message.
+        """
+        if is_frame(self.body):
+            raise MalformedMessage("not a paigeant message: a signed message is inside another one")
+        return codec.receiving(decoded(self.body), self.received)
 
 
 @dataclass(slots=True)
@@ -137,6 +154,23 @@ class Notary:
         self._remember(signed)
         return signed
 
+    def answer(
+        self, workflow: str, key: str, value: Any, at: float, by: str | None = None, question: str | None = None
+    ) -> str:
+        """Return the proof that this App gave the value, of JSON types, for this key of a workflow."""
+        about = {"aud": self.policy.audience, "wf": workflow, "key": key, "value": digest_of(value)}
+        answer = Answer(iat=int(at), by=by or "", question=question, **about)
+        return self._sign(Kind.ANSWER, answer).token
+
+    def check_answer(self, waiting: Held, now: float) -> None:
+        """Check that an answer of this App to a waiting message would be believed, and that it is shown as asked.
+
+        Raises:
+            Untrusted, KeysUnavailable: it would not be.
+            MalformedMessage, MessageTooLarge: what waits is no signed message.
+        """
+        judge_shown(self.open(waiting.body, now).chain, waiting, self.name, self.policy)
+
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def open(self, data: bytes, now: float) -> Envelope:
@@ -155,7 +189,31 @@ class Notary:
             tuple(self._link(one) for one in frame.links),
         )
         origin(chain, digest(frame.message), self.policy, now)
-        return Envelope(frame.message, chain, frame.received)
+        return self._receiving(frame, chain, now)
+
+    def _receiving(self, frame: Frame, chain: Chain, now: float) -> Envelope:
+        believed, doubts = list[dict[str, Any]](), list[Doubt]()
+        for item in frame.received:
+            try:
+                if believed:
+                    raise Untrusted(TOO_MUCH, "more than one thing came for the message")
+                self._judge_item(chain, item, now)
+                believed.append(item)
+            except Untrusted as error:
+                doubts.append(Doubt(item["key"], error.code, str(error), _shown(item["entry"])))
+        if not frame.received and (doubt := nothing_came(chain)) is not None:
+            doubts.append(doubt)
+        return Envelope(frame.message, chain, tuple(believed), tuple(doubts))
+
+    def _judge_item(self, chain: Chain, item: Mapping[str, Any], now: float) -> None:
+        """Judge what came for a message. Without a proof it is accepted only where unsigned messages are, too."""
+        key, entry, proof = item["key"], item["entry"], item.get("proof")
+        answer = self._verified(proof, Kind.ANSWER, Answer) if isinstance(proof, str) else None
+        try:
+            received(chain, Item(key, entry, answer), self.policy, now)
+        except Untrusted as error:
+            if self.is_strict or error.code != "no-proof":
+                raise
 
     def judge(self, chain: Chain, message: PaigeantMessage) -> None:
         """Judge a message that was parsed from the bytes of its envelope.
@@ -209,6 +267,11 @@ def frame_of(chain: Chain, body: bytes) -> Frame:
     """Return a message's bytes with the statements that belong to it."""
     links = tuple(one.token for one in chain.links)
     return Frame(chain.plan.token, links, body, above=tuple(one.token for one in chain.above))
+
+
+def _shown(entry: Mapping[str, Any]) -> Any:
+    """Return what came, unless it is large."""
+    return entry if len(canonical(entry)) <= _LARGEST_SHOWN else None
 
 
 def _parsed(claims: bytes, kind: Kind, shape: type[S]) -> S:

@@ -380,7 +380,7 @@ def _branch_row(event: WorkflowDispatched, parent: str, branch: Branch) -> Row:
 def _child_row(event: WorkflowEnded, parent: str) -> Row:
     """The signal for the parent, in case it waits for this child now or later."""
     key = child_key(event.correlation_id)
-    return {"correlation_id": parent, "key": key, "value": told(event), "by": None, "at": event.at}
+    return {"correlation_id": parent, "key": key, "value": told(event), "by": None, "at": event.at, "proof": None}
 
 
 def _workflow_row(event: WorkflowDispatched) -> Row:

@@ -82,7 +82,7 @@ def _count_in(
     if Join(row.total, row.needed).is_decided(completed, failed):
         at = events[-1].at
         value = decide(connection, note, correlation_id, key, at)
-        signal = {"correlation_id": correlation_id, "key": key, "value": value, "by": None, "at": at}
+        signal = {"correlation_id": correlation_id, "key": key, "value": value, "by": None, "at": at, "proof": None}
         connection.execute(insert(signals), signal)
     else:
         counted = update(joins).where(_of(joins, correlation_id, key))

@@ -101,8 +101,8 @@ def outgoing(row: Row[Any], now: float) -> Outgoing:
     )
 
 
-def parked_row(row: Row[Any], value: Any) -> Held:
-    """Return a waiting message and its value."""
+def parked_row(row: Row[Any], value: Any, proof: Any = None) -> Held:
+    """Return a waiting message and its value, with the proof of that (default: the row's)."""
     return Held(
         wait_id=row.wait_id,
         correlation_id=text(row.correlation_id),
@@ -116,6 +116,7 @@ def parked_row(row: Row[Any], value: Any) -> Held:
         priority=whole(row.priority),
         since=_number(row.since),
         value=value,
+        proof=text(row.proof if proof is None else proof) or None,
     )
 
 

@@ -126,6 +126,7 @@ waits = Table(
     Column("since", Double),
     Column("fired_at", Double),
     Column("value", JsonText),
+    Column("proof", Text),
     Column("prefix", Text),
     Column("broker", Text),
 )
@@ -138,6 +139,7 @@ signals = Table(
     Column("value", JsonText),
     Column("by", Text),
     Column("at", Double),
+    Column("proof", Text),
 )
 joins = Table(
     "paigeant_join",

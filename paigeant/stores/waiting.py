@@ -35,7 +35,12 @@ _IS_WAITING = waits.c.fired_at.is_(None)
 
 def match(connection: Connection, now: float, correlation_id: str | None, owner: Owner | None) -> list[Held]:
     """Match signals with the messages that wait for them, the earliest first."""
-    columns = (waits, signals.c.id.label("signal_id"), signals.c.value.label("signal_value"))
+    columns = (
+        waits,
+        signals.c.id.label("signal_id"),
+        signals.c.value.label("signal_value"),
+        signals.c.proof.label("signal_proof"),
+    )
     pairs = (
         _pairs(columns, correlation_id, is_mine(waits, owner, now)).order_by(signals.c.id, waits.c.since).limit(BATCH)
     )
@@ -47,8 +52,9 @@ def match(connection: Connection, now: float, correlation_id: str | None, owner:
             continue
         used.add(row.signal_id)
         given = {"value": row.signal_value}
-        connection.execute(update(waits).where(waits.c.wait_id == row.wait_id).values(fired_at=now, value=given))
-        served[row.wait_id] = rows.parked_row(row, given)
+        fired = update(waits).where(waits.c.wait_id == row.wait_id)
+        connection.execute(fired.values(fired_at=now, value=given, proof=row.signal_proof))
+        served[row.wait_id] = rows.parked_row(row, given, row.signal_proof)
     if used:
         connection.execute(delete(signals).where(signals.c.id.in_(used)))
     return list(served.values())

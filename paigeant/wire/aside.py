@@ -44,11 +44,8 @@ def put_aside(message: PaigeantMessage, at_least: int, at_most: int) -> tuple[Pa
     parcels: dict[str, Parcel] = {}
 
     def parcel(value: Any, what: str) -> Kept | None:
-        if len(data := as_json(value)) < at_least:
-            return None
-        refuse_size(len(data), what, at_most)
-        packed = Parcel.of(message.correlation_id, data)
-        return parcels.setdefault(packed.kept.digest, packed).kept
+        packed = _parcel(message.correlation_id, value, what, at_least, at_most)
+        return None if packed is None else parcels.setdefault(packed.kept.digest, packed).kept
 
     def of_holder(holder: Holder, what: str) -> Holder:
         found = {path: parcel(value, _named(what, path)) for path, value in holder.values().items()}
@@ -61,6 +58,25 @@ def put_aside(message: PaigeantMessage, at_least: int, at_most: int) -> tuple[Pa
 
     message = _with_received(_changed(message, of_holder), of_arrived)
     return message, list(parcels.values())
+
+
+def arrival_aside(
+    workflow: str, key: str, arrived: dict[str, Any], at_least: int, at_most: int
+) -> tuple[dict[str, Any], list[Parcel]]:
+    """What came for a step of the workflow, without a value of ``at_least`` bytes; and the parcel of that.
+
+    Raises:
+        MessageTooLarge: the value is larger than may be kept.
+    """
+    packed = _parcel(workflow, arrived.get("value"), f"what came for {key!r}", at_least, at_most)
+    return (arrived, []) if packed is None else (_without_value(arrived) | {"kept": packed.kept.to_dict()}, [packed])
+
+
+def _parcel(workflow: str, value: Any, what: str, at_least: int, at_most: int) -> Parcel | None:
+    if len(data := as_json(value)) < at_least:
+        return None
+    refuse_size(len(data), what, at_most)
+    return Parcel.of(workflow, data)
 
 
 def needed(message: PaigeantMessage) -> dict[Kept, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,7 +50,7 @@ def decode(body: bytes, limit: int, steps: int = STEPS) -> PaigeantMessage:
         MessageTooLarge, UnsupportedVersion, MalformedMessage: none of them can be cured by trying again.
     """
     if is_frame(body):
-        return _received(cut(body, limit), limit, steps)
+        return _framed(cut(body, limit), limit, steps)
     if len(body) > limit:
         raise MessageTooLarge(f"the message is {len(body):,} bytes, the limit {limit:,}")
     parsed = _parsed(body)
@@ -64,12 +65,20 @@ def decode(body: bytes, limit: int, steps: int = STEPS) -> PaigeantMessage:
     return message
 
 
-def _received(frame: Frame, limit: int, steps: int) -> PaigeantMessage:
+def _framed(frame: Frame, limit: int, steps: int) -> PaigeantMessage:
     """The message of a frame, whose signatures nobody has looked at here, with what it has received since."""
     if is_frame(frame.message):
         raise MalformedMessage("not a paigeant message: a signed message is inside another one")
-    message = decode(frame.message, limit, steps)
-    for item in frame.received:
+    return receiving(decode(frame.message, limit, steps), frame.received)
+
+
+def receiving(message: PaigeantMessage, received: Iterable[Mapping[str, Any]]) -> PaigeantMessage:
+    """The message with these items of its frame: what came since it was signed.
+
+    Raises:
+        MalformedMessage: an item is not what the engine reads of such a key.
+    """
+    for item in received:
         try:
             message = message.receiving(item["key"], checked(item["key"], item["entry"]))
         except ValueError as error:

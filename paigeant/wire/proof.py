@@ -139,8 +139,8 @@ class Link(Statement):
     compensations that follow from it, by the id of the step that each takes back. ``ins`` are inserted steps, or those
     that take the step's place; ``skip`` are the ids of steps that are left out. ``back`` are the compensations of a
     workflow that turns back. ``begin`` are the digests of the plans of workflows it began, by id. ``msg`` is the
-    digest of the next message; ``key`` and ``due`` say what a parked one waits for. ``end`` is the status with which
-    the workflow ended.
+    digest of the next message; ``key`` and ``due`` say what a parked one waits for, and ``ask`` is the digest of the
+    question that it asks. ``end`` is the status with which the workflow ended.
     """
 
     KIND: ClassVar = Kind.LINK
@@ -162,6 +162,7 @@ class Link(Statement):
     begin: dict[Label, Digest] = Field(default_factory=dict)
     msg: Digest | None = None
     key: Label | None = None
+    ask: Label | None = None
     due: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     end: Label | None = None
     order: Label | None = None
@@ -184,7 +185,11 @@ class Link(Statement):
 
 
 class Answer(Statement):
-    """A signal, or the decision about a question: ``question`` is the digest of what was asked."""
+    """A signal, or the decision about a question; signed by whoever gives it.
+
+    ``value`` is the digest of what was given for ``key``, ``question`` the digest of what was asked. ``by`` is the
+    person for whom the signer vouches.
+    """
 
     KIND: ClassVar = Kind.ANSWER
 

@@ -318,8 +318,9 @@ class Workflow(Generic[Result]):
                 asks another question, or somebody else answered first.
             NotSerializable: the arguments cannot be serialized as JSON.
         """
-        said = {"approved": approved, "by": by, "reason": reason, "arguments": jsonable(arguments, "arguments")}
         waiting = self._asked(await self._waiting(APPROVAL, "an approval"), question)
+        name = by if self._timers is None else self._timers.named(by)
+        said = {"approved": approved, "by": name, "reason": reason, "arguments": jsonable(arguments, "arguments")}
         if not await self._answer(waiting, said, by, waiting.question):
             raise WorkflowError(
                 f"workflow {self.correlation_id}: step {waiting.activity!r} was answered meanwhile",
@@ -393,7 +394,7 @@ class Workflow(Generic[Result]):
 
     async def _answer(self, waiting: Held, value: Any, by: str | None, question: str | None = None) -> bool:
         assert self._timers is not None
-        return await self._timers.answer(self.correlation_id, waiting.key, value, by, question)
+        return await self._timers.answer(waiting, value, by, question)
 
     async def _deliver(self, key: str, value: Any, by: str | None) -> None:
         status = await self.status()

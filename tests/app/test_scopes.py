@@ -108,8 +108,8 @@ async def test_a_worker_refuses_what_another_program_dispatched(app, make, runni
     await make().dispatch("refund", obo_token=token)
     async with running(app):
         (letter,) = await until_async(app.dead_letters.list, SOON)
-    assert (letter.kind.value, letter.error.type) == ("refused", "ScopesMissing")
-    assert "'refund' needs the scope 'refunds'" in letter.error.message
+    assert (letter.kind.value, letter.code) == ("untrusted", "token")
+    assert "ScopesMissing: 'refund' needs the scope 'refunds'" in letter.reason
 
 
 async def test_a_step_passes_on_no_more_than_it_has(app, running, issuer):

@@ -150,11 +150,12 @@ class ClaimsTooMuch(MessageError):
 class Untrusted(MessageError):
     """A message is not trusted: a signature is missing or wrong, or it says what its signer may not say.
 
-    ``code`` is for programs, the text for people.
+    ``code`` is for programs, the text for people; ``Untrusted(code, text)`` has both.
     """
 
-    def __init__(self, code: str, why: str) -> None:
-        super().__init__(why)
+    def __init__(self, *said: str, hint: str | None = None) -> None:
+        code, *text = said if len(said) > 1 else ("untrusted", *said)
+        super().__init__(*text, hint=hint)
         self.code = code
 
 

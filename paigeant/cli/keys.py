@@ -11,6 +11,7 @@ from paigeant.cli.errors import USAGE, warn
 from paigeant.cli.group import Subcommands
 from paigeant.cli.options import age, as_json
 from paigeant.cli.output import iso, print_json, print_table, readable
+from paigeant.cli.text import say
 
 if TYPE_CHECKING:
     from paigeant.config import Settings
@@ -102,20 +103,18 @@ def _print_made(
         print_json(_made(made) | {"trust": trust and str(trust), "add": to_add, "settings": environment})
         return
     kind, who = ("private key", "this service") if made.public is not None else ("secret", "the team")
-    click.echo(f"{made.private}  {kind} {made.kid}: only {who} may read it; keep it out of version control")
+    say(f"{made.private}  {kind} {made.kid}: only {who} may read it; keep it out of version control")
     if made.public is not None:
-        click.echo(f"{made.public}  public key: give it to all workers")
+        say(f"{made.public}  public key: give it to all workers")
     if trust is not None:
-        click.echo(f"{trust}  trust policy: {'has a rule for the key' if to_add is None else 'unchanged; add to it:'}")
+        say(f"{trust}  trust policy: {'has a rule for the key' if to_add is None else 'unchanged; add to it:'}")
     for line in (to_add or "").splitlines():
-        click.echo(f"  {line}")
-    click.echo("\nSet, for example in .env:")
+        say(f"  {line}")
+    say("\nSet, for example in .env:")
     for name, value in environment.items():
-        click.echo(f"  {name}={value}")
+        say(f"  {name}={value}")
     if trust is not None:
-        click.echo(
-            "\nOnce doctor finds nothing that is not signed: PAIGEANT_SIGNING=required\nNext: paigeant trust check"
-        )
+        say("\nOnce doctor finds nothing that is not signed: PAIGEANT_SIGNING=required\nNext: paigeant trust check")
 
 
 def _made(made: Made) -> dict[str, Any]:
@@ -157,9 +156,9 @@ def _print_next(name: str, made: Made, *, as_json: bool) -> None:
     if as_json:
         print_json({"state": "next"} | _made(made))
         return
-    click.echo(f"{made.public}  next key {made.kid}: accepted as soon as a worker has read it")
-    click.echo("\nNow give the public keys to all workers. They read them again within a minute. Then:")
-    click.echo(f"  paigeant keys rotate {name}")
+    say(f"{made.public}  next key {made.kid}: accepted as soon as a worker has read it")
+    say("\nNow give the public keys to all workers. They read them again within a minute. Then:")
+    say(f"  paigeant keys rotate {name}")
 
 
 def _print_promoted(name: str, done: Promoted, *, as_json: bool) -> None:
@@ -167,10 +166,10 @@ def _print_promoted(name: str, done: Promoted, *, as_json: bool) -> None:
         about = {"kid": done.kid, "private": str(done.private), "retired": done.retired, "until": iso(done.until)}
         print_json({"state": "current"} | about)
         return
-    click.echo(f"{done.private}  current key {done.kid}")
+    say(f"{done.private}  current key {done.kid}")
     for kid in done.retired:
-        click.echo(f"{kid}  retired: its signatures are accepted until {readable(done.until)} UTC")
-    click.echo(f"\nGive the public keys to all workers, and restart the processes of {name} before that time.")
+        say(f"{kid}  retired: its signatures are accepted until {readable(done.until)} UTC")
+    say(f"\nGive the public keys to all workers, and restart the processes of {name} before that time.")
 
 
 @keys.command()
@@ -187,7 +186,7 @@ def revoke(kid: str, trust_: str | None, as_json: bool) -> None:
     if as_json:
         print_json(_described(revoked) | {"state": "revoked"})
         return
-    click.echo(f"{kid}  revoked; give the public keys to all workers")
+    say(f"{kid}  revoked; give the public keys to all workers")
     if not any(one.name == revoked.name and one.state in ("current", "next") for one in files.known()):
         warn(f"{revoked.name!r} has no key now; make one: paigeant keys init {revoked.name}")
 

@@ -10,6 +10,7 @@ from paigeant.cli.group import Subcommands
 from paigeant.cli.keys import DEFAULT, policy_path
 from paigeant.cli.options import as_json
 from paigeant.cli.output import print_json, print_table
+from paigeant.cli.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,8 +53,8 @@ def check(context: click.Context, trust_: str | None, as_json: bool) -> None:
         about: dict[str, Any] = {"policy": str(found.path), "audience": found.policy.audience, "digest": digest}
         print_json(about | {"rules": len(found.policy.rules), "keys": len(found.keys), "remarks": said})
     else:
-        click.echo(f"{found.path}  audience {found.policy.audience}  digest {digest[:12]}")
-        click.echo(f"{len(found.policy.rules)} rules, {len(found.keys)} keys")
+        say(f"{found.path}  audience {found.policy.audience}  digest {digest[:12]}")
+        say(f"{len(found.policy.rules)} rules, {len(found.keys)} keys")
         for one in remarks:
             warn(f"{'Wrong' if one.is_fault else 'Look at this'}: {one.text}")
     if any(one.is_fault for one in remarks):

@@ -115,7 +115,7 @@ def test_activities_that_look_alike_are_named(in_process: Callable[[str], Paigea
     [
         ("signal", "asking", "word", '{"a": 1, "a": 2}'),
         ("dlq", "edit", "1", "--input", '{"a": 1, "a": 2}'),
-        ("fork", "failed", "fail", "--variables", '{"a": 1, "a": 2}'),
+        ("fork", "failed", "--from", "fail", "--variables", '{"a": 1, "a": 2}'),
     ],
     ids=lambda words: words[0],
 )

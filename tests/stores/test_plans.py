@@ -166,7 +166,7 @@ async def look(store: SqlStore) -> None:
     await store.take_dead_letter(letters[0].id, None, [])
     families = await store.ended(1e12, (), None, 5)
     await store.forget(families[:1], 1e12)
-    store.output("w1-2")
+    store.output("w1-2", "w1")
 
 
 def plans(store: SqlStore, statements: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Decides whether something came for a step that waits. Pure; see :mod:`paigeant.decisions.judge`.
 
-Whoever wakes a step adds what came to the signed message, and needs no key for that. So each item is believed for
-itself: an answer if somebody signed it who may answer, a timeout if the signed time has come.
+A worker that wakes a step adds the value to the signed message, and needs no key for that. So each value needs its own
+proof: an answer is signed by a key that may answer, and a timeout is believed when the signed time has come.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from paigeant.wire.arrivals import CHILD
 from paigeant.wire.canonical import digest_of
 from paigeant.wire.claim_check import Kept
 from paigeant.wire.join import KEY as JOIN
-from paigeant.wire.message import DEADLINE, is_sleep
+from paigeant.wire.message import DEADLINE, PaigeantMessage, is_sleep
 from paigeant.wire.proof import Answer, Chain, Did, Link, Signed
 
 RETRY = "retry"
-"""What an operator does who lets a step run again that waits for one."""
+"""The order with which an operator runs a step again that waits for an operator."""
 
 TOO_MUCH = "too-much"
 """The code of what came after something that is believed."""
@@ -40,11 +40,19 @@ _TIMEOUT = {"timeout": True}
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What came for a key: the entry, and the signed answer that proves it, if there is one."""
+    """A value that was received for a key: the entry, and the signed answer that proves it, if there is one."""
 
     key: str
     entry: Mapping[str, Any]
     answer: Signed[Answer] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A message, and the doubts about the values that it is said to have received."""
+
+    message: PaigeantMessage
+    doubts: tuple[Doubt, ...] = ()
 
 
 def received(chain: Chain, item: Item, policy: Policy, now: float) -> None:
@@ -114,7 +122,7 @@ def _judge_answer(chain: Chain, link: Link, item: Item, policy: Policy, now: flo
 def _digest(entry: Mapping[str, Any]) -> str | None:
     """Return the digest of the value; None for an error in its place, which says that the value is too large."""
     if "kept" in entry:
-        return Kept.from_dict(entry["kept"]).as_base64
+        return Kept.from_dict(entry["kept"]).planned
     return digest_of(entry["value"]) if "value" in entry else None
 
 

@@ -110,8 +110,8 @@ class Packing:
         facts: list[Event] = [self.dispatched(message, encoded.body, at) for message, encoded in begun]
         holds, sends = list(plan.hold), list[Outgoing]()
         for send in plan.send:
-            if self.has_store and send.delay > self._longest_delay:
-                holds.append(Hold(send.message, TIMER, at + send.delay))
+            if (hold := self._hold_of(send, at)) is not None:
+                holds.append(hold)
             else:
                 sends.append(self._encoded(send, sealing.next))
         sends += [encoded for _, encoded in begun]
@@ -127,6 +127,12 @@ class Packing:
             return []
         hold = Hold(plan.if_cancelled.message, TIMER, at)
         return [(hold, self._encoded_hold(hold, seal))]
+
+    def _hold_of(self, send: Send, at: float) -> Hold | None:
+        """Return the message as it is parked, if the broker cannot delay it for so long and there is a store."""
+        if not self.has_store or send.delay <= self._longest_delay:
+            return None
+        return Hold(send.message, TIMER, at + send.delay)
 
     @property
     def _longest_delay(self) -> float:
@@ -158,8 +164,7 @@ class Packing:
         def sealed(message: PaigeantMessage, body: bytes) -> bytes:
             return body if self.notary is None else self.notary.begin(message, body, at, forked=forked).to_bytes()
 
-        if self.has_store and send.delay > self._longest_delay:
-            hold = Hold(send.message, TIMER, at + send.delay)
+        if (hold := self._hold_of(send, at)) is not None:
             encoded = self._encoded_hold(hold, sealed)
             return Packed((), [_parking(hold, encoded, at, self.owner)], encoded.parcels)
         return Packed([self._encoded(send, sealed)])
@@ -230,7 +235,7 @@ class Packing:
         if self.has_store:
             message = message.compacted(0)
         for size in (self.large, _MIDDLING) if self.has_keeper else ():
-            message, more = aside.put_aside(message, size, self.value_limit)
+            message, more = aside.put_aside(message, size, self.value_limit, is_signed=self.notary is not None)
             parcels += more
             if len(body := codec.encode(message, sys.maxsize)) <= self.message_limit:
                 break

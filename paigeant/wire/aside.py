@@ -8,6 +8,7 @@ from typing import Any
 
 from paigeant.errors import ValueMissing
 from paigeant.wire.arrivals import check
+from paigeant.wire.canonical import digest_of
 from paigeant.wire.claim_check import Holder, Kept, Parcel, as_json, opened
 from paigeant.wire.limits import refuse_size
 from paigeant.wire.log import LogEntry
@@ -35,8 +36,12 @@ def _stripped(holder: Holder) -> Holder:
     return holder.without({path: holder.kept[path] for path in there})
 
 
-def put_aside(message: PaigeantMessage, at_least: int, at_most: int) -> tuple[PaigeantMessage, list[Parcel]]:
+def put_aside(
+    message: PaigeantMessage, at_least: int, at_most: int, *, is_signed: bool = False
+) -> tuple[PaigeantMessage, list[Parcel]]:
     """The message without its values of at least so many bytes of JSON, and these.
+
+    With ``is_signed`` the message says the digests of their canonical forms too, which a signed plan has.
 
     Raises:
         MessageTooLarge: one is larger than may be kept, which is named.
@@ -44,7 +49,7 @@ def put_aside(message: PaigeantMessage, at_least: int, at_most: int) -> tuple[Pa
     parcels: dict[str, Parcel] = {}
 
     def parcel(value: Any, what: str) -> Kept | None:
-        packed = _parcel(message.correlation_id, value, what, at_least, at_most)
+        packed = _parcel(message.correlation_id, value, what, at_least, at_most, is_signed=is_signed)
         return None if packed is None else parcels.setdefault(packed.kept.digest, packed).kept
 
     def of_holder(holder: Holder, what: str) -> Holder:
@@ -63,20 +68,20 @@ def put_aside(message: PaigeantMessage, at_least: int, at_most: int) -> tuple[Pa
 def arrival_aside(
     workflow: str, key: str, arrived: dict[str, Any], at_least: int, at_most: int
 ) -> tuple[dict[str, Any], list[Parcel]]:
-    """What came for a step of the workflow, without a value of ``at_least`` bytes; and the parcel of that.
+    """What came for a signed message of the workflow, without a value of ``at_least`` bytes; and the parcel of that.
 
     Raises:
         MessageTooLarge: the value is larger than may be kept.
     """
-    packed = _parcel(workflow, arrived.get("value"), f"what came for {key!r}", at_least, at_most)
+    packed = _parcel(workflow, arrived.get("value"), f"what came for {key!r}", at_least, at_most, is_signed=True)
     return (arrived, []) if packed is None else (_without_value(arrived) | {"kept": packed.kept.to_dict()}, [packed])
 
 
-def _parcel(workflow: str, value: Any, what: str, at_least: int, at_most: int) -> Parcel | None:
+def _parcel(workflow: str, value: Any, what: str, at_least: int, at_most: int, *, is_signed: bool) -> Parcel | None:
     if len(data := as_json(value)) < at_least:
         return None
     refuse_size(len(data), what, at_most)
-    return Parcel.of(workflow, data)
+    return Parcel.of(workflow, data, digest_of(value) if is_signed else None)
 
 
 def needed(message: PaigeantMessage) -> dict[Kept, str]:

@@ -13,9 +13,10 @@ from hashlib import sha256
 from typing import Annotated, Any, ClassVar, Protocol, Self
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from paigeant.errors import ValueMissing
-from paigeant.wire.canonical import canonical
+from paigeant.wire.canonical import digest_of
 from paigeant.wire.model import Label, WireModel
 from paigeant.wire.reading import read
 
@@ -26,11 +27,13 @@ class Kept(WireModel):
     digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
     of: Label
+    form: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] | None = None
+    """In a signed message, the digest of the canonical form: the bytes that are kept say more, such as 1.0 for 1."""
 
     @property
-    def as_base64(self) -> str:
+    def planned(self) -> str:
         """The digest as plans have it; see :func:`~paigeant.wire.canonical.digest`."""
-        return urlsafe_b64encode(bytes.fromhex(self.digest))[:-1].decode()
+        return self.form or urlsafe_b64encode(bytes.fromhex(self.digest))[:-1].decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +44,9 @@ class Parcel:
     data: bytes = field(repr=False)
 
     @classmethod
-    def of(cls, workflow: str, data: bytes) -> Parcel:
-        """The parcel of a value that is kept for a workflow."""
-        return cls(Kept(digest=sha256(data).hexdigest(), size=len(data), of=workflow), data)
+    def of(cls, workflow: str, data: bytes, form: str | None = None) -> Parcel:
+        """The parcel of a value that is kept for a workflow; ``form`` is the digest of its canonical form."""
+        return cls(Kept(digest=sha256(data).hexdigest(), size=len(data), of=workflow, form=form), data)
 
 
 class Keeper(Protocol):
@@ -64,8 +67,8 @@ class Keeper(Protocol):
 
 
 def as_json(value: Any) -> bytes:
-    """The canonical JSON of a value of JSON types, so that its digest is the one in a signed plan."""
-    return canonical(value)
+    """The JSON of a value of JSON types."""
+    return to_json(value, inf_nan_mode="strings")
 
 
 def opened(kept: Kept, data: bytes | None, what: str) -> Any:
@@ -82,9 +85,12 @@ def opened(kept: Kept, data: bytes | None, what: str) -> Any:
     if sha256(data).hexdigest() != kept.digest:
         raise ValueMissing(f"{what} is not what was kept aside: its SHA-256 is not {kept.digest[:12]}…")
     try:
-        return read(data)
+        value = read(data)
     except ValueError as error:
         raise ValueMissing(f"{what} was kept aside and is no JSON that every reader reads alike: {error}") from None
+    if kept.form is not None and digest_of(value) != kept.form:
+        raise ValueMissing(f"{what} is not what was signed: the digest of its canonical form is not {kept.form[:12]}…")
+    return value
 
 
 class Holder(WireModel):

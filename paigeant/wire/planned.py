@@ -135,4 +135,4 @@ def digests_of(values: Mapping[str, Any]) -> dict[str, str]:
 def _digests(holder: Holder) -> dict[str, str]:
     """Return the digests of the holder's values by path, of those stored outside the message too."""
     there = {path: digest_of(value) for path, value in holder.values().items() if path not in holder.kept}
-    return there | {path: kept.as_base64 for path, kept in holder.kept.items()}
+    return there | {path: kept.planned for path, kept in holder.kept.items()}

@@ -90,7 +90,7 @@ async def test_it_is_decided_once(store, case):
 
 async def test_a_deadline_takes_what_there_is_and_nothing_comes_later(store):
     """On every database; an end after it changes nothing."""
-    branches = [dispatched(f"b{i}", parent="p", branch=Branch(join="join:1", index=i)) for i in range(2)]
+    branches = [dispatched(f"p-{i}", parent="p", branch=Branch(join="join:1", index=i)) for i in range(2)]
     await store.record([dispatched("p"), *branches, replace(held("p", Join(2, 2)), due_at=0.5)])
     await store.record([end("p", 0, completes=True)])
     due, _ = await store.take_due()

@@ -13,6 +13,7 @@ from paigeant.wire.aside import needed, put_aside, stripped, whole
 from paigeant.wire.claim_check import Kept, Parcel
 from paigeant.wire.log import LogEntry, Undo
 from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.planned import PlannedStep
 from paigeant.wire.slip import ActivitySpec, RoutingSlip
 
 BIG = "x" * 5000
@@ -132,3 +133,28 @@ def test_a_value_is_known_by_its_json():
     digest = Parcel.of("w", b'{"a":1}').kept.digest
     assert Kept(digest=digest, size=7, of="w") == Parcel.of("w", b'{"a":1}').kept
     assert digest == "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
+
+
+# --- in signed messages ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_signed_comes_back_as_it_was():
+    """The plan has the digest of its canonical form, which does not tell 1.0 from 1; what is kept does."""
+    step = ActivitySpec(name="a", arguments={"x": [1.0, 2, {"b": 1, "a": 2.50}]})
+    message = PaigeantMessage(correlation_id="w", routing_slip=RoutingSlip(itinerary=(step,)))
+    small, parcels = put_aside(message, 1, 1_000_000, is_signed=True)
+    assert PlannedStep.of(small.step) == PlannedStep.of(message.step)
+    back = whole(small, {parcel.kept: parcel.data for parcel in parcels})
+    assert repr(back.step.arguments) == repr(step.arguments)
+
+
+def test_another_value_than_was_signed_does_not_come_back():
+    """Although the message says which bytes to fetch, and they are these."""
+    step = ActivitySpec(name="a", arguments={"x": "signed"})
+    message = PaigeantMessage(correlation_id="w", routing_slip=RoutingSlip(itinerary=(step,)))
+    small, [signed] = put_aside(message, 1, 1_000_000, is_signed=True)
+    other = Parcel.of("w", b'"other"', signed.kept.form)
+    forged = small.step.model_copy(update={"kept": {"arguments.x": other.kept}})
+    small = small.model_copy(update={"routing_slip": small.routing_slip.model_copy(update={"itinerary": (forged,)})})
+    with pytest.raises(ValueMissing, match="is not what was signed"):
+        whole(small, {other.kept: other.data})

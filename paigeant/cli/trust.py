@@ -47,7 +47,7 @@ def check(context: click.Context, trust_: str | None, as_json: bool) -> None:
     settings = settings_in_force()
     found = _read(trust_, settings)
     remarks = [*found.remarks(_activities(settings))]
-    digest = _digest(found)
+    digest = found.policy.digest
     if as_json:
         said = [{"text": one.text, "fault": one.is_fault} for one in remarks]
         about: dict[str, Any] = {"policy": str(found.path), "audience": found.policy.audience, "digest": digest}
@@ -65,12 +65,6 @@ def _read(given: str | None, settings: Settings) -> Trust:
     from paigeant.security.inspecting import Trust
 
     return Trust.read(policy_path(given, settings))
-
-
-def _digest(found: Trust) -> str:
-    from paigeant.security.policy import digest
-
-    return digest(found.policy)
 
 
 def _activities(settings: Settings) -> set[str] | None:

@@ -87,10 +87,7 @@ class LetterBox(ABC):
         if notary is None or not is_frame(body):
             return message
         with suppress(MessageError, KeysUnavailable):
-            envelope = notary.open(body, self.now())
-            message = envelope.message(self.dispatcher.decoded)
-            notary.judge(envelope.chain, message)
-            return message.coming_with(envelope.chain)
+            return notary.opened(body, self.now(), self.dispatcher.decoded).message
         return message
 
 

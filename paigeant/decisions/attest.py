@@ -1,7 +1,7 @@
 """Decides what is signed: the plan of a workflow that begins, and the link for a step that ended. Pure.
 
-What a step changed is read from the message before and the message after it, not from the code that decided it. So
-whatever that code does, the link says it, and :mod:`paigeant.decisions.judge` finds what nobody may do.
+This module compares the message before a step with the message after it. It does not ask the code that decided the
+change. So the link records every change, and :mod:`paigeant.decisions.judge` refuses a change that nobody may make.
 """
 
 from __future__ import annotations
@@ -20,19 +20,16 @@ from paigeant.events import (
     StepFailed,
     StepParked,
     StepRetried,
-    WorkflowCancelled,
-    WorkflowCompensated,
-    WorkflowCompleted,
     WorkflowEnded,
-    WorkflowFailed,
 )
+from paigeant.records.workflow import status_after
 from paigeant.wire.approval import KEY as APPROVAL
 from paigeant.wire.canonical import digest_of
 from paigeant.wire.log import LogEntry
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.planned import PlannedStep, digests_of, form_of, planned
 from paigeant.wire.proof import Chain, Did, Link, Origin, Plan, Signed
-from paigeant.wire.slip import ActivitySpec, RoutingSlip
+from paigeant.wire.slip import RoutingSlip, compensation_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +97,7 @@ def _origin(child: PaigeantMessage, by: Verified) -> Origin:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an operator does to a message: the right that it takes, for example ``redrive``."""
+    """An operator's order about a message, named by the right that it needs, for example ``redrive``."""
 
     right: str
 
@@ -148,7 +145,7 @@ def link_of(
         key=hold.key if hold else None,
         ask=_asked(hold) if hold else None,
         due=hold.due_at if hold else None,
-        end=next((_status(one) for one in settle.record if isinstance(one, WorkflowEnded)), None),
+        end=next((status_after(one).value for one in settle.record if isinstance(one, WorkflowEnded)), None),
         order=order.right if order else None,
         limits=_changed_limits(chain, after) if order and after is not None else {},
     )
@@ -238,23 +235,8 @@ def _late_undo(chain: Chain, back: Iterable[PlannedStep]) -> dict[str, str]:
 def undo_digest(entry: LogEntry) -> str:
     """Return the digest of the compensation of a completed step, as a step of the way back."""
     assert entry.undo is not None, "only what can be taken back has one"
-    undo = entry.undo
-    step = ActivitySpec(id=entry.id, name=entry.name, queue=undo.queue, arguments=undo.arguments, kept=undo.kept)
-    return PlannedStep.of(step).digest
+    return PlannedStep.of(compensation_of(entry, entry.undo)).digest
 
 
 def _changed_limits(chain: Chain, after: PaigeantMessage) -> dict[str, Any]:
     return {name: value for name, value in limits_of(after).items() if chain.limits.get(name) != value}
-
-
-def _status(end: WorkflowEnded) -> str:
-    match end:
-        case WorkflowCompleted():
-            return "completed"
-        case WorkflowFailed():
-            return "failed"
-        case WorkflowCancelled():
-            return "cancelled"
-        case WorkflowCompensated(left=left):
-            return "compensation_incomplete" if left else "compensated"
-    raise NotImplementedError(end.type)

@@ -103,7 +103,7 @@ class Beginning:
     async def introduce(self, message: PaigeantMessage, at: float) -> None:
         """Record a workflow that another program started, as the first worker with a store receives it.
 
-        What dispatched it is not recorded: a parent that this store knows would have recorded the dispatch.
+        The record names no parent: a parent that this store knows would have recorded the dispatch.
         """
         body = codec.encode(aside.stripped(message), sys.maxsize)
         fact = self.packing.dispatched(message, body, at)

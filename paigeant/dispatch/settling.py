@@ -71,7 +71,7 @@ class Settling:
     async def refuse(
         self, delivery: Delivery, letter: MessageDeadLettered | None, told: MessageRefused, message_id: str | None
     ) -> None:
-        """Acknowledge a refused delivery and record its dead letter, if it is kept. Nothing else is recorded.
+        """Acknowledge a refused delivery and record its dead letter, if there is one. This records nothing else.
 
         Raises:
             Superseded, TransportError, StoreError: as :meth:`carry_out`.

@@ -29,7 +29,7 @@ def signing_of(app: App, alive: Collection[WorkerRecord]) -> list[Finding]:
         return [Finding("signing", Verdict.FAIL, str(error), error.hint)]
     if notary is None:
         return [Finding("signing", Verdict.OK, _OFF), *_policies(alive, None)]
-    return [_own(notary), *_exposed(app.settings.signing_key), *_policies(alive, notary.policy_digest)]
+    return [_own(notary), *_exposed(app.settings.signing_key), *_policies(alive, notary.policy.digest)]
 
 
 def _exposed(key: str | None) -> list[Finding]:
@@ -42,7 +42,7 @@ def _exposed(key: str | None) -> list[Finding]:
 
 def _own(notary: Notary) -> Finding:
     key = notary.keyring.find(notary.signer.kid)
-    digest = notary.policy_digest[:SHOWN]
+    digest = notary.policy.digest[:SHOWN]
     found = f"{notary.mode.value}; key {key.kid} of {key.name} is {key.state.value}; policy {digest}"
     if (refusal := key.refuses_signing(time.time())) is not None:
         return Finding("signing", Verdict.FAIL, f"{found}: the key {refusal}", f"paigeant keys rotate {key.name}")

@@ -1,4 +1,6 @@
-"""The policy of a deployment: what each key may dispatch, run, insert, answer and order. All else is refused."""
+"""The policy of a deployment: it lists what each key may dispatch, run, insert, answer and order. Nothing else is
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from paigeant.events import StepEvent
+from paigeant.wire.canonical import digest_of
 
 BUILT_IN = "paigeant."
 """How the names of the activities begin that every worker serves. Every known key may run them."""
@@ -19,7 +22,7 @@ SHOWN = 12
 
 
 class Right(StrEnum):
-    """What a rule allows."""
+    """A right that a rule gives to a key."""
 
     DISPATCH = "dispatch"
     """Begin workflows of these names."""
@@ -37,7 +40,7 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one key may do: patterns for each right. A pattern is a name, or the beginning of one and ``*``."""
+    """The rights of one key: patterns for each right. A pattern is a name, or the beginning of one and ``*``."""
 
     name: str
     rights: Mapping[Right, tuple[str, ...]] = field(default_factory=dict)
@@ -59,7 +62,7 @@ def matches(pattern: str, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ActivityRule:
-    """What a step of one activity needs: scopes, and with ``four_eyes`` approval by another one than the dispatcher."""
+    """The needs of an activity's steps: scopes. With ``four_eyes`` the dispatcher may not approve a step."""
 
     scopes: frozenset[str] = frozenset()
     four_eyes: bool = False
@@ -111,8 +114,13 @@ class Policy:
         """Return those of these scopes that the key may not give."""
         return sorted(scope for scope in scopes if not self.allows(key, Right.SCOPES, scope))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the policy as JSON types, for its digest."""
+    @property
+    def digest(self) -> str:
+        """The digest of the policy, by which workers and people see whether two policies are the same."""
+        return digest_of(self._to_dict())
+
+    def _to_dict(self) -> dict[str, Any]:
+        """Return the policy as JSON types."""
         rules = {
             name: {right.value: sorted(patterns) for right, patterns in rule.rights.items()} | {"spiffe": rule.spiffe}
             for name, rule in self.rules.items()

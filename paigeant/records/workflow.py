@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from paigeant.events import Cancellation, ErrorInfo, Event, LetterKind
+from paigeant.events import (
+    Cancellation,
+    ErrorInfo,
+    Event,
+    LetterKind,
+    WorkflowCancelled,
+    WorkflowCompensated,
+    WorkflowCompleted,
+    WorkflowEnded,
+    WorkflowFailed,
+)
 from paigeant.records.offer import Offer
 from paigeant.transport import Outgoing
 
@@ -45,6 +55,20 @@ TERMINAL = frozenset(
     {Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.COMPENSATED, Status.COMPENSATION_INCOMPLETE}
 )
 """Where a workflow stays for good."""
+
+
+def status_after(end: WorkflowEnded) -> Status:
+    """Return the final status of a workflow that ended like this."""
+    match end:
+        case WorkflowCompleted():
+            return Status.COMPLETED
+        case WorkflowFailed():
+            return Status.FAILED
+        case WorkflowCancelled():
+            return Status.CANCELLED
+        case WorkflowCompensated(left=left):
+            return Status.COMPENSATION_INCOMPLETE if left else Status.COMPENSATED
+    raise NotImplementedError(end.type)
 
 
 def _nothing_used() -> Usage:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from paigeant.decisions.received import Opened
 from paigeant.errors import KeysUnavailable, Untrusted
-from paigeant.records.trust import Doubt
 from paigeant.runtime.clock import Clock
 from paigeant.wire.frame import is_frame
 from paigeant.wire.message import PaigeantMessage
@@ -19,14 +19,6 @@ if TYPE_CHECKING:  # it brings cryptography, which an App that does not sign nee
     from paigeant.security.notary import Notary
 
 log = structlog.stdlib.get_logger("paigeant.runner")
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A message, and the doubts about what it is said to have received."""
-
-    message: PaigeantMessage
-    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(slots=True)
@@ -53,12 +45,12 @@ class Opening:
         if not is_frame(body):
             return self._unsigned(self.notary, body)
         try:
-            return self._verified(self.notary, body)
+            return self.notary.opened(body, self.clock.now(), self.decoded)
         except KeysUnavailable:
             if not self.notary.keyring.may_look:
                 raise
         await self._refresh(self.notary)
-        return self._verified(self.notary, body)
+        return self.notary.opened(body, self.clock.now(), self.decoded)
 
     def _unsigned(self, notary: Notary, body: bytes) -> Opened:
         if notary.is_strict:
@@ -67,12 +59,6 @@ class Opening:
         if self.unsigned == 1:
             log.warning("messages that are not signed are accepted", hint='set signing to "required" once none come')
         return Opened(self.decoded(body))
-
-    def _verified(self, notary: Notary, body: bytes) -> Opened:
-        envelope = notary.open(body, self.clock.now())
-        message = envelope.message(self.decoded).coming_with(envelope.chain)
-        notary.judge(envelope.chain, message)
-        return Opened(message, envelope.doubts)
 
     async def _refresh(self, notary: Notary) -> None:
         """Read the public keys again: one read at a time, for all messages together."""

@@ -83,13 +83,9 @@ def load_keys(data: bytes | str) -> KeySet:
         ValueError: it is no JWK set, it publishes a private or a secret key, two of its keys have one id, or it has no
             key that verifies signatures; the text says what is wrong.
     """
-    entries = _json(data)
-    entries = entries.get("keys") if isinstance(entries, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError('it is no JWK set: it has no list "keys"')
     keys: dict[str, VerifyingKey] = {}
     left_out: list[str] = []
-    for place, entry in enumerate(entries, start=1):
+    for place, entry in enumerate(entries_of(data), start=1):
         where = _where(entry, place)
         try:
             key = key_of(entry)
@@ -105,6 +101,19 @@ def load_keys(data: bytes | str) -> KeySet:
     if not keys:
         raise ValueError("; ".join(["it has no key that verifies signatures", *left_out]))
     return KeySet(MappingProxyType(keys), tuple(left_out))
+
+
+def entries_of(data: bytes | str) -> list[Any]:
+    """Return the parsed entries of a JWK set, unchecked.
+
+    Raises:
+        ValueError: it is no JWK set; the text says what is wrong.
+    """
+    parsed = _json(data)
+    entries = parsed.get("keys") if isinstance(parsed, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError('it is no JWK set: it has no list "keys"')
+    return entries
 
 
 def key_of(jwk: Any) -> VerifyingKey:

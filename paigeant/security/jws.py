@@ -156,6 +156,15 @@ def kid_of(token: str) -> str:
     return _read_header(_parts(token)[0])[1]
 
 
+def is_of(token: str, kind: Kind) -> bool:
+    """Whether a text claims to be a signed statement of this kind, unchecked.
+
+    Raises:
+        BadSignature: it is no signed statement.
+    """
+    return _read_header(_parts(token)[0])[2] == type_of(kind)
+
+
 def verify(token: str, kind: Kind, key_of: Callable[[str], VerifyKey]) -> bytes:
     """Return the claims of a signed statement of this kind, as bytes of JSON. ``key_of`` finds the key by its id.
 

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from paigeant.decisions.attest import Order, Verified, carried, link_of, plan_of
 from paigeant.decisions.judge import course, origin, steps_of
 from paigeant.decisions.plan import Settle
-from paigeant.decisions.received import TOO_MUCH, Item, judge_shown, nothing_came, received
+from paigeant.decisions.received import TOO_MUCH, Item, Opened, judge_shown, nothing_came, received
 from paigeant.errors import MalformedMessage, Untrusted
 from paigeant.records.trust import Doubt, Policy
 from paigeant.records.workflow import Held
-from paigeant.security.jws import BadSignature, Signer, kid_of, sign, verify
+from paigeant.security.jws import BadSignature, Signer, is_of, kid_of, sign, verify
 from paigeant.security.keyring import Keyring
 from paigeant.wire import codec, strict_json
 from paigeant.wire.canonical import canonical, digest, digest_of
@@ -98,11 +98,6 @@ class Notary:
         """Whether a message that is not signed is refused."""
         return self.mode in (Mode.REQUIRED, Mode.SHARED)
 
-    @property
-    def policy_digest(self) -> str:
-        """The digest of the policy, by which workers and people see whether two policies are the same."""
-        return digest_of(self.policy.to_dict())
-
     # --- writing ---------------------------------------------------------------------------------------------------
 
     def begin(
@@ -174,7 +169,7 @@ class Notary:
     # --- reading ---------------------------------------------------------------------------------------------------
 
     def open(self, data: bytes, now: float) -> Envelope:
-        """Verify a signed message, without parsing it; :meth:`judge` does the rest.
+        """Verify a signed message, without parsing it; :meth:`opened` does the rest.
 
         Raises:
             Untrusted: it is not believed.
@@ -184,9 +179,9 @@ class Notary:
         frame = cut(data, self.limit)
         self._forget_old()
         chain = Chain(
-            self._verified(frame.plan, Kind.PLAN, Plan),
-            tuple(self._verified(one, Kind.PLAN, Plan) for one in frame.above),
-            tuple(self._link(one) for one in frame.links),
+            self._verified(frame.plan, Plan, Kind.PLAN),
+            tuple(self._verified(one, Plan, Kind.PLAN) for one in frame.above),
+            tuple(self._verified(one, Link, Kind.LINK, Kind.ORDER) for one in frame.links),
         )
         origin(chain, digest(frame.message), self.policy, now)
         return self._receiving(frame, chain, now)
@@ -208,40 +203,34 @@ class Notary:
     def _judge_item(self, chain: Chain, item: Mapping[str, Any], now: float) -> None:
         """Judge what came for a message. Without a proof it is accepted only where unsigned messages are, too."""
         key, entry, proof = item["key"], item["entry"], item.get("proof")
-        answer = self._verified(proof, Kind.ANSWER, Answer) if isinstance(proof, str) else None
+        answer = self._verified(proof, Answer, Kind.ANSWER) if isinstance(proof, str) else None
         try:
             received(chain, Item(key, entry, answer), self.policy, now)
         except Untrusted as error:
             if self.is_strict or error.code != "no-proof":
                 raise
 
-    def judge(self, chain: Chain, message: PaigeantMessage) -> None:
-        """Judge a message that was parsed from the bytes of its envelope.
+    def opened(self, data: bytes, now: float, decoded: Callable[[bytes], PaigeantMessage]) -> Opened:
+        """Verify, read and judge a signed message. ``decoded`` reads its bytes, once their signatures are right.
 
         Raises:
-            Untrusted: it must not run.
+            MessageError: it is no message, or it is not trusted.
+            UnknownKey: it is signed with a key that is not known here (yet).
         """
-        course(chain, steps_of(chain, self.policy), message, self.policy)
+        envelope = self.open(data, now)
+        message = envelope.message(decoded)
+        course(envelope.chain, steps_of(envelope.chain, self.policy), message, self.policy)
+        return Opened(message.coming_with(envelope.chain), envelope.doubts)
 
-    def _link(self, token: str) -> Signed[Link]:
-        known = self._memory.get(digest(token.encode()))
-        if known is not None:
-            return self._verified(token, known.statement.kind, Link)
-        try:
-            return self._verified(token, Kind.LINK, Link)
-        except Untrusted as error:
-            if error.code != "type":
-                raise
-        return self._verified(token, Kind.ORDER, Link)
-
-    def _verified(self, token: str, kind: Kind, shape: type[S]) -> Signed[S]:
-        """Return the statement, after checking its signature, the state of its key, and its shape."""
+    def _verified(self, token: str, shape: type[S], *kinds: Kind) -> Signed[S]:
+        """Return the statement, of one of these kinds, after checking its signature, its key's state and its shape."""
         fingerprint = digest(token.encode())
         if (known := self._memory.get(fingerprint)) is not None and isinstance(known.statement, shape):
             self._memory.move_to_end(fingerprint)
             return known
         try:
             key = self.keyring.find(kid_of(token))
+            kind = next((one for one in kinds if is_of(token, one)), kinds[0])
             claims = verify(token, kind, lambda _: key.verifies)
             statement = _parsed(claims, kind, shape)
             key.check(statement.iat)

@@ -11,7 +11,6 @@ from typing import Any
 from paigeant.errors import ConfigurationError
 from paigeant.records.trust import ActivityRule, Policy, Right, Rule
 from paigeant.runtime.nearest import did_you_mean
-from paigeant.wire.canonical import digest_of
 
 _MEMBERS = ("audience", "max_age", "keys", "key", "activity")
 _OF_KEY = ("name", "spiffe", *(right.value for right in Right))
@@ -57,11 +56,6 @@ def parse(data: Mapping[str, Any], where: str) -> tuple[Policy, str]:
     activities = _table(data, "activity", where)
     needs = {name: _needs(one, f"{where}: [activity.{name}]") for name, one in activities.items()}
     return Policy(audience, rules, needs, _seconds(data.get("max_age", "30d"), f"{where}: max_age")), keys
-
-
-def digest(policy: Policy) -> str:
-    """Return the digest of a policy, by which workers compare theirs."""
-    return digest_of(policy.to_dict())
 
 
 def _rule(data: Any, where: str) -> Rule:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 
 from paigeant.errors import KeysUnavailable
 from paigeant.runtime.clock import boot_time
 from paigeant.runtime.urls import masked
-from paigeant.security.fetching import LIMIT, fetched, refuse_insecure
-from paigeant.security.jwk import ExposedKey, UnusableKey
+from paigeant.security.fetching import fetched, refuse_insecure
+from paigeant.security.jwk import ExposedKey, UnusableKey, entries_of
 from paigeant.security.keyring import KnownKey, known_key
-from paigeant.wire import strict_json
 from paigeant.wire.values import printable
 
 log = structlog.stdlib.get_logger("paigeant.security")
@@ -72,7 +70,7 @@ class Remote:
             ValueError: it is no JWK set, it publishes a key that must be secret, or two keys have one id.
         """
         found, left_out = dict[str, KnownKey](), list[str]()
-        for number, jwk in enumerate(_entries(data), start=1):
+        for number, jwk in enumerate(entries_of(data), start=1):
             try:
                 key = known_key(jwk)
             except ExposedKey as error:
@@ -86,11 +84,3 @@ class Remote:
             log.warning("keys that sign no messages are left out", url=masked(self.url), reasons=left_out)
         self._left_out = tuple(left_out)
         return found
-
-
-def _entries(data: bytes) -> list[Any]:
-    parsed = strict_json.loads(data, limit=LIMIT, deepest=8)
-    entries = parsed.get("keys") if isinstance(parsed, dict) else None
-    if not isinstance(entries, list):
-        raise ValueError('it is no JWK set: it has no list "keys"')
-    return entries

@@ -4,30 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from paigeant.events import (
-    ErrorInfo,
-    WorkflowCancelled,
-    WorkflowCompensated,
-    WorkflowCompleted,
-    WorkflowEnded,
-    WorkflowFailed,
-)
-from paigeant.records.workflow import Status
+from paigeant.events import ErrorInfo, WorkflowCompensated, WorkflowCompleted, WorkflowEnded, WorkflowFailed
+from paigeant.records.workflow import Status, status_after
 
 
 def end_of(event: WorkflowEnded) -> tuple[Status, Any, ErrorInfo | None]:
     """Return the final status, and the output or error."""
-    match event:
-        case WorkflowCompleted(output=output):
-            return Status.COMPLETED, output, None
-        case WorkflowFailed(error=error):
-            return Status.FAILED, None, error
-        case WorkflowCancelled():
-            return Status.CANCELLED, None, None
-        case WorkflowCompensated(error=error, left=left):
-            return Status.COMPENSATION_INCOMPLETE if left else Status.COMPENSATED, None, error
-        case _:
-            raise NotImplementedError(event.type)
+    output = event.output if isinstance(event, WorkflowCompleted) else None
+    error = event.error if isinstance(event, WorkflowFailed | WorkflowCompensated) else None
+    return status_after(event), output, error
 
 
 def told(event: WorkflowEnded) -> dict[str, Any]:

@@ -169,7 +169,8 @@ def _planned(given: Any) -> Iterator[ActivitySpec]:
             )
 
 
-def _compensation(entry: LogEntry, undo: Undo) -> ActivitySpec:
+def compensation_of(entry: LogEntry, undo: Undo) -> ActivitySpec:
+    """The step that takes a completed step back, as its log entry describes it."""
     return ActivitySpec(id=entry.id, name=entry.name, queue=undo.queue, arguments=undo.arguments, kept=undo.kept)
 
 
@@ -390,7 +391,7 @@ class RoutingSlip(Holder):
 
     def turned(self, fault: Fault) -> RoutingSlip:
         """The slip on its way back: over the steps that can be taken back, the last completed one first."""
-        back = tuple(_compensation(entry, entry.undo) for entry in reversed(self.log) if entry.undo is not None)
+        back = tuple(compensation_of(entry, entry.undo) for entry in reversed(self.log) if entry.undo is not None)
         log = tuple(entry.model_copy(update={"undo": None}) for entry in self.log)
         return self.model_copy(update={"itinerary": back, "log": log, "heading": Heading.BACK, "fault": fault})
 

@@ -413,7 +413,7 @@ class Worker:
             "signing": notary.mode.value,
             "key": notary.signer.kid,
             "key_of": notary.name,
-            "policy": notary.policy_digest[:SHOWN],
+            "policy": notary.policy.digest[:SHOWN],
         }
 
     def _record(self) -> WorkerRecord:
@@ -430,7 +430,7 @@ class Worker:
             seen_at=self.app.clock.now(),
             code=code,
             offers=tuple(self._offers(code)),
-            policy=notary.policy_digest if (notary := self.app.notary) is not None else "",
+            policy=notary.policy.digest if (notary := self.app.notary) is not None else "",
         )
 
     def _offers(self, version: str) -> Iterator[Offer]:

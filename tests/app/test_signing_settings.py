@@ -84,7 +84,7 @@ async def test_a_worker_announces_its_policy(deployment):
             await result_of(app)
         record = Worker(app)._record()
         assert app.notary is not None
-        assert record.policy == app.notary.policy_digest
+        assert record.policy == app.notary.policy.digest
     ready = next(one for one in logs if one["event"] == "worker ready")
     assert (ready["signing"], ready["key"], ready["key_of"]) == ("required", "shop-1", "shop")
     assert record.policy.startswith(ready["policy"])
@@ -98,7 +98,7 @@ def worker(name: str, policy: str) -> WorkerRecord:
 def test_policies_that_differ_are_a_warning(deployment):
     app = app_of(deployment, signing_key=deployment.key("shop"))
     assert app.notary is not None
-    own = app.notary.policy_digest
+    own = app.notary.policy.digest
     Path(deployment.key("shop")).chmod(0o600)
     same = signing_of(app, [worker("a", own), worker("b", own)])
     other = signing_of(app, [worker("a", own), worker("b", "otherdigest"), worker("c", "")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_what_cannot_be_read_is_set_aside_with_a_reason(fleet: Fleet) -> None:
     assert "Traceback" not in worker.log
 
 
-ENDS_AS_FAILED = {
+ENDS_AS_FAILED: dict[str, dict[str, Any]] = {
     "an argument the activity does not take": {"seconds": 0.0, "colour": "red"},
     "a value of the wrong type": {"seconds": "soon"},
     "a class to import": {"seconds": {"__type__": "evil:Class", "__class__": "evil.Class", "py/object": "evil.Class"}},
@@ -102,32 +103,50 @@ ENDS_AS_FAILED = {
 }
 
 
-def test_arguments_that_do_not_fit_fail_the_workflow_and_import_nothing(fleet: Fleet) -> None:
-    """The sender is told by the workflow's end; no class comes into being because a message names one."""
-    evil = fleet.folder / "evil.py"
-    evil.write_text(f"open({str(fleet.folder / 'imported')!r}, 'w')\nclass Class: ...\n")
+@pytest.fixture
+def watched(fleet: Fleet) -> Path:
+    """A file that comes into being if a worker imports the module ``evil``."""
+    imported: Path = fleet.folder / "imported"
+    (fleet.folder / "evil.py").write_text(f"open({str(imported)!r}, 'w')\nclass Class: ...\n")
     paths = [str(fleet.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     fleet.settings = {"PYTHONPATH": os.pathsep.join(paths)}
+    return imported
+
+
+async def begun(fleet: Fleet, arguments: Mapping[str, Any], **changes: Any) -> str:
+    """Begin a workflow of the step ``first`` with arguments that no dispatch would accept; its id."""
+    slip = RoutingSlip(itinerary=(ActivitySpec(name="first", queue=QUEUE, arguments=arguments),))
+    message = PaigeantMessage(routing_slip=slip, **changes)
+    dispatcher = fleet.app.dispatcher
+    await dispatcher.beginning.start(dispatcher.packing.begun(Send(message), 1.0))
+    return message.correlation_id
+
+
+def test_arguments_that_do_not_fit_fail_the_workflow_and_import_nothing(fleet: Fleet, watched: Path) -> None:
+    """The sender is told by the workflow's end; no class comes into being because a message names one."""
     worker = fleet.start().ready()
-    slips = {
-        name: RoutingSlip(itinerary=(ActivitySpec(name="first", queue=QUEUE, arguments=arguments),))
-        for name, arguments in ENDS_AS_FAILED.items()
-    }
 
     async def send() -> dict[str, str]:
-        sent = {}
-        dispatcher = fleet.app.dispatcher
-        for name, slip in slips.items():
-            message = PaigeantMessage(routing_slip=slip, obo_token="evil:Class", principal={"__type__": "evil:Class"})
-            await dispatcher.beginning.start(dispatcher.packing.begun(Send(message), 1.0))
-            sent[name] = message.correlation_id
-        return sent
+        return {name: await begun(fleet, arguments) for name, arguments in ENDS_AS_FAILED.items()}
 
     sent = asyncio.run(send())
     fleet.ended(*sent.values())
 
     assert {name: fleet.status(workflow) for name, workflow in sent.items()} == dict.fromkeys(sent, "failed")
-    assert not Path(fleet.folder / "imported").exists()
+    assert not watched.exists()
+    fleet.facts.assert_nothing_waits()
+    worker.stop()
+
+
+def test_a_token_that_is_no_token_is_set_aside_and_imports_nothing(fleet: Fleet, watched: Path) -> None:
+    """The message is not trusted, so it becomes a dead letter and its workflow is left as it is."""
+    worker = fleet.start().ready()
+    stolen: dict[str, Any] = {"obo_token": "evil:Class", "principal": {"__type__": "evil:Class"}}
+    workflow = asyncio.run(begun(fleet, {"seconds": 0.0}, **stolen))
+    until(lambda: fleet.facts.rows("SELECT kind, code FROM paigeant_dead_letter") == [("untrusted", "token")])
+
+    assert fleet.status(workflow) == "running"
+    assert not watched.exists()
     fleet.facts.assert_nothing_waits()
     worker.stop()
 

@@ -49,8 +49,8 @@ def test_a_claim_that_is_committed_late_is_not_lost(queue: SqlQueue, clock: Any)
     send(queue, b"first", b"second")
     [first] = claim(queue, 1)
     assert claim(queue, 0) == []
-    late = text("UPDATE paigeant_message SET owner = :me, token = 1, deliveries = 1 WHERE message_id = 'second'")
-    queue.write(lambda writer: writer.execute(late, {"me": queue.holder.id}))
+    late = text("UPDATE paigeant_message SET owner = :me, token = 1, deliveries = 1 WHERE body = :body")
+    queue.write(lambda writer: writer.execute(late, {"me": queue.holder.id, "body": b"second"}))
     assert claim(queue) == []
     clock.advance(LEASE / 3)
     [second] = claim(queue)

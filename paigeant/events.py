@@ -56,12 +56,13 @@ class LetterKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened to a workflow."""
+    """Something that happened to a workflow. ``proof`` is the signed statement that says so, if the App signs."""
 
     type: ClassVar[str] = "event"
 
     correlation_id: str
     at: float
+    proof: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,7 +393,7 @@ class MessageResumed(Event):
 class SignalReceived(Event):
     """Something a step of this workflow waits for, or will: a signal, the end of a child, an operator's word.
 
-    ``by`` says who sent it, if known; ``question`` names the question that an approval answers; ``proof`` is signed.
+    ``by`` says who sent it, if known; ``question`` names the question that an approval answers.
     """
 
     type: ClassVar[str] = "signal_received"
@@ -401,7 +402,6 @@ class SignalReceived(Event):
     value: Any = None
     by: str | None = None
     question: str | None = None
-    proof: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

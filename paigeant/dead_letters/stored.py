@@ -104,7 +104,9 @@ class StoredLetters(LetterBox):
         packed = self.dispatcher.packing.packed(replace(plan, send=(), hold=holds), now, before, order)
         await self.dispatcher.keep(packed.outgoing, packed.parcels)
         known = await self.store.brokers()
-        return [self._owned(fact, known) if isinstance(fact, MessageHeld) else fact for fact in packed.facts]
+        return [
+            self._owned(fact, known) if isinstance(fact, MessageHeld) else fact for fact in packed.proven(packed.facts)
+        ]
 
     def _owned(self, parked: MessageHeld, known: Sequence[Owner]) -> MessageHeld:
         """The same message; one of another App is left to that App, which publishes it to its own broker."""

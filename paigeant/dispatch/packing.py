@@ -14,12 +14,12 @@ from paigeant.decisions.idempotency import claimed_user
 from paigeant.decisions.plan import TIMER, Hold, Plan, Send, Settle
 from paigeant.dispatch.sealing import Sealing
 from paigeant.errors import MessageTooLarge, StoreRequired
-from paigeant.events import Event, MessageDeadLettered, MessageHeld, WorkflowDispatched
+from paigeant.events import Event, MessageDeadLettered, MessageHeld, StepEnded, WorkflowDispatched
 from paigeant.records.workflow import Owner
 from paigeant.transport import Features, Outgoing
 from paigeant.wire import aside, codec
 from paigeant.wire.claim_check import Parcel
-from paigeant.wire.frame import message_of
+from paigeant.wire.frame import message_of, plan_in
 from paigeant.wire.limits import refuse_too_large, refuse_too_many, refuse_too_many_begun
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec
@@ -61,13 +61,22 @@ class Packed:
     """A plan's messages, encoded: those to publish, and the facts about parked messages and started workflows.
 
     ``parcels`` are values of these messages that must be stored first. ``instead`` is parked instead of the workflow's
-    end if the workflow was cancelled meanwhile.
+    end if the workflow was cancelled meanwhile. ``link`` is the signed end of the attempt that is settled.
     """
 
     outgoing: Sequence[Outgoing] = ()
     facts: Sequence[Event] = ()
     parcels: Sequence[Parcel] = ()
     instead: Sequence[Event] = ()
+    link: str | None = None
+
+    def proven(self, record: Sequence[Event]) -> Sequence[Event]:
+        """Return the events with the link: the end of a step has it, or the last event if no step ended."""
+        if self.link is None or not record:
+            return record
+        ends = (at for at, one in enumerate(record) if isinstance(one, StepEnded))
+        at = max(ends, default=len(record) - 1)
+        return [*record[:at], replace(record[at], proof=self.link), *record[at + 1 :]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +125,16 @@ class Packing:
                 sends.append(self._encoded(send, sealing.next))
         sends += [encoded for _, encoded in begun]
         parked = [(hold, self._encoded_hold(hold, sealing.next)) for hold in holds]
+        if not (parked or plan.send):
+            sealing.end()
+        link = sealing.link
         instead = self._instead(plan, at, sealing.next)
         parcels = [parcel for _, encoded in (*parked, *instead) for parcel in encoded.parcels]
         facts += [_parking(hold, encoded, at, self.owner) for hold, encoded in parked]
-        return Packed(sends, facts, parcels, [_parking(hold, encoded, at, self.owner) for hold, encoded in instead])
+        followed = replace(Packed(), link=sealing.link).proven(
+            [_parking(hold, encoded, at, self.owner) for hold, encoded in instead]
+        )
+        return Packed(sends, facts, parcels, followed, link)
 
     def _instead(self, plan: Settle, at: float, seal: Seal) -> list[tuple[Hold, Outgoing]]:
         """Return the message to park instead of the workflow's end if the workflow was cancelled meanwhile."""
@@ -193,6 +208,7 @@ class Packing:
         return WorkflowDispatched(
             correlation_id=message.correlation_id,
             at=at,
+            proof=plan_in(body),
             name=message.name,
             app=self.app,
             message_id=message.id,

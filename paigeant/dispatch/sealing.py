@@ -20,6 +20,7 @@ class Sealing:
     """Signs what one settlement publishes and parks; what comes of an unsigned message stays unsigned.
 
     ``before`` is the message that is settled. Workflows that begin are sealed first: the link names their plans.
+    ``link`` is the latest link that was signed.
     """
 
     notary: Notary | None
@@ -27,6 +28,7 @@ class Sealing:
     at: float
     before: PaigeantMessage | None = None
     order: Order | None = None
+    link: str | None = None
     _begun: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -53,4 +55,11 @@ class Sealing:
         """Return the bytes of the message that follows the settled one."""
         if self.notary is None or (by := self._by) is None:
             return self._unsigned(body)
-        return self.notary.follow(by, self.settle, self.at, message, body, self._begun, self.order).to_bytes()
+        frame = self.notary.follow(by, self.settle, self.at, message, body, self._begun, self.order)
+        self.link = frame.links[-1]
+        return frame.to_bytes()
+
+    def end(self) -> None:
+        """Sign the link of a message that no other follows."""
+        if self.notary is not None and (by := self._by) is not None:
+            self.link = self.notary.close(by, self.settle, self.at, self._begun, self.order)

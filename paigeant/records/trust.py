@@ -78,6 +78,19 @@ class Doubt:
     given: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class StatementRecord:
+    """A signed statement as a store has it. ``message_id``: of the message whose attempt ended, or of the first one.
+
+    ``at`` is epoch seconds.
+    """
+
+    correlation_id: str
+    message_id: str | None
+    token: str
+    at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProofFailed(StepEvent):
     """Something was said to have come for a step, and it has no valid proof: the step waits as if nothing had come.

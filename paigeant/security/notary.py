@@ -143,6 +143,13 @@ class Notary:
         chain = carried(by.chain, self._sign(link.kind, link))
         return frame_of(chain, body)
 
+    def close(
+        self, by: Verified, settle: Settle, at: float, begun: Mapping[str, str], order: Order | None = None
+    ) -> str:
+        """Return the link of a message that no other follows."""
+        link = link_of(by.message, by.chain, settle, at=at, begun=begun, order=order)
+        return self._sign(link.kind, link).token
+
     def _sign(self, kind: Kind, statement: S) -> Signed[S]:
         token = sign(kind, statement.to_claims(), self.signer)
         signed = Signed(statement, self.name, token, digest(token.encode()))

@@ -13,6 +13,7 @@ from paigeant.store.letters import Letters
 from paigeant.store.messages import Inbox, Outbox
 from paigeant.store.schedules import Schedules
 from paigeant.store.shared import Shared
+from paigeant.store.statements import Statements
 from paigeant.store.values import Journals, Keys, Retention, Values
 from paigeant.store.workers import Presence
 
@@ -29,6 +30,7 @@ __all__ = [
     "SagaRepository",
     "Schedules",
     "Shared",
+    "Statements",
     "Steering",
     "Store",
     "Values",
@@ -50,6 +52,7 @@ class Store(
     Letters,
     Presence,
     Schedules,
+    Statements,
     Protocol,
 ):
     """Everything that paigeant asks of a store. Every method may be called from any event loop.

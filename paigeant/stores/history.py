@@ -33,7 +33,19 @@ from paigeant.records.workflow import TERMINAL, Status
 from paigeant.stores import joins as join_rows
 from paigeant.stores.ends import end_of, told
 from paigeant.stores.steering import reconcile
-from paigeant.stores.tables import JsonText, branches, dead_letters, events, joins, signals, steps, waits, workflows
+from paigeant.stores.tables import (
+    JsonText,
+    branches,
+    dead_letters,
+    events,
+    joins,
+    signals,
+    statements,
+    steps,
+    waits,
+    workflows,
+)
+from paigeant.wire.canonical import digest
 from paigeant.wire.join import Branch, Join
 from paigeant.wire.message import child_key
 
@@ -50,6 +62,7 @@ _ASIDE = {
     "branch",
     "standing",
     "expires_at",
+    "proof",
     "slip",
     "ahead",
     "changes",
@@ -177,11 +190,12 @@ def _begun(connection: Connection, begun: Sequence[Row]) -> set[str]:
     """
     found = {row.correlation_id: row.introduced for row in _done(connection, _begin(connection.dialect.name), begun)}
     if replaced := [one for one, introduced in found.items() if introduced == DISPATCHED_LATER]:
-        execute(connection, _FORGET_STEPS, {"ids": replaced})
+        for forget in _FORGET:
+            execute(connection, forget, {"ids": replaced})
     return set(found)
 
 
-_FORGET_STEPS = delete(steps).where(among(steps.c.correlation_id, "ids"))
+_FORGET = [delete(table).where(among(table.c.correlation_id, "ids")) for table in (steps, statements)]
 
 
 @lru_cache
@@ -253,6 +267,8 @@ def _without_repetitions(batch: Sequence[Event], new: set[str]) -> list[Event]:
 def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
     rows: dict[Table, list[Row]] = {}
     for event in batch:
+        if event.proof is not None:
+            rows.setdefault(statements, []).append(_statement_row(event, event.proof))
         match event:
             case MessageHeld():
                 rows.setdefault(waits, []).append(_wait_row(event))
@@ -311,6 +327,16 @@ def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
                 resumed.append({"id": wait_id})
     statements = ((_CARRY, carried), (_REVERSE, reversed_), (_END, ended), (_RESUMED, resumed))
     return [(statement, rows) for statement, rows in statements if rows]
+
+
+def _statement_row(event: Event, token: str) -> Row:
+    return {
+        "digest": digest(token.encode()),
+        "correlation_id": event.correlation_id,
+        "message_id": getattr(event, "message_id", None),
+        "token": token,
+        "at": event.at,
+    }
 
 
 def _reversal_row(event: CompensationStarted) -> Row:

@@ -19,6 +19,7 @@ from paigeant.stores.tables import (
     journals,
     keys,
     signals,
+    statements,
     steps,
     units,
     values,
@@ -26,7 +27,7 @@ from paigeant.stores.tables import (
     workflows,
 )
 
-_EVERYTHING = (events, steps, signals, joins, branches, values, keys, journals, units, workflows)
+_EVERYTHING = (events, steps, signals, joins, branches, values, keys, journals, units, statements, workflows)
 
 
 def ended(

@@ -15,6 +15,7 @@ from paigeant.stores.roles.outbox import SqlOutbox
 from paigeant.stores.roles.presence import SqlPresence
 from paigeant.stores.roles.retention import SqlRetention
 from paigeant.stores.roles.schedules import SqlSchedules
+from paigeant.stores.roles.statements import SqlStatements
 from paigeant.stores.roles.steering import SqlSteering
 from paigeant.stores.roles.values import SqlValues
 from paigeant.stores.roles.waits import SqlWaits
@@ -34,6 +35,7 @@ class SqlStore(
     SqlLetters,
     SqlPresence,
     SqlSchedules,
+    SqlStatements,
     Store,
 ):
     """All roles over one database. A role alone is, for example, ``SqlLocks(store.access)``."""

@@ -237,6 +237,15 @@ dead_letters = Table(
     Column("claimed", Text),
     Column("code", Text),
 )
+statements = Table(
+    "paigeant_statement",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("correlation_id", Text),
+    Column("message_id", Text),
+    Column("token", Text),
+    Column("at", Double),
+)
 workers = Table(
     "paigeant_worker",
     metadata,

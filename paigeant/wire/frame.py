@@ -70,6 +70,11 @@ def is_frame(body: bytes) -> bool:
     return body.startswith(START)
 
 
+def plan_in(body: bytes) -> str | None:
+    """Return the plan of a signed message; None for an unsigned one."""
+    return cut(body, len(body)).plan if is_frame(body) else None
+
+
 def message_of(body: bytes) -> bytes:
     """Return the bytes of the message itself, of a signed and of an unsigned one."""
     return cut(body, len(body)).message if is_frame(body) else body

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,11 @@ def test_creating_a_file_ends_no_lock_of_another_thread(tmp_path: Path) -> None:
     def use(number: int) -> None:
         try:
             private.ensure(path)
-            connection = sqlite3.connect(path, isolation_level=None, timeout=20)
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("CREATE TABLE IF NOT EXISTS t (n)")
-            connection.execute(f"INSERT INTO t VALUES ({number})")
-            connection.execute("COMMIT")
-            connection.close()
+            with closing(sqlite3.connect(path, isolation_level=None, timeout=20)) as connection:
+                connection.execute("BEGIN EXCLUSIVE")
+                connection.execute("CREATE TABLE IF NOT EXISTS t (n)")
+                connection.execute(f"INSERT INTO t VALUES ({number})")
+                connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - told in the test's thread
             failures.append(error)
 
@@ -105,7 +105,8 @@ def test_creating_a_file_ends_no_lock_of_another_thread(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    assert sqlite3.connect(path).execute("SELECT count(*) FROM t").fetchone() == (8,)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM t").fetchone() == (8,)
 
 
 def test_what_others_may_use_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ before its step starts, so that only one of the message and its copies runs.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from paigeant.records.workflow import SAID_WITHIN
 from paigeant.runtime.clock import boot_time
 from paigeant.runtime.outage import Outage
 from paigeant.store import Presence
+from paigeant.transport import Delivery
 
 log = structlog.stdlib.get_logger("paigeant.holding")
 
@@ -52,33 +53,32 @@ class Holding:
     store: Presence
     worker: str
     grace: float
-    _count: Counter[str] = field(default_factory=Counter)
-    _leaving: Counter[str] = field(default_factory=Counter)
+    _here: defaultdict[str, dict[int, bool]] = field(default_factory=lambda: defaultdict(dict))
+    """By message the deliveries that are here, and whether each of them leaves."""
     _since: dict[str, float] = field(default_factory=dict)
     _reported: frozenset[str] = frozenset()
 
-    def add(self, message_id: str) -> None:
+    def add(self, message_id: str, delivery: Delivery) -> None:
         """Record that the worker has received a delivery of this message."""
-        self._count[message_id] += 1
+        self._here[message_id][id(delivery.lease)] = False
         self._since.setdefault(message_id, boot_time())
 
-    def remove(self, message_id: str) -> None:
+    def remove(self, message_id: str, delivery: Delivery) -> None:
         """Record that a delivery of this message was settled or returned."""
-        self._count[message_id] -= 1
-        self._leaving[message_id] -= min(self._leaving[message_id], 1)
-        if self._count[message_id] <= 0:
-            del self._count[message_id], self._leaving[message_id]
+        here = self._here[message_id]
+        here.pop(id(delivery.lease), None)
+        if not here:
+            del self._here[message_id]
             self._since.pop(message_id, None)
 
-    def leaves(self, message_id: str) -> bool:
+    def leaves(self, message_id: str, delivery: Delivery) -> bool:
         """Whether to return this delivery, because another delivery of the message stays in this worker.
 
         If all deliveries of a message ask at the same time, one of them stays: they must not all be returned.
         """
-        if self._count[message_id] - self._leaving[message_id] <= 1:
-            return False
-        self._leaving[message_id] += 1
-        return True
+        here, this = self._here[message_id], id(delivery.lease)
+        here[this] = any(not leaves for one, leaves in here.items() if one != this)
+        return here[this]
 
     async def claim(self, message_id: str, *, take_over: bool) -> bool:
         """See :meth:`paigeant.store.Presence.claim`."""

@@ -332,7 +332,7 @@ class Runner:
         if self.holding is None or not (is_copy or standing.is_late):
             return False
         holding, came_again = self.holding, delivery.redelivered or delivery.deliveries > 1
-        is_here = is_copy and holding.leaves(message_id)
+        is_here = is_copy and holding.leaves(message_id, delivery)
         take_over = came_again and not is_copy
         if not is_here and await self.dispatcher.patiently(lambda: holding.claim(message_id, take_over=take_over)):
             return False

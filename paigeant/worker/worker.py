@@ -286,8 +286,8 @@ class Worker:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         if (holding := self._holding) is not None and (message_id := delivery.id) is not None:
-            holding.add(message_id)
-            task.add_done_callback(lambda _: holding.remove(message_id))
+            holding.add(message_id, delivery)
+            task.add_done_callback(lambda _: holding.remove(message_id, delivery))
         return task
 
     async def _run(self, delivery: Delivery, runner: Runner, slots: Slots, company: Company) -> None:

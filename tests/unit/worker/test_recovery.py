@@ -9,6 +9,7 @@ import pytest
 
 from paigeant.records.workflow import SAID_WITHIN
 from paigeant.runner.holding import Holding, late_after, period_of, to_report
+from paigeant.transport import Delivery
 from paigeant.worker.recovery import FEW, MOST, allowance
 
 pytestmark = pytest.mark.anyio
@@ -61,17 +62,17 @@ class FakeStore:
 
 async def test_the_store_is_told_when_something_changes():
     """What was claimed is said as well, until it is settled."""
-    store = FakeStore()
+    store, long, late = FakeStore(), delivery(), delivery()
     holding = Holding(store, "w", 60.0)  # type: ignore[arg-type]
-    holding.add("long")
+    holding.add("long", long)
     await holding.report(frozenset({"long"}))
     await holding.report(frozenset({"long"}))
-    holding.add("late")
+    holding.add("late", late)
     assert await holding.claim("late", take_over=False)
     await holding.report(frozenset({"long"}))
-    holding.remove("late")
+    holding.remove("late", late)
     await holding.report(frozenset({"long"}))
-    holding.remove("long")
+    holding.remove("long", long)
     await holding.report(frozenset())
     assert store.told == [["long"], ["long"], []]
 
@@ -79,22 +80,41 @@ async def test_the_store_is_told_when_something_changes():
 def test_two_deliveries_of_one_message_are_told_apart():
     """A copy of a message that is here already is dropped."""
     holding = Holding(FakeStore(), "w", 60.0)  # type: ignore[arg-type]
-    holding.add("m")
-    assert not holding.leaves("m")
-    holding.add("m")
-    assert holding.leaves("m")
-    holding.remove("m")
-    assert not holding.leaves("m")
+    first, second = delivery(), delivery()
+    holding.add("m", first)
+    assert not holding.leaves("m", first)
+    holding.add("m", second)
+    assert holding.leaves("m", second)
+    holding.remove("m", second)
+    assert not holding.leaves("m", first)
 
 
 def test_of_several_deliveries_of_a_message_one_stays():
     """Two copies of which each leaves the message to the other would both be gone."""
     holding = Holding(FakeStore(), "w", 60.0)  # type: ignore[arg-type]
-    for _ in range(3):
-        holding.add("m")
-    assert [holding.leaves("m") for _ in range(3)] == [True, True, False]
-    holding.remove("m")
-    holding.remove("m")
-    assert not holding.leaves("m")
-    holding.add("m")
-    assert holding.leaves("m")
+    first, second, third = deliveries = [delivery() for _ in range(3)]
+    for one in deliveries:
+        holding.add("m", one)
+    assert [holding.leaves("m", one) for one in deliveries] == [True, True, False]
+    holding.remove("m", first)
+    holding.remove("m", second)
+    assert not holding.leaves("m", third)
+    holding.add("m", first)
+    assert holding.leaves("m", first)
+
+
+def test_no_delivery_waits_for_one_that_leaves():
+    """The delivery that stayed has ended, and the other one leaves: the next one must stay."""
+    holding = Holding(FakeStore(), "w", 60.0)  # type: ignore[arg-type]
+    first, second, third = delivery(), delivery(), delivery()
+    holding.add("m", first)
+    assert not holding.leaves("m", first)
+    holding.add("m", second)
+    assert holding.leaves("m", second)
+    holding.remove("m", first)
+    holding.add("m", third)
+    assert not holding.leaves("m", third)
+
+
+def delivery() -> Delivery:
+    return Delivery(queue="q", body=b"", tag=1)

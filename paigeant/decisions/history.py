@@ -99,7 +99,7 @@ def path_of(plan: Signed[Plan], links: Iterable[Signed[Link]]) -> tuple[Signed[L
 
 def _may_be_last(said: Link) -> bool:
     """Whether the workflow stands there: an order counts if it sends the message again."""
-    return said.order is None or said.did is Did.REDRIVEN
+    return said.order is None or said.did is Did.REDRIVEN or said.end is not None
 
 
 def _rank(link: Signed[Link]) -> tuple[int, int, bool, bool]:

@@ -23,8 +23,9 @@ from paigeant.decisions.forward import admit, again
 from paigeant.decisions.interrupts import Interrupt, Terminate
 from paigeant.decisions.outcome import Cancelled, Completed, Execution, Faulted, Outcome, Retrying, Returned
 from paigeant.dispatch.dispatcher import Dispatcher
-from paigeant.errors import Superseded
+from paigeant.errors import Superseded, UnprovedOutput
 from paigeant.events import Event
+from paigeant.records.trust import Doubt
 from paigeant.records.workflow import Standing
 from paigeant.runner.bodies import apart
 from paigeant.runner.breakers import Breakers, policy_of
@@ -35,7 +36,7 @@ from paigeant.runner.run import Run
 from paigeant.runner.stops import Stop, Stops
 from paigeant.runtime.clock import boot_time
 from paigeant.wire.limits import refuse_changed_ones, refuse_too_large
-from paigeant.wire.log import Undo
+from paigeant.wire.log import LogEntry, Undo
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import RoutingSlip
 from paigeant.wire.usage import NOTHING
@@ -162,7 +163,7 @@ class Attempts:
         services = Services(
             display=progress,
             plans=self.plans,
-            read=partial(self.dispatcher.reading.output, run.message.correlation_id),
+            read=partial(self._output, run.message, progress),
             pulse=progress.pulse,
             clock=run.clock,
             stop=stop,
@@ -175,6 +176,14 @@ class Attempts:
             is_agent=activity.is_agent,
         )
         return ActivityContext(StepState.of(run.message, run.delivery, self.plans), services)
+
+    def _output(self, message: PaigeantMessage, progress: Progress, entry: LogEntry) -> Any:
+        """Return the output of an earlier step from the store. Any thread of the step may call this."""
+        try:
+            return self.dispatcher.reading.output(message, entry)
+        except UnprovedOutput as error:
+            progress.doubt(Doubt(f"output:{entry.id}", error.code, str(error)))
+            raise
 
     async def _no_longer(self, run: Run) -> Outcome | None:
         """Return the outcome of an admitted step that must not start any more, or None if the step may start.
@@ -194,7 +203,7 @@ class Attempts:
         """Run the developer's part of an attempt. Every error it raises reaches the caller."""
         message, is_last = context.message, False
         if (missing := message.routing_slip.aside) is not None:  # without a store this raises an error that says so
-            self.dispatcher.reading.output(message.correlation_id, missing)
+            self.dispatcher.reading.output(message, missing)
         undo = activity.undo(message.step, message.routing_slip)
         try:
             async with stop:

@@ -35,10 +35,11 @@ from paigeant.errors import (
     ResultRefused,
     StoreRequired,
     Superseded,
+    UnprovedOutput,
     Untrusted,
 )
 from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
-from paigeant.records.trust import ProofFailed
+from paigeant.records.trust import Doubt
 from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Letters, Standing, Status, WorkerRecord
 from paigeant.runner.attempt import Attempts, Tried
 from paigeant.runner.breakers import Breakers
@@ -174,7 +175,7 @@ class Runner:
             attempt=message.attempt,
             worker=self.worker,
         )
-        return replace(self._run_of(delivery, message, ended), doubts=opened.doubts)
+        return replace(self._run_of(delivery, message, ended), doubts=opened.doubts, ends=opened.ends)
 
     async def _wait_for_key(self, delivery: Delivery, error: KeysUnavailable) -> None:
         """Return a message to its queue whose key is not known here yet; refuse it after some minutes."""
@@ -253,19 +254,42 @@ class Runner:
         if await self._is_over(run, standing) or await self._is_anothers(run, standing):
             return None
         if missing is not None:
-            await self.conclusions.draw(run, Faulted(run.execution(), error_info(missing)))
+            await self._lacks(run, missing)
+            return None
+        try:
+            run = await self._with_proved_ends(run)
+        except KeysUnavailable as error:
+            await self.conclusions.draw(run, without_keys(run, error))
             return None
         if run.doubts and await self._still_waits(run):
             return None
-        return replace(run, stands_until=until, doubts=())
+        return replace(run, stands_until=until, doubts=(), ends=())
+
+    async def _lacks(self, run: Run, missing: MessageError) -> None:
+        """Let a step fail whose values are missing, or are not those that were signed."""
+        if isinstance(missing, UnprovedOutput):
+            doubt = Doubt("output", missing.code, str(missing))
+            await self.dispatcher.patiently(lambda: self.dispatcher.note([run.doubted(doubt)]))
+        await self.conclusions.draw(run, Faulted(run.execution(), error_info(missing)))
+
+    async def _with_proved_ends(self, run: Run) -> Run:
+        """Return the run without those ends of children and branches that are not proved, and with doubts about them.
+
+        Raises:
+            KeysUnavailable: they are signed with a key that is not known here yet.
+        """
+        proving = self.dispatcher.proving
+        for key in run.ends:
+            try:
+                await self.dispatcher.patiently(partial(proving.end, run.message, key, run.clock.now()))
+            except Untrusted as error:
+                doubt = Doubt(key, error.code, str(error))
+                run = replace(run.carrying(run.message.without_latest(key)), doubts=(*run.doubts, doubt))
+        return run
 
     async def _still_waits(self, run: Run) -> bool:
         """Record what did not come for the step. Return whether it was parked again; otherwise it parks as it runs."""
-        about, now = run.about(), run.clock.now()
-        failed = [
-            ProofFailed(**about, at=now, key=one.key, code=one.code, reason=one.reason, given=one.given)
-            for one in run.doubts
-        ]
+        failed = [run.doubted(one) for one in run.doubts]
         for one in run.doubts:
             log.warning("what came for a step is not trusted", key=one.key, code=one.code, reason=one.reason)
         await self.dispatcher.patiently(lambda: self.dispatcher.note(failed))

@@ -95,6 +95,17 @@ class Origin(WireModel):
     place: Count | None = None
 
 
+class Joined(WireModel):
+    """The join that a step waits for: how many branches it has, and how many must complete (null: all must end).
+
+    ``places`` are the places of the branches in the scatter; without them they are 0, 1, 2 and so on.
+    """
+
+    total: Count
+    needed: Count | None = None
+    places: tuple[Count, ...] = ()
+
+
 class Plan(Statement):
     """Who begins which workflow, for whom, with which steps and authority; signed once, by whoever dispatches it.
 
@@ -139,8 +150,9 @@ class Link(Statement):
     compensations that follow from it, by the id of the step that each takes back. ``ins`` are inserted steps, or those
     that take the step's place; ``skip`` are the ids of steps that are left out. ``back`` are the compensations of a
     workflow that turns back. ``begin`` are the digests of the plans of workflows it began, by id. ``msg`` is the
-    digest of the next message; ``key`` and ``due`` say what a parked one waits for, and ``ask`` is the digest of the
-    question that it asks. ``end`` is the status with which the workflow ended.
+    digest of the next message; ``key`` and ``due`` say what a parked one waits for, ``ask`` is the digest of the
+    question that it asks, and ``join`` says how many branches it waits for. ``begin`` does not list branches: their
+    ids follow from the join. ``end`` is the status with which the workflow ended.
     """
 
     KIND: ClassVar = Kind.LINK
@@ -164,6 +176,7 @@ class Link(Statement):
     key: Label | None = None
     ask: Label | None = None
     due: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    join: Joined | None = None
     end: Label | None = None
     order: Label | None = None
     limits: dict[str, Any] = Field(default_factory=dict)

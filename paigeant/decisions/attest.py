@@ -140,7 +140,9 @@ def link_of(
         att=before.attempt,
         out=digest_of(ended.output) if isinstance(ended, StepCompleted | StepCompensated) else None,
         vars={**digests_of(changes.get("set", {})), **dict.fromkeys(changes.get("deleted", ()))},
-        undo=_late_undo(chain, back) if did is Did.TURNED else _undo(slip, after.routing_slip.log if after else _standing(settle.record)),
+        undo=_late_undo(chain, back)
+        if did is Did.TURNED
+        else _undo(slip, after.routing_slip.log if after else _standing(settle.record)),
         ins=_inserted(did, slip, after.routing_slip if after else None),
         skip=_skipped(did, slip, after.routing_slip if after else None),
         back=back,

@@ -11,7 +11,7 @@ from typing import Any
 
 from paigeant.decisions.attest import undo_digest
 from paigeant.decisions.history import Proven
-from paigeant.decisions.judge import judge_right
+from paigeant.decisions.judge import judge_plan, judge_right
 from paigeant.errors import Untrusted
 from paigeant.records.trust import Policy
 from paigeant.records.workflow import Status
@@ -43,20 +43,42 @@ def judge_output(
     raise refused
 
 
-def judge_done(message: PaigeantMessage, chain: Chain, links: Iterable[Signed[Link]], policy: Policy) -> None:
+def judge_done(
+    message: PaigeantMessage,
+    chain: Chain,
+    links: Iterable[Signed[Link]],
+    plans: Iterable[Signed[Plan]],
+    policy: Policy,
+) -> None:
     """Judge a row that says that the step of this message has ended.
+
+    ``plans`` are other plans of its workflow: a step that runs again signs those of its children again.
 
     Raises:
         Untrusted: no link of a key that may run the step follows the message.
     """
     latest = chain.latest.digest if chain.latest is not None else None
-    step = message.step
+    step, same = message.step, {chain.plan.digest}
+    if latest is None:
+        same |= {one.digest for one in plans if _is_same(one, chain, policy)}
     for link in links:
         said = link.statement
-        if (said.plan, said.prev, said.step, said.act) == (chain.plan.digest, latest, step.id, step.name):
+        if said.plan in same and (said.prev, said.step, said.act) == (latest, step.id, step.name):
             judge_right(link, policy)
             return
     raise Untrusted("no-proof", f"no signed link says that step {step.name!r} has ended")
+
+
+def _is_same(plan: Signed[Plan], chain: Chain, policy: Policy) -> bool:
+    """Whether a plan begins the same workflow as the one of this chain, by the same step."""
+    said, own = plan.statement, chain.plan.statement
+    if (said.wf, said.name, said.origin, said.steps) != (own.wf, own.name, own.origin, own.steps):
+        return False
+    try:
+        judge_plan(plan, chain.above[-1] if chain.above else None, chain.root, policy, said.iat)
+    except Untrusted:
+        return False
+    return True
 
 
 def judge_result(output: Any, proven: Proven) -> None:

@@ -55,6 +55,12 @@ class Proven:
     undo: Mapping[str, str] = field(default_factory=dict)
     begun: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
+    @property
+    def standing(self) -> Status:
+        """The status of the workflow by its links alone: orders to cancel or to pause it are not among them."""
+        is_back = any(one.statement.back for one in self.links)
+        return self.status or (Status.COMPENSATING if is_back else Status.RUNNING)
+
 
 def proven(
     plan: Signed[Plan], links: Iterable[Signed[Link]], policy: Policy, above: Sequence[Signed[Plan]] = ()

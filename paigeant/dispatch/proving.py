@@ -73,25 +73,26 @@ class Proving:
 
         said = statements_in(self.notary, (await self.store.proofs([message.id])).get(message.id, ()))
         try:
-            judge_done(message, message.chain, said.links, self.notary.policy)
+            judge_done(message, message.chain, said.links, said.plans, self.notary.policy)
         except Untrusted as error:
             if self._counts(error):
                 raise said.doubtful(error) from None
 
-    async def over(self, message: PaigeantMessage, status: Status) -> None:
-        """Check a row that says that the workflow of the message has ended.
+    async def status(self, message: PaigeantMessage, said: Status) -> Status:
+        """Return the status of a workflow whose row says that it has ended, or that it is compensated now.
 
         Raises:
-            Untrusted: its statements do not prove it.
-            KeysUnavailable: they are signed with a key that is not known here yet.
+            KeysUnavailable: the statements are signed with a key that is not known here yet.
         """
         if self.notary is None or self.store is None or message.chain is None:
-            return
+            return said
         try:
-            await self._ended(message.correlation_id, status)
+            proven = await self._history(message.correlation_id)
         except Untrusted as error:
-            if self._counts(error):
-                raise
+            return Status.RUNNING if self._counts(error) else said
+        if proven.status is None and not self.notary.is_strict:
+            return said
+        return proven.standing
 
     async def result(self, record: WorkflowRecord) -> None:
         """Check that a workflow ended as the store has it, and with this output.

@@ -195,6 +195,8 @@ class Attempts:
         standing, _ = await self.dispatcher.patiently(partial(self.standing, run.message))
         if standing.done is not None:
             return Returned(f"{run} was done meanwhile", 0.0)
+        if run.message.chain is not None and standing.status.is_terminal:
+            return Returned(f"the workflow of {run} has ended meanwhile, as the store says", 0.0)
         return admit(run.message, standing, run.execution())
 
     async def _body(

@@ -68,7 +68,8 @@ def history_of(
 ) -> Proven:
     """Return what the statements of a workflow prove. ``found`` has the statements by workflow.
 
-    ``above`` are the plans of its ancestors, if they are known; otherwise they are looked for in ``found``.
+    ``above`` are the plans of its ancestors, if they are known; otherwise they are looked for in ``found``. A step
+    that runs again signs the plans of its children again, and one of the plans is followed.
 
     Raises:
         Untrusted: they prove nothing.
@@ -76,14 +77,15 @@ def history_of(
     """
     said = statements_in(notary, found.get(workflow, ()))
     plans = [one for one in said.plans if one.statement.wf == workflow]
-    refused = Untrusted("no-proof", f"no plan of workflow {workflow} is recorded")
+    refused, histories = Untrusted("no-proof", f"no plan of workflow {workflow} is recorded"), list[Proven]()
     for plan in plans:
-        ancestors = tuple(above) or _above(notary, plan, found)
         try:
-            return proven(plan, said.links, notary.policy, ancestors)
+            histories.append(proven(plan, said.links, notary.policy, tuple(above) or _above(notary, plan, found)))
         except Untrusted as error:
             refused = error
-    raise said.doubtful(refused)
+    if not histories:
+        raise said.doubtful(refused)
+    return max(histories, key=lambda one: (one.status is not None, len(one.links)))
 
 
 def judge_stored_output(notary: Notary, chain: Chain, entry: LogEntry, output: Any, store: Evidence) -> None:

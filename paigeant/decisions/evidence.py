@@ -7,19 +7,21 @@ row, and not the link.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from paigeant.decisions.attest import undo_digest
 from paigeant.decisions.history import Proven
 from paigeant.decisions.judge import judge_plan, judge_right
 from paigeant.errors import Untrusted
-from paigeant.records.trust import Policy
+from paigeant.records.journal import Turn, Unit
+from paigeant.records.trust import Policy, Right
 from paigeant.records.workflow import Status
 from paigeant.wire.canonical import digest_of
 from paigeant.wire.join import Join
 from paigeant.wire.log import LogEntry
 from paigeant.wire.message import PaigeantMessage
-from paigeant.wire.proof import Chain, Did, Joined, Link, Plan, Signed
+from paigeant.wire.proof import Chain, Did, Joined, JournalEntry, Link, Plan, Signed
 
 
 def judge_output(
@@ -67,6 +69,43 @@ def judge_done(
             judge_right(link, policy)
             return
     raise Untrusted("no-proof", f"no signed link says that step {step.name!r} has ended")
+
+
+def entry_of(turn: Turn, unit: Unit, audience: str, at: float) -> JournalEntry:
+    """Return what is signed about a finished unit."""
+    return JournalEntry(
+        iat=int(at),
+        aud=audience,
+        wf=turn.correlation_id,
+        step=turn.step_id,
+        epoch=turn.epoch,
+        key=unit.key,
+        name=unit.name,
+        asked=unit.digest,
+        value=digest_of(unit.value),
+        used=digest_of(unit.usage.to_dict()),
+    )
+
+
+def judge_unit(signed: Signed[JournalEntry] | None, turn: Turn, unit: Unit, act: str, policy: Policy) -> None:
+    """Judge a unit that the journal of a step has; ``act`` is the activity of the step.
+
+    A branch that resumes has the units of the one before it, without their usage.
+
+    Raises:
+        Untrusted: no key that may run the step has signed it.
+    """
+    if signed is None:
+        raise Untrusted("no-proof", f"unit {unit.key!r} is not signed")
+    said, is_copy = signed.statement, signed.statement.wf == turn.after
+    of = replace(turn, correlation_id=turn.after or "") if is_copy else turn
+    found = entry_of(of, unit, policy.audience, said.iat)
+    if is_copy:
+        found = found.model_copy(update={"used": said.used})
+    if said.epoch > turn.epoch or found.model_copy(update={"epoch": said.epoch}) != said:
+        raise Untrusted("other-unit", f"the signature belongs to another unit than {unit.key!r}")
+    if not policy.allows(signed.key, Right.RUN, act):
+        raise Untrusted("run", f"key {signed.key!r} may not run {act!r}")
 
 
 def _is_same(plan: Signed[Plan], chain: Chain, policy: Policy) -> bool:

@@ -34,6 +34,7 @@ from paigeant.runner.outcome_log import log_outcome
 from paigeant.runner.progress import Progress, note_again, note_start
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stop, Stops
+from paigeant.runner.vouching import vouching
 from paigeant.runtime.clock import boot_time
 from paigeant.wire.limits import refuse_changed_ones, refuse_too_large
 from paigeant.wire.log import LogEntry, Undo
@@ -167,6 +168,7 @@ class Attempts:
             pulse=progress.pulse,
             clock=run.clock,
             stop=stop,
+            vouching=vouching(run, self.dispatcher.notary, progress.doubt),
             store=self.dispatcher.store,
             worker=run.worker,
             rests=rests,

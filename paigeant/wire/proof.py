@@ -214,6 +214,36 @@ class Answer(Statement):
     question: str | None = None
 
 
+class JournalEntry(Statement):
+    """A finished unit of an agent step, signed by the worker that paid for it.
+
+    ``key`` is its place in the journal of the step, ``asked`` the digest of its input, ``value`` that of its result,
+    and ``used`` that of its usage.
+    """
+
+    KIND: ClassVar = Kind.UNIT
+
+    aud: Label
+    wf: Label
+    step: Label
+    epoch: Count = 0
+    key: str
+    name: str
+    asked: str
+    value: Digest
+    used: Digest
+
+
+class Announced(Statement):
+    """What a worker announces: that it serves this activity. ``offer`` is the digest of all that it says about it."""
+
+    KIND: ClassVar = Kind.OFFER
+
+    aud: Label
+    act: Label
+    offer: Digest
+
+
 S = TypeVar("S", bound=Statement, covariant=True)
 
 

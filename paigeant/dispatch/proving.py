@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from paigeant.decisions.evidence import judge_child, judge_done, judge_join, judge_result
 from paigeant.decisions.history import Proven
 from paigeant.decisions.judge import MOST_ABOVE
-from paigeant.errors import UnprovedOutput, Untrusted
+from paigeant.errors import KeysUnavailable, MessageError, UnprovedOutput, Untrusted
 from paigeant.records.workflow import Status, WorkflowRecord
 from paigeant.store import Store
 from paigeant.wire.arrivals import CHILD
+from paigeant.wire.frame import is_frame
 from paigeant.wire.ids import derive_child_id
 from paigeant.wire.join import KEY as JOIN
 from paigeant.wire.log import LogEntry
@@ -112,6 +113,25 @@ class Proving:
         except Untrusted as error:
             if self._counts(error):
                 raise
+
+    def refusal(self, body: bytes, now: float) -> Untrusted | None:
+        """Return why the bytes of a message in the store must not be published, or None if they may.
+
+        A message whose plan has expired may: the worker that receives it sets it aside.
+        """
+        if self.notary is None:
+            return None
+        if not is_frame(body):
+            return Untrusted("unsigned", "the message is not signed") if self.notary.is_strict else None
+        try:
+            self.notary.open(body, now)
+        except Untrusted as error:
+            return None if error.code == "expired" else error
+        except MessageError as error:
+            return Untrusted("frame", str(error))
+        except KeysUnavailable:
+            return None
+        return None
 
     async def _ended(self, workflow: str, status: Status) -> Proven:
         proven = await self._history(workflow)

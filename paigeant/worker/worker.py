@@ -383,7 +383,7 @@ class Worker:
         while True:
             lost: Sequence[Outgoing] = ()
             with outage.noted():
-                if lost := await refill(self.app.transport, store, grace, self.queues):
+                if lost := await refill(self.app.transport, store, grace, self.queues, self.app.dispatcher):
                     log.warning("overdue messages that no worker holds were published again", messages=len(lost))
             await asyncio.sleep(_REFILLS_AGAIN if len(lost) >= MOST else grace)
 

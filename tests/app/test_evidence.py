@@ -18,8 +18,9 @@ from planned_models import Model
 from pydantic_ai import Agent
 from signing import EVERYTHING, Deployment
 
-from paigeant import ActivityContext, App, Workflow, await_signal, scatter, scatter_map
-from paigeant.errors import WorkflowError, WorkflowFailed
+from paigeant import ActivityContext, App, Workflow, WorkflowDispatcher, await_signal, scatter, scatter_map
+from paigeant.errors import DeadLetterError, WorkflowError, WorkflowFailed
+from paigeant.worker.recovery import is_needed, refill
 
 pytestmark = pytest.mark.anyio
 
@@ -272,6 +273,50 @@ async def test_a_unit_that_a_stranger_changes_is_asked_again(app: App, running: 
         assert await forged.result(SOON) == "done"
     assert model.asked == [0, 0, 1, 0, 1]
     assert await doubted(app, forged) == [("unit:model:1", "other-unit")]
+
+
+async def test_recovery_and_redrive_do_not_send_what_a_stranger_changed(app: App, running: Any) -> None:
+    @app.activity
+    def fails() -> None:
+        raise ValueError("no")
+
+    @app.activity
+    def reads(what: str) -> str:
+        return what
+
+    async with running(app):
+        failed = await app.dispatch(fails)
+        with pytest.raises(WorkflowFailed):
+            await failed.result(SOON)
+    [letter] = await app.dead_letters.list()
+    forged = bytes(letter.body).replace(b'"fails"', b'"reads"')
+    assert sql(app, "UPDATE paigeant_dead_letter SET body = ? WHERE id = ?", forged, letter.id) == 1
+    with pytest.raises(DeadLetterError, match="cannot be read"):
+        await app.dead_letters.redrive(letter.id)
+    assert [one.id for one in await app.dead_letters.list()] == [letter.id]
+    if is_needed(app.dispatcher):
+        lost = await app.dispatch(reads.step(what="true"))
+        changed = "convert_to(replace(convert_from(body, 'UTF8'), 'true', 'lies'), 'UTF8')"
+        assert sql(app, f"UPDATE paigeant_outbox SET body = {changed}") == 1
+        assert await refill(app.transport, app.store, 0.0, None, app.dispatcher) == []
+        assert await doubted(app, lost) == [("outbox", "other-message")]
+
+
+async def test_an_offer_that_nobody_signed_is_not_planned(app: App, running: Any) -> None:
+    dispatcher = WorkflowDispatcher(app=app)
+
+    @app.activity
+    def serve() -> None: ...
+
+    async with running(app):
+        await until_async(lambda: app.store.workers())
+        [worker] = await app.store.workers()
+        [offer] = worker.offers
+        assert app.notary is not None
+        assert app.notary.trusts(offer)
+        forged = [{**offer.said(), "name": "steal", "proof": offer.proof}, {**offer.said(), "name": "unsigned"}]
+        sql(app, "UPDATE paigeant_worker SET offers = ?", json.dumps(forged))
+        assert list(await dispatcher.offers()) == ["serve"]
 
 
 async def test_a_thousand_branches_are_proved_in_seconds(app: App, running: Any) -> None:

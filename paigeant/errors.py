@@ -135,6 +135,18 @@ class ValueMissing(MessageError):
     """A value that was kept aside is not there, or is not the one that was kept."""
 
 
+class UnprovedOutput(ValueMissing):
+    """The store has an output that no trusted signature vouches for, so no step reads it and no caller gets it.
+
+    ``code`` is for programs, the text for people; ``UnprovedOutput(code, text)`` has both.
+    """
+
+    def __init__(self, *said: str, hint: str | None = None) -> None:
+        code, *text = said if len(said) > 1 else ("no-proof", *said)
+        super().__init__(*text, hint=hint)
+        self.code = code
+
+
 class ForeignValue(MessageError):
     """A message refers to an output or a large value of a workflow that its own workflow may not read."""
 

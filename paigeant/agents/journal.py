@@ -84,6 +84,8 @@ class Journal:
         if units is None:
             self._give_way()
         else:
+            if (vouching := self.context.services.vouching) is not None:
+                units = vouching.believed(self.turn, units)
             self.recorded = {unit.key: unit for unit in units if unit.current}
             for key, unit in self.recorded.items():
                 if not self.has_forgotten(key):
@@ -171,6 +173,8 @@ class Journal:
     async def _write(self, unit: Unit, *, is_kept: bool) -> None:
         if not is_kept:  # under a key of its own, which no run looks up
             unit = replace(unit, key=f"{unit.key}#{self.turn.holder}", value=None)
+        if (vouching := self.context.services.vouching) is not None:
+            unit = vouching.signed(self.turn, unit)
         await self._unless_late(lambda store: store.write_unit(self.turn, unit))
         if is_kept and self.store is not None:
             self.recorded[unit.key] = unit

@@ -39,7 +39,7 @@ def recover(grace: float | None, as_json: bool) -> None:
             return {}
         overdue_by = app.settings.recovery_grace if grace is None else grace
         sent = Counter[str]()
-        while lost := await refill(app.transport, store, overdue_by):
+        while lost := await refill(app.transport, store, overdue_by, dispatcher=app.dispatcher):
             sent.update(one.queue for one in lost)
             if len(lost) < MOST:
                 break

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from paigeant.context.pulse import Pulse
 from paigeant.events import Cancellation
+from paigeant.records.journal import Turn, Unit
 from paigeant.runtime.clock import Clock, SystemClock
 from paigeant.store import Store
 from paigeant.wire.limits import VALUE
@@ -50,6 +51,18 @@ class Plans(Protocol):
         ...
 
 
+class Vouching(Protocol):
+    """Signs and checks the units in the journal of a running step."""
+
+    def signed(self, turn: Turn, unit: Unit) -> Unit:
+        """Return the unit with its proof."""
+        ...
+
+    def believed(self, turn: Turn, units: Iterable[Unit]) -> Sequence[Unit]:
+        """Return those of these units that are proved, and record that the others are not."""
+        ...
+
+
 class Stopping(Protocol):
     """Reports whether a running step must stop because somebody cancelled its workflow."""
 
@@ -72,6 +85,7 @@ class Services:
     pulse: Pulse | None = None
     clock: Clock = field(default_factory=SystemClock)
     stop: Stopping | None = None
+    vouching: Vouching | None = None
     store: Store | None = None
     worker: str = ""
     rests: Mapping[str, RoutingSlip] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager
 
 from paigeant.decisions.redrive import NotRedrivable
 from paigeant.dispatch.dispatcher import Dispatcher
@@ -75,7 +75,7 @@ class LetterBox(ABC):
         """
         try:
             return self._verified(letter.body, self.dispatcher.decoded(letter.body))
-        except MessageError as error:
+        except (MessageError, KeysUnavailable) as error:
             raise DeadLetterError(
                 f"dead letter {letter.id} cannot be read: {error}",
                 hint=f"keep a copy with: paigeant dlq export {letter.id}, then paigeant dlq discard {letter.id}",
@@ -86,9 +86,7 @@ class LetterBox(ABC):
         notary = self.dispatcher.notary
         if notary is None or not is_frame(body):
             return message
-        with suppress(MessageError, KeysUnavailable):
-            return notary.opened(body, self.now(), self.dispatcher.decoded).message
-        return message
+        return notary.opened(body, self.now(), self.dispatcher.decoded).message
 
 
 def refused(letter: DeadLetter, verdict: NotRedrivable) -> DeadLetterError:

@@ -34,6 +34,7 @@ from paigeant.events import (
 from paigeant.records.workflow import DeadLetter, Letters, Move, Owner, Status, WorkflowRecord, elsewhere
 from paigeant.runtime.clock import Clock
 from paigeant.store import Store
+from paigeant.wire.frame import link_in
 from paigeant.wire.message import PaigeantMessage
 
 log = structlog.stdlib.get_logger("paigeant.dead_letters")
@@ -96,7 +97,7 @@ class StoredLetters(LetterBox):
         return left
 
     async def parked(self, plan: Settle, now: float, before: PaigeantMessage, order: Order) -> Sequence[Event]:
-        """That the plan's next messages are due, wherever their workers are; what they refer to is kept.
+        """What the plan records, and that its next messages are due, wherever their workers are.
 
         ``before`` is the letter's message, and ``order`` is what somebody does to it.
         """
@@ -105,7 +106,8 @@ class StoredLetters(LetterBox):
         await self.dispatcher.keep(packed.outgoing, packed.parcels)
         known = await self.store.brokers()
         return [
-            self._owned(fact, known) if isinstance(fact, MessageHeld) else fact for fact in packed.proven(packed.facts)
+            self._owned(fact, known) if isinstance(fact, MessageHeld) else fact
+            for fact in packed.proven([*plan.record, *packed.facts])
         ]
 
     def _owned(self, parked: MessageHeld, known: Sequence[Owner]) -> MessageHeld:
@@ -201,7 +203,7 @@ class StoredLetter(Opened):
         plan = decide(message, Faulted(ran, error))
         assert isinstance(plan, Settle)
         follow = await self.box.parked(plan, now, message, Order("discard"))
-        return Move(correlation_id=message.correlation_id, before=found.status, after=None), [*plan.record, *follow]
+        return Move(correlation_id=message.correlation_id, before=found.status, after=None), follow
 
     async def replace(self, body: bytes, changed: list[str], by: str | None) -> DeadLetter:
         edited = DeadLetterEdited(
@@ -210,6 +212,7 @@ class StoredLetter(Opened):
             letter=_number(self.letter),
             by=by,
             changed=changed,
+            proof=link_in(body),
         )
         if not await self.box.store.edit_dead_letter(_number(self.letter), self.letter.body, body, [edited]):
             raise DeadLetterNotFound(

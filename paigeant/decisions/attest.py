@@ -20,6 +20,7 @@ from paigeant.events import (
     StepFailed,
     StepParked,
     StepRetried,
+    WorkflowCompleted,
     WorkflowEnded,
 )
 from paigeant.records.workflow import status_after
@@ -28,8 +29,11 @@ from paigeant.wire.canonical import digest_of
 from paigeant.wire.log import LogEntry
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.planned import PlannedStep, digests_of, form_of, planned
-from paigeant.wire.proof import Chain, Did, Link, Origin, Plan, Signed
+from paigeant.wire.proof import Chain, Did, Joined, Link, Origin, Plan, Signed
 from paigeant.wire.slip import RoutingSlip, compensation_of
+
+_MOST_BEGUN = 200
+"""Number of workflows that a link lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +140,19 @@ def link_of(
         att=before.attempt,
         out=digest_of(ended.output) if isinstance(ended, StepCompleted | StepCompensated) else None,
         vars={**digests_of(changes.get("set", {})), **dict.fromkeys(changes.get("deleted", ()))},
-        undo=_late_undo(chain, back) if did is Did.TURNED else _undo(slip, after.routing_slip if after else slip),
+        undo=_late_undo(chain, back)
+        if did is Did.TURNED
+        else _undo(slip, after.routing_slip.log if after else _standing(settle.record)),
         ins=_inserted(did, slip, after.routing_slip if after else None),
         skip=_skipped(did, slip, after.routing_slip if after else None),
         back=back,
-        begin=dict(begun or {}),
+        begin=_begun(settle, begun or {}),
         msg=body,
         key=hold.key if hold else None,
         ask=_asked(hold) if hold else None,
         due=hold.due_at if hold else None,
-        end=next((status_after(one).value for one in settle.record if isinstance(one, WorkflowEnded)), None),
+        join=_joined(hold, settle) if hold else None,
+        end=_end(settle.record) if after is None else None,
         order=order.right if order else None,
         limits=_changed_limits(chain, after) if order and after is not None else {},
     )
@@ -186,6 +193,27 @@ def _did(before: PaigeantMessage, after: PaigeantMessage | None, record: Sequenc
     return Did.ENDED
 
 
+def _begun(settle: Settle, begun: Mapping[str, str]) -> dict[str, str]:
+    """Return the digests of the plans of workflows that began, without branches; of very many only one digest."""
+    branches = {one.correlation_id for one in settle.begin if one.branch is not None}
+    alone = {id: plan for id, plan in begun.items() if id not in branches}  # noqa: A001
+    return alone if len(alone) <= _MOST_BEGUN else {"*": digest_of(alone)}
+
+
+def _joined(hold: Hold, settle: Settle) -> Joined | None:
+    """Return the join that a parked message waits for."""
+    if hold.join is None:
+        return None
+    places = tuple(one.branch.index for one in settle.begin if one.branch is not None and one.branch.join == hold.key)
+    usual = tuple(range(hold.join.total))
+    return Joined(total=hold.join.total, needed=hold.join.needed, places=() if places == usual else places)
+
+
+def _end(record: Sequence[Event]) -> str | None:
+    """Return the status with which the workflow ends, if it does."""
+    return next((status_after(one).value for one in record if isinstance(one, WorkflowEnded)), None)
+
+
 def _asked(hold: Hold) -> str | None:
     """Return the digest of the question that a parked message asks."""
     return hold.detail.get("question") if hold.key.startswith(APPROVAL) and isinstance(hold.detail, dict) else None
@@ -220,10 +248,16 @@ def _skipped(did: Did, before: RoutingSlip, after: RoutingSlip | None) -> tuple[
     return tuple(step.id for step in before.itinerary[1:] if step.id not in left)
 
 
-def _undo(before: RoutingSlip, after: RoutingSlip) -> dict[str, str]:
+def _undo(before: RoutingSlip, after: Sequence[LogEntry]) -> dict[str, str]:
     """Return the digests of the compensations that the log has after the step and did not have before, by step."""
     known = {entry.id for entry in before.log}
-    return {entry.id: undo_digest(entry) for entry in after.log if entry.undo is not None and entry.id not in known}
+    return {entry.id: undo_digest(entry) for entry in after if entry.undo is not None and entry.id not in known}
+
+
+def _standing(record: Sequence[Event]) -> Sequence[LogEntry]:
+    """Return what can be undone of a branch that completed: its parent does that, if it fails."""
+    ends = [one for one in record if isinstance(one, WorkflowCompleted)]
+    return [LogEntry.from_dict(entry) for one in ends for entry in one.standing]
 
 
 def _late_undo(chain: Chain, back: Iterable[PlannedStep]) -> dict[str, str]:

@@ -45,7 +45,7 @@ class Steps:
     @property
     def done(self) -> frozenset[str]:
         """Ids and names of the steps before the current one."""
-        return _named(self.steps[: self.start])
+        return named(self.steps[: self.start])
 
 
 def origin(chain: Chain, message: str, policy: Policy, now: float) -> None:
@@ -58,7 +58,7 @@ def origin(chain: Chain, message: str, policy: Policy, now: float) -> None:
         raise Untrusted("too-deep", f"the workflow has {len(chain.above)} ancestors, and {MOST_ABOVE} is the limit")
     parent: Signed[Plan] | None = None
     for plan in (*chain.above, chain.plan):
-        _judge_plan(plan, parent, chain.root, policy, now)
+        judge_plan(plan, parent, chain.root, policy, now)
         parent = plan
     told = chain.latest.statement.msg if chain.latest is not None else chain.plan.statement.msg
     if told != message:
@@ -66,14 +66,17 @@ def origin(chain: Chain, message: str, policy: Policy, now: float) -> None:
     for link in chain.links:
         if link.statement.plan != chain.plan.digest:
             raise Untrusted("other-plan", f"a link of step {link.statement.step!r} belongs to another plan")
-        _judge_right(link, policy)
+        judge_right(link, policy)
     if any(a.statement.n >= b.statement.n for a, b in zip(chain.links, chain.links[1:], strict=False)):
         raise Untrusted("order-of-links", "the links are not in the order in which they were signed")
 
 
-def _judge_plan(
-    plan: Signed[Plan], parent: Signed[Plan] | None, root: Signed[Plan], policy: Policy, now: float
-) -> None:
+def judge_plan(plan: Signed[Plan], parent: Signed[Plan] | None, root: Signed[Plan], policy: Policy, now: float) -> None:
+    """Judge a plan: ``parent`` is the plan of the workflow that began this one, ``root`` that of the first ancestor.
+
+    Raises:
+        Untrusted: nobody may act on it.
+    """
     said, key = plan.statement, plan.key
     if said.aud != policy.audience:
         raise Untrusted("audience", f"the plan is for {said.aud!r}, and this deployment is {policy.audience!r}")
@@ -134,11 +137,16 @@ def _is_planned_branch(said: Plan, parent: Plan) -> bool:
     if first < 0:
         return False
     rest = steps[first:]
-    done = _named(steps[:first])
+    done = named(steps[:first])
     return all(one.as_in(found).allows(found, done) for one, found in zip(rest, said.steps, strict=True))
 
 
-def _judge_right(link: Signed[Link], policy: Policy) -> None:
+def judge_right(link: Signed[Link], policy: Policy) -> None:
+    """Judge whether the key of a link may do what the link says.
+
+    Raises:
+        Untrusted: it may not.
+    """
     said = link.statement
     if said.order is not None:
         if not policy.allows(link.key, Right.ORDER, said.order):
@@ -176,19 +184,19 @@ def steps_of(chain: Chain, policy: Policy) -> Steps:
     inserted = Counter[str]()
     for link in chain.links:
         if not (link.statement.back or link.statement.did in (Did.UNDONE, Did.LEFT)):
-            _amend(steps, link, inserters, inserted, chain.plan.statement.grant, policy)
+            amend(steps, link, inserters, inserted, chain.plan.statement.grant, policy)
     if (turned := chain.turned) is not None:
         return _back(chain, turned)
     latest = chain.latest
     if latest is None:
         return Steps(tuple(steps), 0)
     _judge_epochs(chain, steps)
-    start = _position(steps, latest.statement) + (not latest.statement.stays)
+    start = position(steps, latest.statement) + (not latest.statement.stays)
     _judge_reach(chain, steps, start, policy)
     return Steps(tuple(steps), start, inserters)
 
 
-def _amend(
+def amend(
     steps: list[PlannedStep],
     link: Signed[Link],
     inserters: dict[str, tuple[str, str]],
@@ -196,9 +204,14 @@ def _amend(
     grant: Grant,
     policy: Policy,
 ) -> None:
+    """Change the ``steps`` as this link says. ``inserters`` and ``inserted`` count what each activity has inserted.
+
+    Raises:
+        Untrusted: the link is about a step that there is not, or changes what it may not.
+    """
     said = link.statement
-    at = _position(steps, said)
-    done = _named(steps[: at + 1])
+    at = position(steps, said)
+    done = named(steps[: at + 1])
     if said.did in (Did.REDRIVEN, Did.EDITED):
         _edit(steps, at, said)
         return
@@ -228,22 +241,27 @@ def _edit(steps: list[PlannedStep], at: int, said: Link) -> None:
 
 
 def _leave_out(steps: list[PlannedStep], at: int, said: Link, grant: Grant) -> None:
-    done = _named(steps[: at + 1])
+    done = named(steps[: at + 1])
     for id in said.skip:  # noqa: A001
         skipped = next((one for one in steps[at + 1 :] if one.id == id), None)
         if skipped is None:
             raise Untrusted("skip", f"step {id!r} was left out, and is not ahead of step {said.act!r}")
-        if not _may_be_left_out(skipped, done) and (refusal := grant.refuses_editor(said.act)) is not None:
+        if not may_be_left_out(skipped, done) and (refusal := grant.refuses_editor(said.act)) is not None:
             raise Untrusted("skip", f"step {skipped.name!r} was left out, and {refusal}")
         steps.remove(skipped)
 
 
-def _may_be_left_out(step: PlannedStep, done: Collection[str]) -> bool:
+def may_be_left_out(step: PlannedStep, done: Collection[str]) -> bool:
     """Whether a condition of the step itself may have led to its absence."""
     return step.when is not None and (step.when.variable is not None or step.is_settled_by(done))
 
 
-def _position(steps: Sequence[PlannedStep], said: Link) -> int:
+def position(steps: Sequence[PlannedStep], said: Link) -> int:
+    """Return the place of the step that a link is about.
+
+    Raises:
+        Untrusted: nobody planned the step.
+    """
     for at, step in enumerate(steps):
         if step.id == said.step:
             if step.name != said.act:
@@ -259,7 +277,7 @@ def _judge_reach(chain: Chain, steps: Sequence[PlannedStep], start: int, policy:
     """
     latest = chain.links[-1]
     other = next((one for one in reversed(chain.links[:-1]) if one.key != latest.key), None)
-    begin = 0 if other is None else _position(steps, other.statement) + (not other.statement.stays)
+    begin = 0 if other is None else position(steps, other.statement) + (not other.statement.stays)
     for step in steps[begin:start]:
         if latest.statement.order is None and not policy.allows(latest.key, Right.RUN, step.name):
             raise Untrusted("skipped", f"step {step.name!r} has no link: key {latest.key!r} may not run it")
@@ -270,9 +288,9 @@ def _judge_epochs(chain: Chain, steps: Sequence[PlannedStep]) -> None:
     order = next((one for one in reversed(chain.links) if one.statement.did is Did.REDRIVEN), None)
     if order is None:
         return
-    at = _position(steps, order.statement)
+    at = position(steps, order.statement)
     for link in chain.links:
-        if link.statement.epoch < order.statement.epoch and _position(steps, link.statement) > at:
+        if link.statement.epoch < order.statement.epoch and position(steps, link.statement) > at:
             raise Untrusted("epoch", f"a link of step {link.statement.step!r} is from before its workflow was redriven")
 
 
@@ -280,21 +298,40 @@ def _back(chain: Chain, turned: Signed[Link]) -> Steps:
     """Return the compensations: each must be what its step said when it completed."""
     undo = dict[str, str]()
     for link in chain.links:
-        for id, digest in link.statement.undo.items():  # noqa: A001
-            if id != link.statement.step and not id.startswith(JOIN):
-                raise Untrusted("undo", f"step {link.statement.step!r} says how step {id!r} is taken back")
-            undo[id] = digest
-    steps = turned.statement.back
-    for step in steps:
-        if undo.get(step.id) != step.digest:
-            raise Untrusted("undo", f"step {step.id!r} ({step.name}) is taken back in another way than it recorded")
+        undo |= undo_in(link.statement)
+    steps = judge_back(turned.statement, undo)
     latest = chain.links[-1]
     if latest is turned:
         return Steps(steps, 0)
-    return Steps(steps, _position(steps, latest.statement) + (not latest.statement.stays))
+    return Steps(steps, position(steps, latest.statement) + (not latest.statement.stays))
 
 
-def _named(steps: Iterable[PlannedStep]) -> frozenset[str]:
+def undo_in(said: Link) -> Mapping[str, str]:
+    """Return the compensations that this link may record: that of its own step, and those of its branches.
+
+    Raises:
+        Untrusted: it records the compensation of another step.
+    """
+    for id in said.undo:  # noqa: A001
+        if id != said.step and not id.startswith(JOIN):
+            raise Untrusted("undo", f"step {said.step!r} says how step {id!r} is taken back")
+    return said.undo
+
+
+def judge_back(said: Link, undo: Mapping[str, str]) -> tuple[PlannedStep, ...]:
+    """Return the compensations that a link lists: each is the one that its step recorded.
+
+    Raises:
+        Untrusted: one is another.
+    """
+    for step in said.back:
+        if undo.get(step.id) != step.digest:
+            raise Untrusted("undo", f"step {step.id!r} ({step.name}) is taken back in another way than it recorded")
+    return said.back
+
+
+def named(steps: Iterable[PlannedStep]) -> frozenset[str]:
+    """Return the ids and names of these steps, by which conditions name them."""
     return frozenset(text for step in steps for text in (step.id, step.name))
 
 

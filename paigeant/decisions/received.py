@@ -49,10 +49,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A message, and the doubts about the values that it is said to have received."""
+    """A message, and the doubts about the values that it is said to have received.
+
+    ``ends`` are the keys under which it received ends of children and branches: the store has their proofs.
+    """
 
     message: PaigeantMessage
     doubts: tuple[Doubt, ...] = ()
+    ends: tuple[str, ...] = ()
 
 
 def received(chain: Chain, item: Item, policy: Policy, now: float) -> None:
@@ -78,6 +82,11 @@ def awaited(chain: Chain) -> str:
     """Return the key of what the message waited for, as its latest link says."""
     latest = chain.latest
     return (latest.statement.key if latest is not None else None) or TIMER
+
+
+def is_end(item: Mapping[str, Any]) -> bool:
+    """Whether an item that a message received is the end of a child, or the ends of branches."""
+    return str(item["key"]).startswith((JOIN, CHILD)) and item["entry"] != _TIMEOUT
 
 
 def nothing_came(chain: Chain) -> Doubt | None:

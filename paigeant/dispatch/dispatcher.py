@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from paigeant.dispatch.beginning import Beginning
 from paigeant.dispatch.packing import Packing
 from paigeant.dispatch.posting import Posting
+from paigeant.dispatch.proving import Proving
 from paigeant.dispatch.reading import Reading
 from paigeant.dispatch.settling import Settling
 from paigeant.records.workflow import Owner
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatcher(Posting):
-    """Publishes messages and settles deliveries for one App, in four parts.
+    """Publishes messages and settles deliveries for one App, in five parts.
 
     A message has at most ``message_limit`` bytes and ``step_limit`` steps. Values of ``large`` bytes or more are stored
     outside the message, up to ``value_limit`` bytes. A message that was
@@ -44,6 +45,7 @@ class Dispatcher(Posting):
     beginning: Beginning = field(init=False, compare=False, repr=False)
     settling: Settling = field(init=False, compare=False, repr=False)
     reading: Reading = field(init=False, compare=False, repr=False)
+    proving: Proving = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         packing = Packing(
@@ -59,11 +61,13 @@ class Dispatcher(Posting):
             owner=self.owner,
             notary=self.notary,
         )
+        proving = Proving(self.store, self.notary)
         parts = {
+            "proving": proving,
             "packing": packing,
             "beginning": Beginning(self, packing),
             "settling": Settling(self, packing),
-            "reading": Reading(self.store, self.keeper, self.late_after),
+            "reading": Reading(self.store, self.keeper, self.late_after, proving),
         }
         for name, part in parts.items():
             object.__setattr__(self, name, part)  # the class is frozen

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from paigeant.dispatch.proving import Proving
 from paigeant.errors import ForeignValue, StoreRequired
 from paigeant.records.workflow import Standing
 from paigeant.store import Store
@@ -23,6 +24,7 @@ class Reading:
     store: Store | None
     keeper: Keeper | None
     late_after: float
+    proving: Proving
 
     async def standing(self, message: PaigeantMessage) -> Standing:
         """Return the standing of the message: whether it may run. Without a store every message may."""
@@ -44,7 +46,7 @@ class Reading:
         """
         slip = message.routing_slip
         if self.store is not None and (entry := slip.aside) is not None:
-            output = await asyncio.to_thread(self.output, message.correlation_id, entry)
+            output = await asyncio.to_thread(self.output, message, entry)
             message = message.model_copy(update={"routing_slip": slip.with_previous(output)})
         if needed := aside.needed(message):
             await self._refuse_foreign(message.correlation_id, needed)
@@ -66,18 +68,22 @@ class Reading:
             if kept.of != correlation_id and kept.of not in readable:
                 raise ForeignValue(f"{what} belongs to workflow {kept.of!r}, which is unrelated to {correlation_id!r}")
 
-    def output(self, correlation_id: str, entry: LogEntry) -> Any:
-        """Return the output of an earlier step from the store, for this workflow. Blocks.
+    def output(self, message: PaigeantMessage, entry: LogEntry) -> Any:
+        """Return the output of an earlier step from the store, for the step of this message. Blocks.
 
         Raises:
             StoreRequired: this App has no store.
             ValueMissing: the store does not have the output.
+            UnprovedOutput: the store has another output than the step's signed link says.
             ForeignValue: the output belongs to a workflow that this one may not read.
             StoreError: the store cannot be read now.
+            KeysUnavailable: the output is signed with a key that is not known here yet.
         """
         if self.store is None:
             raise StoreRequired(
                 f"the output of {entry.name!r} is in a store, and this App has none",
                 hint="configure the store of the service that dispatched the workflow",
             )
-        return self.store.output(entry.source or "", correlation_id)
+        output = self.store.output(entry.source or "", message.correlation_id)
+        self.proving.output(message, entry, output)
+        return output

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from paigeant.wire.usage import NOTHING, Usage
@@ -38,6 +38,7 @@ class Unit:
 
     ``key`` is its place in the run, ``digest`` what it was asked, ``value`` what came of it, as JSON types, and
     ``usage`` what it alone used. Of a journal that was begun anew it is not ``current``.
+    ``proof`` is what its worker has signed, if it signs.
     """
 
     key: str
@@ -49,3 +50,4 @@ class Unit:
     step_id: str = ""
     at: float = 0.0
     current: bool = True
+    proof: str | None = field(default=None, repr=False)

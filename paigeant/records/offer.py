@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -13,6 +13,7 @@ class Offer:
 
     ``queue`` is the full name of the queue it is served from; ``version`` names the code, as that of the worker does.
     A user's token needs the ``scopes`` for it.
+    ``proof`` is what the worker has signed, if it signs.
     """
 
     name: str
@@ -22,6 +23,12 @@ class Offer:
     output: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     scopes: Sequence[str] = ()
+    proof: str | None = None
+
+    def said(self) -> dict[str, Any]:
+        """Return all but the proof, as JSON types: the worker that makes the offer signs this."""
+        kept = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "proof"}
+        return kept | {"input": dict(self.input), "output": dict(self.output), "scopes": list(self.scopes)}
 
 
 def merged(offers: Iterable[Offer]) -> list[tuple[Offer, int]]:

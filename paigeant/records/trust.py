@@ -17,6 +17,10 @@ BUILT_IN = "paigeant."
 
 ANYTHING = "*"
 
+END = "end"
+"""The key of a doubt about the end of a workflow. Its ``given`` has the status that the store ``said``,
+and the status that it ``is``."""
+
 SHOWN = 12
 """Characters of a policy's digest that people see."""
 
@@ -95,6 +99,7 @@ class StatementRecord:
 class ProofFailed(StepEvent):
     """Something was said to have come for a step, and it has no valid proof: the step waits as if nothing had come.
 
+    Or the store has the end of a step or a workflow, or an output, that no statement proves: ``key`` says which.
     ``given`` is what came, unless it is large.
     """
 

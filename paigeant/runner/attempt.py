@@ -23,8 +23,9 @@ from paigeant.decisions.forward import admit, again
 from paigeant.decisions.interrupts import Interrupt, Terminate
 from paigeant.decisions.outcome import Cancelled, Completed, Execution, Faulted, Outcome, Retrying, Returned
 from paigeant.dispatch.dispatcher import Dispatcher
-from paigeant.errors import Superseded
+from paigeant.errors import Superseded, UnprovedOutput
 from paigeant.events import Event
+from paigeant.records.trust import Doubt
 from paigeant.records.workflow import Standing
 from paigeant.runner.bodies import apart
 from paigeant.runner.breakers import Breakers, policy_of
@@ -33,9 +34,10 @@ from paigeant.runner.outcome_log import log_outcome
 from paigeant.runner.progress import Progress, note_again, note_start
 from paigeant.runner.run import Run
 from paigeant.runner.stops import Stop, Stops
+from paigeant.runner.vouching import vouching
 from paigeant.runtime.clock import boot_time
 from paigeant.wire.limits import refuse_changed_ones, refuse_too_large
-from paigeant.wire.log import Undo
+from paigeant.wire.log import LogEntry, Undo
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import RoutingSlip
 from paigeant.wire.usage import NOTHING
@@ -162,10 +164,11 @@ class Attempts:
         services = Services(
             display=progress,
             plans=self.plans,
-            read=partial(self.dispatcher.reading.output, run.message.correlation_id),
+            read=partial(self._output, run.message, progress),
             pulse=progress.pulse,
             clock=run.clock,
             stop=stop,
+            vouching=vouching(run, self.dispatcher.notary, progress.doubt),
             store=self.dispatcher.store,
             worker=run.worker,
             rests=rests,
@@ -175,6 +178,14 @@ class Attempts:
             is_agent=activity.is_agent,
         )
         return ActivityContext(StepState.of(run.message, run.delivery, self.plans), services)
+
+    def _output(self, message: PaigeantMessage, progress: Progress, entry: LogEntry) -> Any:
+        """Return the output of an earlier step from the store. Any thread of the step may call this."""
+        try:
+            return self.dispatcher.reading.output(message, entry)
+        except UnprovedOutput as error:
+            progress.doubt(Doubt(f"output:{entry.id}", error.code, str(error)))
+            raise
 
     async def _no_longer(self, run: Run) -> Outcome | None:
         """Return the outcome of an admitted step that must not start any more, or None if the step may start.
@@ -186,6 +197,8 @@ class Attempts:
         standing, _ = await self.dispatcher.patiently(partial(self.standing, run.message))
         if standing.done is not None:
             return Returned(f"{run} was done meanwhile", 0.0)
+        if run.message.chain is not None and standing.status.is_terminal:
+            return Returned(f"the workflow of {run} has ended meanwhile, as the store says", 0.0)
         return admit(run.message, standing, run.execution())
 
     async def _body(
@@ -194,7 +207,7 @@ class Attempts:
         """Run the developer's part of an attempt. Every error it raises reaches the caller."""
         message, is_last = context.message, False
         if (missing := message.routing_slip.aside) is not None:  # without a store this raises an error that says so
-            self.dispatcher.reading.output(message.correlation_id, missing)
+            self.dispatcher.reading.output(message, missing)
         undo = activity.undo(message.step, message.routing_slip)
         try:
             async with stop:

@@ -146,7 +146,8 @@ class Conclusions:
         plan, now = give_up(run.message, Faulted(run.execution(), error)), run.clock.now()
         about: dict[str, Any] = {"worker": run.worker, "at": now}
         try:
-            await self.dispatcher.settling.carry_out(plan, run.delivery, Packed(), cause=run.message.id, **about)
+            packed = self.dispatcher.packing.packed(plan, now, run.message)
+            await self.dispatcher.settling.carry_out(plan, run.delivery, packed, cause=run.message.id, **about)
         except TransportError:
             if self.dispatcher.store is None or self.dispatcher.joined:
                 raise
@@ -166,7 +167,8 @@ class Conclusions:
             plan = decide(one, outcome)
             with suppress(MessageTooLarge):
                 return outcome, plan, self.dispatcher.packing.packed(plan, now, message)
-        return outcome, give_up(message, failed), Packed()
+        plan = give_up(message, failed)
+        return outcome, plan, self.dispatcher.packing.packed(plan, now, message)
 
     async def _as_before(
         self, message: PaigeantMessage, outcome: Outcome, plan: Plan, packed: Packed, now: float

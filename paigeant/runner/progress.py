@@ -15,6 +15,7 @@ from paigeant.context.pulse import Pulse
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import NotSerializable
 from paigeant.events import AgentStreamed, Event, StepEmitted, StepProgressed, StepRestarted, StepStarted, StepYielded
+from paigeant.records.trust import Doubt
 from paigeant.runner.feed import Feed
 from paigeant.runner.run import Run
 from paigeant.runtime.io_thread import call_in
@@ -72,6 +73,10 @@ class Progress:
     def stream(self, value: Any) -> None:
         """Show progress of the step's agent: an event of pydantic-ai as JSON types."""
         self._show_soon(AgentStreamed, value)
+
+    def doubt(self, doubt: Doubt) -> None:
+        """Record that something in the store is not trusted. The step may call this from any thread."""
+        call_in(self.pulse.loop, self.feed.put, self.run.doubted(doubt))
 
     def _show_soon(self, kind: type[StepProgressed], value: Any) -> None:
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from paigeant.decisions.outcome import Execution
-from paigeant.records.trust import Doubt
+from paigeant.records.trust import Doubt, ProofFailed
 from paigeant.runtime.clock import Clock
 from paigeant.transport import Delivery
 from paigeant.wire.message import PaigeantMessage
@@ -22,7 +22,7 @@ class Run:
     ``ended`` is called when the step's body has ended, if it started: only the settlement remains. ``claims`` are the
     checked claims of the user on whose behalf the step runs; None if there is no such user. Until ``stands_until``, by
     the boot clock, the step may start without another read of its workflow's standing. ``doubts`` are about
-    what the step is said to have received.
+    what the step is said to have received, and ``ends`` are keys of ends of other workflows among it, not yet proved.
     """
 
     message: PaigeantMessage
@@ -33,6 +33,7 @@ class Run:
     claims: Mapping[str, Any] | None = None
     stands_until: float = -math.inf
     doubts: tuple[Doubt, ...] = ()
+    ends: tuple[str, ...] = ()
 
     def carrying(self, message: PaigeantMessage) -> Run:
         """Return a run of the same delivery with another message."""
@@ -69,6 +70,11 @@ class Run:
             "deliveries": self.delivery.deliveries,
             "heading": message.routing_slip.heading.value,
         }
+
+    def doubted(self, doubt: Doubt) -> ProofFailed:
+        """Return the event about something that is not trusted."""
+        said = {"key": doubt.key, "code": doubt.code, "reason": doubt.reason, "given": doubt.given}
+        return ProofFailed(**self.about(), at=self.clock.now(), **said)
 
     def __str__(self) -> str:
         """The step, or its compensation, for people."""

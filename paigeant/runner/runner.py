@@ -35,15 +35,17 @@ from paigeant.errors import (
     ResultRefused,
     StoreRequired,
     Superseded,
+    UnprovedOutput,
     Untrusted,
 )
 from paigeant.events import ErrorInfo, LetterKind, StepSuperseded
-from paigeant.records.trust import ProofFailed
+from paigeant.records.trust import Doubt
 from paigeant.records.workflow import ACTED_ON_FOR, RESENT, Letters, Standing, Status, WorkerRecord
 from paigeant.runner.attempt import Attempts, Tried
 from paigeant.runner.breakers import Breakers
 from paigeant.runner.conclusion import Conclusions
 from paigeant.runner.destinations import Destinations
+from paigeant.runner.doubting import Doubting
 from paigeant.runner.holding import Holding
 from paigeant.runner.locks import Locks, locks_of
 from paigeant.runner.memory import Memory
@@ -106,6 +108,7 @@ class Runner:
     memory: Memory | None = field(init=False)
     refusals: Refusals = field(init=False)
     opening: Opening = field(init=False)
+    doubting: Doubting = field(init=False)
     destinations: Destinations = field(init=False)
 
     def __post_init__(
@@ -121,6 +124,7 @@ class Runner:
         self.memory = Memory() if self.dispatcher.store is None else None
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks, self.memory)
         self.opening = Opening(self.dispatcher.notary, self.dispatcher.decoded, self.clock)
+        self.doubting = Doubting(self.dispatcher)
         self.refusals = Refusals(self.dispatcher, self.worker, self.clock)
         self.destinations = Destinations(self.dispatcher, self.publish_to)
 
@@ -152,7 +156,12 @@ class Runner:
         if standing.done is None and not await self._is_trusted(run):
             return
         run = await self._introduced(run, standing)
-        if not await self._is_over(run, standing):
+        try:
+            believed = await self.doubting.believed(run, standing)
+        except KeysUnavailable as unknown:
+            await self.conclusions.draw(run, without_keys(run, unknown))
+            return
+        if believed is not None and not await self._is_over(run, believed):
             await self.conclusions.draw(run, Poisoned(run.execution(), error))
 
     async def _read(self, delivery: Delivery, ended: Callable[[], None]) -> Run | None:
@@ -174,7 +183,7 @@ class Runner:
             attempt=message.attempt,
             worker=self.worker,
         )
-        return replace(self._run_of(delivery, message, ended), doubts=opened.doubts)
+        return replace(self._run_of(delivery, message, ended), doubts=opened.doubts, ends=opened.ends)
 
     async def _wait_for_key(self, delivery: Delivery, error: KeysUnavailable) -> None:
         """Return a message to its queue whose key is not known here yet; refuse it after some minutes."""
@@ -250,25 +259,30 @@ class Runner:
             await self.refusals.refuse(run.delivery, missing, run.message)
             return None
         run = await self._introduced(run, standing)
-        if await self._is_over(run, standing) or await self._is_anothers(run, standing):
-            return None
-        if missing is not None:
-            await self.conclusions.draw(run, Faulted(run.execution(), error_info(missing)))
+        try:
+            believed = await self.doubting.believed(run, standing)
+            if believed is None or await self._is_over(run, believed) or await self._is_anothers(run, believed):
+                return None
+            if missing is not None:
+                await self._lacks(run, missing)
+                return None
+            run = await self.doubting.with_proved_ends(run)
+        except KeysUnavailable as error:
+            await self.conclusions.draw(run, without_keys(run, error))
             return None
         if run.doubts and await self._still_waits(run):
             return None
-        return replace(run, stands_until=until, doubts=())
+        return replace(run, stands_until=until, doubts=(), ends=())
+
+    async def _lacks(self, run: Run, missing: MessageError) -> None:
+        """Let a step fail whose values are missing, or are not those that were signed."""
+        if isinstance(missing, UnprovedOutput):
+            await self.doubting.note(run, [Doubt("output", missing.code, str(missing))])
+        await self.conclusions.draw(run, Faulted(run.execution(), error_info(missing)))
 
     async def _still_waits(self, run: Run) -> bool:
         """Record what did not come for the step. Return whether it was parked again; otherwise it parks as it runs."""
-        about, now = run.about(), run.clock.now()
-        failed = [
-            ProofFailed(**about, at=now, key=one.key, code=one.code, reason=one.reason, given=one.given)
-            for one in run.doubts
-        ]
-        for one in run.doubts:
-            log.warning("what came for a step is not trusted", key=one.key, code=one.code, reason=one.reason)
-        await self.dispatcher.patiently(lambda: self.dispatcher.note(failed))
+        await self.doubting.note(run, run.doubts)
         if (key := waits_for_operator(run.message.chain, run.doubts)) is None:
             return False
         await self.conclusions.draw(run, Parked(run.execution(), key))

@@ -132,12 +132,15 @@ class WorkflowDispatcher:
     async def offers(self) -> dict[str, Offer]:
         """Return the activities that can be dispatched, by name: those of live workers and those of the App.
 
+        An App that signs leaves out what no worker has signed that may run it.
+
         Raises:
             StoreError: the store cannot be read.
         """
         app = self.app
         workers = await app.store.workers() if app.store is not None else ()
-        announced = merged(offer for worker in workers if worker.alive for offer in worker.offers)
+        there = [offer for worker in workers if worker.alive for offer in worker.offers]
+        announced = merged(offer for offer in there if app.notary is None or app.notary.trusts(offer))
         own = {one.name: offer_of(one, app.queue_of(one)) for one in app.activities.values()}
         return {offer.name: offer for offer, _ in announced} | own
 

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from paigeant.decisions.attest import Order, Verified, carried, link_of, plan_of
+from paigeant.decisions.evidence import entry_of, judge_unit
 from paigeant.decisions.judge import course, origin, steps_of
 from paigeant.decisions.plan import Settle
-from paigeant.decisions.received import TOO_MUCH, Item, Opened, judge_shown, nothing_came, received
-from paigeant.errors import MalformedMessage, Untrusted
-from paigeant.records.trust import Doubt, Policy
+from paigeant.decisions.received import TOO_MUCH, Item, Opened, is_end, judge_shown, nothing_came, received
+from paigeant.errors import KeysUnavailable, MalformedMessage, Untrusted
+from paigeant.records.journal import Turn, Unit
+from paigeant.records.offer import Offer
+from paigeant.records.trust import Doubt, Policy, Right
 from paigeant.records.workflow import Held
 from paigeant.security.jws import BadSignature, Signer, is_of, kid_of, sign, verify
 from paigeant.security.keyring import Keyring
@@ -28,7 +31,7 @@ from paigeant.wire import codec, strict_json
 from paigeant.wire.canonical import canonical, digest, digest_of
 from paigeant.wire.frame import Frame, cut, is_frame
 from paigeant.wire.message import PaigeantMessage
-from paigeant.wire.proof import Answer, Chain, Kind, Link, Plan, Signed, Statement
+from paigeant.wire.proof import Announced, Answer, Chain, JournalEntry, Kind, Link, Plan, Signed, Statement
 
 _REMEMBERED = 10_000
 """Number of verified statements that are remembered."""
@@ -164,6 +167,41 @@ class Notary:
         answer = Answer(iat=int(at), by=by or "", question=question, **about)
         return self._sign(Kind.ANSWER, answer).token
 
+    def vouch(self, turn: Turn, unit: Unit, at: float) -> str:
+        """Return the proof that this App has finished the unit."""
+        return self._sign(Kind.UNIT, entry_of(turn, unit, self.policy.audience, at)).token
+
+    def check_unit(self, turn: Turn, unit: Unit, act: str) -> None:
+        """Check a unit in the journal of a step of this activity.
+
+        Raises:
+            Untrusted: it is not believed.
+            UnknownKey: it is signed with a key that is not known here (yet).
+        """
+        signed = None if unit.proof is None else self.verified(unit.proof, JournalEntry, Kind.UNIT)
+        try:
+            judge_unit(signed, turn, unit, act, self.policy)
+        except Untrusted as error:
+            if self.is_strict or error.code != "no-proof":
+                raise
+
+    def announced(self, offer: Offer, at: float) -> Offer:
+        """Return the offer with its proof."""
+        said = Announced(iat=int(at), aud=self.policy.audience, act=offer.name, offer=digest_of(offer.said()))
+        return replace(offer, proof=self._sign(Kind.OFFER, said).token)
+
+    def trusts(self, offer: Offer) -> bool:
+        """Whether a worker that may run the activity has signed the offer."""
+        if offer.proof is None:
+            return not self.is_strict
+        try:
+            signed = self.verified(offer.proof, Announced, Kind.OFFER)
+        except (Untrusted, KeysUnavailable):
+            return False
+        said = signed.statement
+        is_this = (said.aud, said.act, said.offer) == (self.policy.audience, offer.name, digest_of(offer.said()))
+        return is_this and self.policy.allows(signed.key, Right.RUN, offer.name)
+
     def check_answer(self, waiting: Held, now: float) -> None:
         """Check that an answer of this App to a waiting message would be believed, and that it is shown as asked.
 
@@ -186,9 +224,9 @@ class Notary:
         frame = cut(data, self.limit)
         self._forget_old()
         chain = Chain(
-            self._verified(frame.plan, Plan, Kind.PLAN),
-            tuple(self._verified(one, Plan, Kind.PLAN) for one in frame.above),
-            tuple(self._verified(one, Link, Kind.LINK, Kind.ORDER) for one in frame.links),
+            self.verified(frame.plan, Plan, Kind.PLAN),
+            tuple(self.verified(one, Plan, Kind.PLAN) for one in frame.above),
+            tuple(self.verified(one, Link, Kind.LINK, Kind.ORDER) for one in frame.links),
         )
         origin(chain, digest(frame.message), self.policy, now)
         return self._receiving(frame, chain, now)
@@ -210,7 +248,7 @@ class Notary:
     def _judge_item(self, chain: Chain, item: Mapping[str, Any], now: float) -> None:
         """Judge what came for a message. Without a proof it is accepted only where unsigned messages are, too."""
         key, entry, proof = item["key"], item["entry"], item.get("proof")
-        answer = self._verified(proof, Answer, Kind.ANSWER) if isinstance(proof, str) else None
+        answer = self.verified(proof, Answer, Kind.ANSWER) if isinstance(proof, str) else None
         try:
             received(chain, Item(key, entry, answer), self.policy, now)
         except Untrusted as error:
@@ -227,10 +265,16 @@ class Notary:
         envelope = self.open(data, now)
         message = envelope.message(decoded)
         course(envelope.chain, steps_of(envelope.chain, self.policy), message, self.policy)
-        return Opened(message.coming_with(envelope.chain), envelope.doubts)
+        ends = tuple(item["key"] for item in envelope.received if is_end(item))
+        return Opened(message.coming_with(envelope.chain), envelope.doubts, ends)
 
-    def _verified(self, token: str, shape: type[S], *kinds: Kind) -> Signed[S]:
-        """Return the statement, of one of these kinds, after checking its signature, its key's state and its shape."""
+    def verified(self, token: str, shape: type[S], *kinds: Kind) -> Signed[S]:
+        """Return the statement, of one of these kinds, after checking its signature, its key's state and its shape.
+
+        Raises:
+            Untrusted: it is not right.
+            UnknownKey: it is signed with a key that is not known here (yet).
+        """
         fingerprint = digest(token.encode())
         if (known := self._memory.get(fingerprint)) is not None and isinstance(known.statement, shape):
             self._memory.move_to_end(fingerprint)

@@ -18,5 +18,13 @@ class Statements(Shared, Protocol):
         """Return the statements of these workflows by workflow, those of each in the order of their times."""
 
     @abstractmethod
+    def evidence(self, message_id: str) -> Sequence[StatementRecord]:
+        """Return the statements about the attempt of this message. Blocks, because plain functions call it too."""
+
+    @abstractmethod
+    def chain(self, correlation_id: str) -> Sequence[StatementRecord]:
+        """Return the statements of this workflow. Blocks, as :meth:`evidence` does."""
+
+    @abstractmethod
     async def proofs(self, message_ids: Collection[str]) -> Mapping[str, Sequence[StatementRecord]]:
         """Return the statements about the attempts of these messages, by message."""

@@ -29,6 +29,7 @@ from paigeant.events import (
     WorkflowDispatched,
     WorkflowEnded,
 )
+from paigeant.records.trust import END, ProofFailed
 from paigeant.records.workflow import TERMINAL, Status
 from paigeant.stores import joins as join_rows
 from paigeant.stores.ends import end_of, told
@@ -114,7 +115,9 @@ class SqlLedger:
         """Record all events but the ends of attempts."""
         insert = partial(insert_new, connection.dialect.name)
         if begun := [_workflow_row(event) for event in batch if isinstance(event, WorkflowDispatched)]:
-            batch = _without_repetitions(batch, _begun(connection, begun))
+            all_of_it, batch = batch, _without_repetitions(batch, _begun(connection, begun))
+            kept = set(map(id, batch))
+            _keep_plans(connection, [one for one in all_of_it if id(one) not in kept])
         # Every transaction locks a join first, and then the workflows of its branches.
         join_rows.lock(connection, [event for event in batch if isinstance(event, WorkflowEnded)])
         batch = reconcile(connection, batch)
@@ -154,6 +157,9 @@ _END = _OPEN.values(
     | {"error": func.coalesce(workflows.c.error, bindparam("new_error", type_=JsonText))}
 )
 _REVERSE = _OPEN.values({name: bindparam(f"new_{name}") for name in ("status", "updated_at", "error")})
+_REFUTE = _change.where(workflows.c.status == bindparam("said")).values(
+    status=bindparam("new_status"), finished_at=None, output=None
+)
 _RESUMED = delete(waits).where(waits.c.wait_id == bindparam("id"))
 _CARRY = _change.values(variables=bindparam("new_variables"), updated_at=bindparam("new_updated_at"))
 
@@ -264,6 +270,12 @@ def _without_repetitions(batch: Sequence[Event], new: set[str]) -> list[Event]:
     return kept
 
 
+def _keep_plans(connection: Connection, repeated: Sequence[Event]) -> None:
+    """Insert the plans of repeated dispatches: the message of any of them may be the one that runs."""
+    if rows := [_statement_row(event, event.proof) for event in repeated if event.proof is not None]:
+        execute(connection, insert_new(connection.dialect.name, statements), rows)
+
+
 def _inserts(batch: Sequence[Event]) -> dict[Table, list[Row]]:
     rows: dict[Table, list[Row]] = {}
     for event in batch:
@@ -315,6 +327,7 @@ def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
     reversed_: list[Row] = []
     ended: list[Row] = []
     resumed: list[Row] = []
+    refuted: list[Row] = []
     for event in batch:
         match event:
             case StepCompleted(variables=dict() as variables) | StepCompensated(variables=dict() as variables):
@@ -325,7 +338,9 @@ def _updates(batch: Sequence[Event]) -> list[tuple[Any, list[Row]]]:
                 ended.append(_end_row(event))
             case MessageResumed(wait_id=wait_id):
                 resumed.append({"id": wait_id})
-    statements = ((_CARRY, carried), (_REVERSE, reversed_), (_END, ended), (_RESUMED, resumed))
+            case ProofFailed(key=kind, given={"said": str(said), "is": str(true)}) if kind == END:
+                refuted.append({"id": event.correlation_id, "said": said, "new_status": true})
+    statements = ((_REFUTE, refuted), (_CARRY, carried), (_REVERSE, reversed_), (_END, ended), (_RESUMED, resumed))
     return [(statement, rows) for statement, rows in statements if rows]
 
 

@@ -100,7 +100,14 @@ def write(connection: Connection, entries: Sequence[tuple[Turn, Unit]], now: flo
 
 
 def _row(turn: Turn, unit: Unit, edition: int, now: float) -> dict[str, Any]:
-    row = {"key": unit.key, "name": unit.name, "digest": unit.digest, "value": unit.value, "worker": unit.worker}
+    row = {
+        "key": unit.key,
+        "name": unit.name,
+        "digest": unit.digest,
+        "value": unit.value,
+        "worker": unit.worker,
+        "proof": unit.proof,
+    }
     return row | {**_place(turn), "edition": edition, "usage": unit.usage.to_dict() or None, "at": now}
 
 
@@ -165,4 +172,5 @@ def _unit(row: RowMapping) -> Unit:
         worker=row["worker"],
         step_id=row["step_id"],
         at=row["at"],
+        proof=row["proof"],
     )

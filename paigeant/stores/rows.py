@@ -271,6 +271,7 @@ def _offer(data: Mapping[str, Any]) -> Offer:
         output=_mapping(data.get("output")),
         version=text(data.get("version")),
         scopes=_texts(data.get("scopes")),
+        proof=text(data.get("proof")) or None,
     )
 
 

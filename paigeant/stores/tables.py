@@ -215,6 +215,7 @@ units = Table(
     Column("usage", JsonText),
     Column("worker", Text),
     Column("at", Double),
+    Column("proof", Text),
 )
 dead_letters = Table(
     "paigeant_dead_letter",

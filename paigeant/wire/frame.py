@@ -75,6 +75,12 @@ def plan_in(body: bytes) -> str | None:
     return cut(body, len(body)).plan if is_frame(body) else None
 
 
+def link_in(body: bytes) -> str | None:
+    """Return the latest link of a signed message; None for an unsigned one, and for the first of a workflow."""
+    links = cut(body, len(body)).links if is_frame(body) else ()
+    return links[-1] if links else None
+
+
 def message_of(body: bytes) -> bytes:
     """Return the bytes of the message itself, of a signed and of an unsigned one."""
     return cut(body, len(body)).message if is_frame(body) else body

@@ -232,6 +232,11 @@ class PaigeantMessage(WireModel):
         arrived = [*self.received.get(key, ()), value]
         return self.model_copy(update={"received": {**self.received, key: arrived}})
 
+    def without_latest(self, key: str) -> PaigeantMessage:
+        """The message without the latest of what came for this key."""
+        arrived = {**self.received, key: self.received[key][:-1]}
+        return self.model_copy(update={"received": {name: some for name, some in arrived.items() if some}})
+
     def _following(self, **changes: Any) -> PaigeantMessage:
         after = self.model_copy(update={"causation_id": self.id, "start_by": None} | changes)
         after.__dict__["id"] = after._derive(after.routing_slip, after.attempt, after.resumes)

@@ -95,6 +95,17 @@ class Origin(WireModel):
     place: Count | None = None
 
 
+class Joined(WireModel):
+    """The join that a step waits for: how many branches it has, and how many must complete (null: all must end).
+
+    ``places`` are the places of the branches in the scatter; without them they are 0, 1, 2 and so on.
+    """
+
+    total: Count
+    needed: Count | None = None
+    places: tuple[Count, ...] = ()
+
+
 class Plan(Statement):
     """Who begins which workflow, for whom, with which steps and authority; signed once, by whoever dispatches it.
 
@@ -139,8 +150,9 @@ class Link(Statement):
     compensations that follow from it, by the id of the step that each takes back. ``ins`` are inserted steps, or those
     that take the step's place; ``skip`` are the ids of steps that are left out. ``back`` are the compensations of a
     workflow that turns back. ``begin`` are the digests of the plans of workflows it began, by id. ``msg`` is the
-    digest of the next message; ``key`` and ``due`` say what a parked one waits for, and ``ask`` is the digest of the
-    question that it asks. ``end`` is the status with which the workflow ended.
+    digest of the next message; ``key`` and ``due`` say what a parked one waits for, ``ask`` is the digest of the
+    question that it asks, and ``join`` says how many branches it waits for. ``begin`` does not list branches: their
+    ids follow from the join. ``end`` is the status with which the workflow ended.
     """
 
     KIND: ClassVar = Kind.LINK
@@ -164,6 +176,7 @@ class Link(Statement):
     key: Label | None = None
     ask: Label | None = None
     due: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    join: Joined | None = None
     end: Label | None = None
     order: Label | None = None
     limits: dict[str, Any] = Field(default_factory=dict)
@@ -199,6 +212,36 @@ class Answer(Statement):
     value: Digest
     by: Label = ""
     question: str | None = None
+
+
+class JournalEntry(Statement):
+    """A finished unit of an agent step, signed by the worker that paid for it.
+
+    ``key`` is its place in the journal of the step, ``asked`` the digest of its input, ``value`` that of its result,
+    and ``used`` that of its usage.
+    """
+
+    KIND: ClassVar = Kind.UNIT
+
+    aud: Label
+    wf: Label
+    step: Label
+    epoch: Count = 0
+    key: str
+    name: str
+    asked: str
+    value: Digest
+    used: Digest
+
+
+class Announced(Statement):
+    """What a worker announces: that it serves this activity. ``offer`` is the digest of all that it says about it."""
+
+    KIND: ClassVar = Kind.OFFER
+
+    aud: Label
+    act: Label
+    offer: Digest
 
 
 S = TypeVar("S", bound=Statement, covariant=True)

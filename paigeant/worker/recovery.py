@@ -9,10 +9,19 @@ is not needed costs two reads.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from time import time as wall_clock
+from typing import Any
+
+import structlog
 
 from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.errors import MessageError, Untrusted
+from paigeant.records.trust import ProofFailed
 from paigeant.store import Outbox
 from paigeant.transport import BaseTransport, Durability, Outgoing
+from paigeant.wire import codec
+
+log = structlog.stdlib.get_logger("paigeant.recovery")
 
 GRACE = 60.0
 """Seconds a message may be overdue before it may count as lost."""
@@ -38,9 +47,15 @@ def allowance(overdue: int, depth: int) -> int:
 
 
 async def refill(
-    transport: BaseTransport, store: Outbox, grace: float = GRACE, only: Collection[str] | None = None
+    transport: BaseTransport,
+    store: Outbox,
+    grace: float = GRACE,
+    only: Collection[str] | None = None,
+    dispatcher: Dispatcher | None = None,
 ) -> Sequence[Outgoing]:
     """Publish messages again that the broker may have lost, and return them. ``only``: these queues; default: all.
+
+    Messages that ``dispatcher`` does not trust are not published: their rows stay as evidence, and each is an event.
 
     Raises:
         TransportError, StoreError: not all were published; a call after ``grace`` seconds publishes the rest.
@@ -48,6 +63,39 @@ async def refill(
     sent: list[Outgoing] = []
     for queue, overdue in (await store.overdue(grace, only)).items():
         lost = await store.take_overdue(queue, grace, allowance(overdue, await transport.depth(queue)))
+        lost = lost if dispatcher is None else await _trusted(dispatcher, lost)
         await transport.send(lost)
         sent += lost
     return sent
+
+
+async def _trusted(dispatcher: Dispatcher, lost: Sequence[Outgoing]) -> Sequence[Outgoing]:
+    """Return those of these messages whose signatures are right, and record that the others are not trusted."""
+    now = wall_clock()
+    refusals = [(one, dispatcher.proving.refusal(one.body, now)) for one in lost]
+    for one, refusal in refusals:
+        if refusal is not None:
+            log.error("a message in the store is not trusted and not published", id=one.id, reason=str(refusal))
+    events = [_doubt(one, refusal, now) for one, refusal in refusals if refusal is not None]
+    await dispatcher.note([one for one in events if one is not None])
+    return [one for one, refusal in refusals if refusal is None]
+
+
+def _doubt(lost: Outgoing, refusal: Untrusted, now: float) -> ProofFailed | None:
+    """Return the event about a message that is not published; None if it does not even name its workflow and step."""
+    try:
+        message = codec.decode(lost.body, len(lost.body))
+    except MessageError:
+        return None
+    said: dict[str, Any] = {"message_id": lost.id or message.id, "step_id": message.step.id}
+    return ProofFailed(
+        **said,
+        activity=message.step.name,
+        correlation_id=message.correlation_id,
+        attempt=message.attempt,
+        worker="",
+        at=now,
+        key="outbox",
+        code=refusal.code,
+        reason=str(refusal),
+    )

@@ -383,7 +383,7 @@ class Worker:
         while True:
             lost: Sequence[Outgoing] = ()
             with outage.noted():
-                if lost := await refill(self.app.transport, store, grace, self.queues):
+                if lost := await refill(self.app.transport, store, grace, self.queues, self.app.dispatcher):
                     log.warning("overdue messages that no worker holds were published again", messages=len(lost))
             await asyncio.sleep(_REFILLS_AGAIN if len(lost) >= MOST else grace)
 
@@ -436,7 +436,8 @@ class Worker:
     def _offers(self, version: str) -> Iterator[Offer]:
         for activity in self.activities.values():
             try:
-                yield offer_of(activity, self.app.queue_of(activity), version)
+                offer = offer_of(activity, self.app.queue_of(activity), version)
+                yield offer if (notary := self.app.notary) is None else notary.announced(offer, self.app.clock.now())
             except ConfigurationError as error:  # its steps report the same error
                 log.warning("could not describe an activity", activity=activity.name, error=str(error))
 

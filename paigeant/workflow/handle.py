@@ -42,7 +42,7 @@ from paigeant.wire.slip import Heading
 from paigeant.wire.times import When
 from paigeant.wire.values import jsonable
 from paigeant.workflow.forks import Forks
-from paigeant.workflow.results import OWN_TYPE, Result, typed
+from paigeant.workflow.results import OWN_TYPE, Result, refuse_unproved, typed
 from paigeant.workflow.runs import Runs
 from paigeant.workflow.steering import Steering
 from paigeant.workflow.unserved import reminding, unserved_at_once
@@ -143,7 +143,8 @@ class Workflow(Generic[Result]):
             WorkflowCancelled: somebody cancelled the workflow.
             WorkflowTimeout: the workflow did not end within ``timeout`` seconds; it continues. An unreachable store
                 alone raises no error: the call waits until the store is back, and the timeout error mentions it.
-            WorkflowError: the output does not fit the ``result_type``, or the last activity's return annotation.
+            WorkflowError: the store has another end than was signed, or the output does not fit the ``result_type``,
+                or the last activity's return annotation.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -152,6 +153,7 @@ class Workflow(Generic[Result]):
             if isinstance(error, WorkflowTimeout):
                 raise
             raise await self._timed_out(timeout) from None
+        await refuse_unproved(self._timers, ended)
         if ended.status is Status.COMPLETED:
             return await self._typed(ended.output)
         raise self._failure(ended)

@@ -9,7 +9,10 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import TypeVar
 
 from paigeant.activity import problem
-from paigeant.errors import InvalidArguments, WorkflowError
+from paigeant.dispatch.timers import Timers
+from paigeant.errors import InvalidArguments, KeysUnavailable, Untrusted, WorkflowError
+from paigeant.records.trust import ProofFailed
+from paigeant.records.workflow import WorkflowRecord
 from paigeant.wire.typed_values import form_of, revive
 
 Result = TypeVar("Result", default=Any, covariant=True)
@@ -33,6 +36,28 @@ def checked_type(result_type: Any) -> Any:
             text = f"result_type: pydantic cannot validate {result_type!r}: {why}"
             raise InvalidArguments(text, hint="pass a type that pydantic knows, or leave result_type out") from error
     return result_type
+
+
+async def refuse_unproved(timers: Timers | None, ended: WorkflowRecord) -> None:
+    """Check the end of a workflow against its signed statements, if the App signs.
+
+    Raises:
+        WorkflowError: they do not prove that it ended so, or with this output.
+    """
+    if timers is None:
+        return
+    of, dispatcher = ended.correlation_id, timers.dispatcher
+    try:
+        await dispatcher.proving.result(ended)
+    except (Untrusted, KeysUnavailable) as error:
+        text = f"the end of workflow {of} in the store is not trusted: {error}"
+        if isinstance(error, Untrusted):
+            doubt: dict[str, Any] = {"key": "result", "code": error.code, "reason": text}
+            await dispatcher.note([ProofFailed(**_NO_STEP, correlation_id=of, at=timers.clock.now(), **doubt)])
+        raise WorkflowError(text, correlation_id=of, hint=f"see: paigeant events {of}") from error
+
+
+_NO_STEP: dict[str, Any] = {"message_id": "", "step_id": "", "activity": "", "attempt": 0, "worker": ""}
 
 
 def typed(correlation_id: str, output: Any, output_type: Any, declared_by: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import Column, Connection, select
 
@@ -11,7 +12,7 @@ from paigeant.database.among import one_of
 from paigeant.records.trust import StatementRecord
 from paigeant.store.statements import Statements
 from paigeant.stores import rows
-from paigeant.stores.access import Role
+from paigeant.stores.access import PATIENCE, Role
 from paigeant.stores.tables import statements
 
 
@@ -23,6 +24,17 @@ class SqlStatements(Role, Statements):
 
     async def proofs(self, message_ids: Collection[str]) -> Mapping[str, Sequence[StatementRecord]]:
         return await self.access.read(lambda reader: _found(reader, statements.c.message_id, message_ids))
+
+    def evidence(self, message_id: str) -> Sequence[StatementRecord]:
+        return self._at_once(statements.c.message_id, message_id)
+
+    def chain(self, correlation_id: str) -> Sequence[StatementRecord]:
+        return self._at_once(statements.c.correlation_id, correlation_id)
+
+    def _at_once(self, column: Column[str], value: str) -> Sequence[StatementRecord]:
+        access = self.access
+        read = partial(_found, access.reader, column, [value])
+        return access.thread.wait_for(lambda: access.guarded(read), PATIENCE)[value]
 
 
 def _found(reader: Connection, column: Column[str], values: Collection[str]) -> Mapping[str, Sequence[StatementRecord]]:

@@ -19,9 +19,10 @@ from paigeant.activity import Activity
 from paigeant.context.services import Plans
 from paigeant.decisions.failure import error_info
 from paigeant.decisions.foreign import completed, unrecorded, with_sources
-from paigeant.decisions.forward import admit
+from paigeant.decisions.forward import admit, decide
 from paigeant.decisions.limit import Lock, wanted_data
-from paigeant.decisions.outcome import Faulted, Outcome, Parked, Poisoned, Returned
+from paigeant.decisions.outcome import Faulted, Outcome, Parked, Poisoned, Retrying, Returned
+from paigeant.decisions.plan import Settle
 from paigeant.decisions.received import waits_for_operator
 from paigeant.decisions.refusal import DISTRUSTED, refuse_beyond_grant
 from paigeant.decisions.stuck import is_stuck
@@ -74,6 +75,8 @@ _HELD_DELAY = 2.0
 
 _PATIENT, _MOST_PATIENT = 2, 20
 """Returns after which a compensation without a worker is skipped: minimum, and while other workers may serve it."""
+
+_NOTHING_FOLLOWS = ErrorInfo(type="NothingFollows", message="it is recorded as completed, but nothing follows it")
 
 _KEY_WAITS, _LONGEST_WAIT = 12, 60.0
 """How often a message returns whose key is unknown: ten minutes in all; and the longest pause, in seconds."""
@@ -333,11 +336,13 @@ class Runner:
         set_aside = await self.dispatcher.patiently(partial(store.count_dead_letters, letters))
         if waiting or set_aside:
             return ()
-        again = self.dispatcher.packing.encoded(message.again(counted=False))
-        await self.dispatcher.patiently(partial(self.dispatcher.keep, [again]))
-        await self.dispatcher.patiently(partial(store.record, (), [again]))
-        log.error("step is recorded as completed, but nothing follows it: it runs again")
-        return [again]
+        plan = decide(message, Retrying(run.execution(), _NOTHING_FOLLOWS, 0.0, counted=False))
+        assert isinstance(plan, Settle), "a step that is tried again is settled"
+        packed = self.dispatcher.packing.packed(plan, run.clock.now(), message)
+        await self.dispatcher.patiently(partial(self.dispatcher.keep, packed.outgoing))
+        await self.dispatcher.patiently(partial(store.record, packed.proven(plan.record), packed.outgoing))
+        log.error("step runs again", reason=str(_NOTHING_FOLLOWS))
+        return packed.outgoing
 
     async def _is_anothers(self, run: Run, standing: Standing) -> bool:
         """Settle a message that may count as lost, or a copy of one, if another worker or delivery has the message."""

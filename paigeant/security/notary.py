@@ -186,9 +186,9 @@ class Notary:
         frame = cut(data, self.limit)
         self._forget_old()
         chain = Chain(
-            self._verified(frame.plan, Plan, Kind.PLAN),
-            tuple(self._verified(one, Plan, Kind.PLAN) for one in frame.above),
-            tuple(self._verified(one, Link, Kind.LINK, Kind.ORDER) for one in frame.links),
+            self.verified(frame.plan, Plan, Kind.PLAN),
+            tuple(self.verified(one, Plan, Kind.PLAN) for one in frame.above),
+            tuple(self.verified(one, Link, Kind.LINK, Kind.ORDER) for one in frame.links),
         )
         origin(chain, digest(frame.message), self.policy, now)
         return self._receiving(frame, chain, now)
@@ -210,7 +210,7 @@ class Notary:
     def _judge_item(self, chain: Chain, item: Mapping[str, Any], now: float) -> None:
         """Judge what came for a message. Without a proof it is accepted only where unsigned messages are, too."""
         key, entry, proof = item["key"], item["entry"], item.get("proof")
-        answer = self._verified(proof, Answer, Kind.ANSWER) if isinstance(proof, str) else None
+        answer = self.verified(proof, Answer, Kind.ANSWER) if isinstance(proof, str) else None
         try:
             received(chain, Item(key, entry, answer), self.policy, now)
         except Untrusted as error:
@@ -229,8 +229,13 @@ class Notary:
         course(envelope.chain, steps_of(envelope.chain, self.policy), message, self.policy)
         return Opened(message.coming_with(envelope.chain), envelope.doubts)
 
-    def _verified(self, token: str, shape: type[S], *kinds: Kind) -> Signed[S]:
-        """Return the statement, of one of these kinds, after checking its signature, its key's state and its shape."""
+    def verified(self, token: str, shape: type[S], *kinds: Kind) -> Signed[S]:
+        """Return the statement, of one of these kinds, after checking its signature, its key's state and its shape.
+
+        Raises:
+            Untrusted: it is not right.
+            UnknownKey: it is signed with a key that is not known here (yet).
+        """
         fingerprint = digest(token.encode())
         if (known := self._memory.get(fingerprint)) is not None and isinstance(known.statement, shape):
             self._memory.move_to_end(fingerprint)

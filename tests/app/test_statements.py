@@ -32,8 +32,8 @@ async def chain(app: App, workflow: Workflow[Any]) -> tuple[Signed[Plan], list[L
     assert app.notary is not None
     found = await app.store.statements([workflow.correlation_id])
     [plan, *rest] = found[workflow.correlation_id]
-    first = app.notary._verified(plan.token, Plan, "plan")  # type: ignore[arg-type]
-    links = [app.notary._verified(one.token, Link, "link", "order").statement for one in rest]  # type: ignore[arg-type]
+    first = app.notary.verified(plan.token, Plan, "plan")  # type: ignore[arg-type]
+    links = [app.notary.verified(one.token, Link, "link", "order").statement for one in rest]  # type: ignore[arg-type]
     links.sort(key=lambda one: one.n)
     tokens = {one.token for one in rest}
     assert {one.plan for one in links} == {first.digest}
@@ -43,7 +43,7 @@ async def chain(app: App, workflow: Workflow[Any]) -> tuple[Signed[Plan], list[L
 
 def ordered(app: App, tokens: set[str]) -> list[str]:
     assert app.notary is not None
-    read = {token: app.notary._verified(token, Link, "link", "order").statement for token in tokens}  # type: ignore[arg-type]
+    read = {token: app.notary.verified(token, Link, "link", "order").statement for token in tokens}  # type: ignore[arg-type]
     return sorted(tokens, key=lambda token: read[token].n)
 
 

@@ -11,7 +11,7 @@ from paigeant.cli.errors import FAILED, USAGE, WrongUsage, warn
 from paigeant.cli.group import Subcommands
 from paigeant.cli.keys import DEFAULT, policy_path
 from paigeant.cli.options import as_json, connections
-from paigeant.cli.output import iso, json_text, print_json, print_table, readable
+from paigeant.cli.output import iso, json_text, print_json, print_json_line, print_table, readable
 from paigeant.cli.text import counted, say
 
 if TYPE_CHECKING:
@@ -52,12 +52,11 @@ def export(id: str, family: bool, output: str | None) -> None:  # noqa: A002 - t
     arguments and outputs.
     """
     trails = ask_store(lambda store: _gathered(store, id, family=family))
-    lines = [json_text(one, only_ascii=True) for one in trails.lines()]
     if output is None:
-        for line in lines:
-            click.echo(line)
+        for one in trails.lines():
+            print_json_line(one)
     else:
-        _write(output, lines)
+        _write(output, [json_text(one, only_ascii=True) for one in trails.lines()])
         say(f"exported {counted(sum(map(len, trails.statements.values())), 'statement')} to {output}", err=True)
 
 
@@ -85,7 +84,7 @@ def _write(path: str, lines: list[str]) -> None:
 @connections
 @click.pass_context
 def verify(context: click.Context, what: str, trust_: str | None, family: bool, as_json: bool) -> None:
-    """Verify an audit trail, and print who did what.
+    """Check an audit trail, and print who did what.
 
     FILE is an exported trail, - is standard input. ID is a workflow in the store. For a file, the command needs only
     the trust policy and the public keys. The exit code is 1 if a statement is missing, changed or not allowed.
@@ -127,7 +126,7 @@ def _as_data(one: Audited) -> dict[str, Any]:
 
 def _print(found: Sequence[Audited]) -> None:
     for one in found:
-        proved = f"ended: {one.status}" if one.status else "not ended"
+        proved = f"ended: {one.status}" if one.status else "no end is proved"
         say(f"workflow {one.workflow}  {one.name}  {proved}")
         rows = [(readable(deed.at), deed.key, deed.text + (" (void)" if deed.is_void else "")) for deed in one.deeds]
         print_table(("time (UTC)", "key", "did"), rows, none="nothing is proved")

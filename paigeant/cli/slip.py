@@ -101,7 +101,7 @@ def _row(link: Mapping[str, Any]) -> tuple[object, ...]:
 @as_json
 @click.pass_context
 def verify(context: click.Context, file: str, trust_: str | None, as_json: bool) -> None:
-    """Verify a message as a worker does, and print the verdict.
+    """Check a message as a worker does, and print the verdict.
 
     The exit code is 1 if a worker would refuse the message. The command does not know whether the step already ran.
     """

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from paigeant.decisions.deeds import Deed, deeds_of
 from paigeant.decisions.history import Proven, proven
 from paigeant.decisions.judge import judge_right
+from paigeant.decisions.orders import CANCEL, judge_order
 from paigeant.decisions.received import judge_right as judge_answerer
 from paigeant.errors import Untrusted
 from paigeant.records.trust import Policy
 from paigeant.records.workflow import Status
-from paigeant.wire.proof import Answer, Link, Plan, Signed
+from paigeant.wire.proof import Answer, Link, Order, Plan, Signed
 
 _MOST_ABOVE = 32
 
@@ -44,6 +45,7 @@ class Trail:
     plans: tuple[Signed[Plan], ...] = ()
     links: tuple[Signed[Link], ...] = ()
     answers: tuple[Signed[Answer], ...] = ()
+    orders: tuple[Signed[Order], ...] = ()
     faults: tuple[Fault, ...] = ()
 
 
@@ -66,12 +68,12 @@ class Audited:
 def audited(trails: Mapping[str, Trail], policy: Policy, *, has_family: bool) -> Sequence[Audited]:
     """Return the result for each whole trail. ``has_family``: the workflows that these began should be there, too."""
     plans = {one.digest: one for trail in trails.values() for one in trail.plans}
-    found = {one.workflow: _audited(one, plans, policy) for one in trails.values() if one.is_whole}
+    found = {one.workflow: _audited(one, trails, plans, policy) for one in trails.values() if one.is_whole}
     begun = {name: _begun(trails[name]) for name in found}
     return [_in_family(one, trails, begun, has_family=has_family) for one in found.values()]
 
 
-def _audited(trail: Trail, plans: Mapping[str, Signed[Plan]], policy: Policy) -> Audited:
+def _audited(trail: Trail, trails: Mapping[str, Trail], plans: Mapping[str, Signed[Plan]], policy: Policy) -> Audited:
     faults = list(trail.faults)
     of_others = [one for one in trail.plans if one.statement.wf != trail.workflow]
     faults += [_fault(trail, "other-workflow", f"a plan belongs to workflow {one.statement.wf}") for one in of_others]
@@ -80,11 +82,14 @@ def _audited(trail: Trail, plans: Mapping[str, Signed[Plan]], policy: Policy) ->
         faults.append(_fault(trail, refusal.code, str(refusal)))
     faults += _faults_of_links(trail, plan, it, policy)
     faults += _faults_of_answers(trail, policy)
+    faults += _faults_of_orders(trail, policy)
     status = it.status if it is not None else None
+    if status is None and trail.status == Status.CANCELLED and plan is not None:
+        status = Status.CANCELLED if _is_cancelled(plan, trails, plans, policy) else None
     if it is not None and (wrong := _wrong_status(trail.status, status)) is not None:
         faults.append(_fault(trail, *wrong))
     name = plan.statement.name if plan is not None else ""
-    deeds = deeds_of(plan, trail.links, trail.answers, () if it is None else it.links)
+    deeds = deeds_of(plan, trail.links, (*trail.answers, *trail.orders), () if it is None else it.links)
     return Audited(trail.workflow, name, status.value if status else None, tuple(deeds), tuple(faults))
 
 
@@ -152,6 +157,35 @@ def _faults_of_answers(trail: Trail, policy: Policy) -> Iterator[Fault]:
             yield _fault(trail, error.code, str(error))
         if asked and said.question is not None and said.question not in {one.ask for one in asked}:
             yield _fault(trail, "other-question", f"an answer to {said.key!r} is about a question that no step asked")
+
+
+def _faults_of_orders(trail: Trail, policy: Policy) -> Iterator[Fault]:
+    for order in trail.orders:
+        if order.statement.wf != trail.workflow:
+            text = f"an order to {order.statement.what} belongs to workflow {order.statement.wf}"
+            yield _fault(trail, "other-workflow", text)
+            continue
+        try:
+            judge_order(order.statement, order.key, policy)
+        except Untrusted as error:
+            yield _fault(trail, error.code, str(error))
+
+
+def _is_cancelled(
+    plan: Signed[Plan], trails: Mapping[str, Trail], plans: Mapping[str, Signed[Plan]], policy: Policy
+) -> bool:
+    """Whether an operator with the right to it cancelled the workflow, or one above it."""
+    above = [one.statement.wf for one in (*_above(plan, plans), plan)]
+    orders = [one for workflow in above if workflow in trails for one in trails[workflow].orders]
+    return any(one.statement.what == CANCEL and _is_allowed(one, above, policy) for one in orders)
+
+
+def _is_allowed(order: Signed[Order], workflows: Sequence[str], policy: Policy) -> bool:
+    try:
+        judge_order(order.statement, order.key, policy)
+    except Untrusted:
+        return False
+    return order.statement.wf in workflows
 
 
 def _wrong_status(claimed: str | None, proved: Status | None) -> tuple[str, str] | None:

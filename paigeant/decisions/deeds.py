@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from paigeant.wire.proof import Answer, Did, Link, Plan, Signed
+from paigeant.wire.proof import Answer, Did, Link, Order, Plan, Signed
 
 _SAYS = {
     Did.COMPLETED: "completed {step}",
@@ -42,7 +42,7 @@ class Deed:
 def deeds_of(
     plan: Signed[Plan] | None,
     links: Sequence[Signed[Link]],
-    answers: Sequence[Signed[Answer]],
+    others: Sequence[Signed[Answer | Order]],
     path: Collection[Signed[Link]],
 ) -> Sequence[Deed]:
     """Return what the statements of one workflow report, in the order of time.
@@ -55,7 +55,7 @@ def deeds_of(
     counting = {one.digest for one in path or own}
     workflow = plan.statement.wf
     found = [_begun(plan), *(_of_link(workflow, one, is_void=one.digest not in counting) for one in own)]
-    found += [_of_answer(workflow, one) for one in answers if one.statement.wf == workflow]
+    found += [_of_other(workflow, one) for one in others if one.statement.wf == workflow]
     return sorted(found, key=lambda one: one.at)
 
 
@@ -92,8 +92,11 @@ def _more(said: Link) -> Iterator[str]:
         yield f"the workflow ended: {said.end}"
 
 
-def _of_answer(workflow: str, answer: Signed[Answer]) -> Deed:
-    said = answer.statement
-    by = f" for {said.by}" if said.by and said.by != answer.key else ""
+def _of_other(workflow: str, signed: Signed[Answer | Order]) -> Deed:
+    said = signed.statement
+    if isinstance(said, Order):
+        text = f"ordered {said.what!r}" + (f": {said.reason}" if said.reason else "")
+        return Deed(said.iat, workflow, signed.key, "ordered", text, order=said.what)
+    by = f" for {said.by}" if said.by and said.by != signed.key else ""
     what = "answered the question" if said.question is not None else "sent the signal"
-    return Deed(said.iat, workflow, answer.key, "answered", f"{what} {said.key!r}{by}")
+    return Deed(said.iat, workflow, signed.key, "answered", f"{what} {said.key!r}{by}")

@@ -7,17 +7,17 @@ compares it with the statements and believes only those.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from paigeant.decisions.audit import Audited, Fault, Trail, audited
 from paigeant.errors import KeysUnavailable, MalformedMessage, Untrusted
 from paigeant.records.trust import StatementRecord
 from paigeant.records.workflow import Status, WorkflowRecord
-from paigeant.security.jws import LARGEST, BadSignature, is_of, unchecked
+from paigeant.security.jws import LARGEST, BadSignature, unchecked
 from paigeant.security.notary import Notary
 from paigeant.wire import strict_json
-from paigeant.wire.proof import Answer, Kind, Link, Plan, Signed
+from paigeant.wire.proof import Answer, Kind, Link, Order, Plan
 
 VERSION = 1
 """The version of the lines: a reader refuses a higher one."""
@@ -117,12 +117,12 @@ async def _children(store: Reading, parent: str, found: Mapping[str, Sequence[St
 async def _ancestors(
     store: Reading, workflow: str, found: Mapping[str, Sequence[StatementRecord]]
 ) -> dict[str, Sequence[StatementRecord]]:
-    """Return the plans of the workflows above this one."""
+    """Return the plans of the workflows above this one, and the orders about them, which concern their children."""
     above = dict[str, Sequence[StatementRecord]]()
     parent = _parent(found[workflow])
     while parent is not None and parent not in found and parent not in above:
         records = (await _read(store, [parent]))[parent]
-        above[parent] = [one for one in records if _claimed(one.token)[0] == Kind.PLAN]
+        above[parent] = [one for one in records if _claimed(one.token)[0] == Kind.PLAN or _is_order(one.token)]
         parent = _parent(above[parent])
     return above
 
@@ -131,6 +131,11 @@ def _parent(records: Iterable[StatementRecord]) -> str | None:
     origins = (_claims(one.token).get("origin") for one in records)
     named = (one["wf"] for one in origins if isinstance(one, dict) and isinstance(one.get("wf"), str))
     return next(named, None)
+
+
+def _is_order(token: str) -> bool:
+    """Whether it is an order about a whole workflow, unchecked."""
+    return _claimed(token)[0] == Kind.ORDER and "what" in _claims(token)
 
 
 def _claims(token: str) -> dict[str, Any]:
@@ -196,26 +201,23 @@ def verified(trails: Trails, notary: Notary) -> Sequence[Audited]:
 
 
 def _trail(about: About, records: Sequence[StatementRecord], notary: Notary) -> Trail:
-    plans, links, answers = list[Signed[Plan]](), list[Signed[Link]](), list[Signed[Answer]]()
-    faults = list[Fault]()
+    trail, faults = Trail(about.workflow, about.status, about.is_whole), list[Fault]()
     for number, record in enumerate(records, start=1):
         try:
-            _sort(record.token, notary, plans, links, answers)
+            trail = _with(trail, record.token, notary)
         except (Untrusted, BadSignature, KeysUnavailable) as error:
             code = getattr(error, "code", "unknown-key")
             faults.append(Fault(about.workflow, code, f"statement {number} is not believed: {error}"))
-    return Trail(
-        about.workflow, about.status, about.is_whole, tuple(plans), tuple(links), tuple(answers), tuple(faults)
-    )
+    return replace(trail, faults=tuple(faults))
 
 
-def _sort(
-    token: str, notary: Notary, plans: list[Signed[Plan]], links: list[Signed[Link]], answers: list[Signed[Answer]]
-) -> None:
-    """Verify a statement and add it to those of its kind."""
-    if is_of(token, Kind.PLAN):
-        plans.append(notary.verified(token, Plan, Kind.PLAN))
-    elif is_of(token, Kind.ANSWER):
-        answers.append(notary.verified(token, Answer, Kind.ANSWER))
-    else:
-        links.append(notary.verified(token, Link, Kind.LINK, Kind.ORDER))
+def _with(trail: Trail, token: str, notary: Notary) -> Trail:
+    """Verify a statement. Return the trail with it."""
+    kind, _, claims = unchecked(token)
+    if kind is Kind.PLAN:
+        return replace(trail, plans=(*trail.plans, notary.verified(token, Plan, kind)))
+    if kind is Kind.ANSWER:
+        return replace(trail, answers=(*trail.answers, notary.verified(token, Answer, kind)))
+    if kind is Kind.ORDER and "what" in claims:
+        return replace(trail, orders=(*trail.orders, notary.verified(token, Order, kind)))
+    return replace(trail, links=(*trail.links, notary.verified(token, Link, Kind.LINK, Kind.ORDER)))

@@ -11,10 +11,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from helpers import until_async
 from signing import EVERYTHING, Deployment
 
 from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_signal
 from paigeant.decisions.audit import Audited
+from paigeant.errors import WorkflowError
 from paigeant.security.trail import gathered, read, verified
 from paigeant.security.verifying import verifier_of
 
@@ -147,6 +149,112 @@ async def test_answers_and_children_are_part_of_it(make, running):
     sql(app, "DELETE FROM paigeant_statement WHERE correlation_id = ?", str(child))
     # In the order of the workflows: what the parent says of its child comes first.
     assert codes(await audit(app, workflow, has_family=True)) == [(str(child), "other-plan"), (str(child), "no-plan")]
+
+
+async def test_orders_are_part_of_it(make, deployment):
+    """They name the key, not free text. The order about a parent proves that its children were cancelled."""
+    deployment.rules["ops"] = {"order": ["cancel", "pause", "resume"]}
+    deployment.write()
+    app, ops = make(), make("ops")
+    workflow = await app.dispatch(*declare(app))
+    steered = ops.workflow(str(workflow))
+    await steered.pause(by="somebody else")
+    await steered.resume()
+    await steered.cancel(reason="enough")
+    [found] = await audit(app, workflow)
+    assert found.faults == ()
+    assert found.status == "cancelled"
+    assert [(one.key, one.order, one.text) for one in found.deeds[1:]] == [
+        ("ops", "pause", "ordered 'pause'"),
+        ("ops", "resume", "ordered 'resume'"),
+        ("ops", "cancel", "ordered 'cancel': enough"),
+    ]
+    events = await app.store.events(str(workflow))
+    assert {one.data["by"] for one in events if "by" in one.data} == {"ops"}
+
+    deployment.rules["ops"] = {"order": ["pause"]}
+    deployment.write()
+    assert {code for _, code in codes(await audit(app, workflow))} == {"order", "cut"}
+
+
+async def test_an_order_without_the_right_is_refused_at_once(make):
+    app = make()
+    workflow = await app.dispatch(*declare(app))
+    for steer in (workflow.cancel, workflow.pause, workflow.resume):
+        with pytest.raises(WorkflowError, match="may not") as refused:
+            await steer()
+        assert "order = [" in (refused.value.hint or "")
+    assert (await app.store.brief(str(workflow))).status == "running"
+
+
+@pytest.mark.parametrize(
+    ("change", "order"),
+    [
+        ('cancel = \'{"at": 1.0, "compensate": true}\'', "cancel"),
+        ("status = 'paused'", "pause"),
+        ("status = 'cancelled'", "cancel"),
+    ],
+)
+async def test_a_cancellation_that_nobody_ordered_is_not_obeyed(make, running, change, order):
+    """Nor a pause: the steps run, and the history says that somebody wrote to the database."""
+    app = make()
+    done = list[str]()
+
+    @app.activity
+    def check() -> None:
+        done.append("check")
+
+    @app.activity
+    def ship() -> None:
+        done.append("ship")
+
+    workflow = await app.dispatch(check.step(), ship.step())
+    sql(app, f"UPDATE paigeant_workflow SET {change} WHERE correlation_id = ?", str(workflow))
+    async with running(app):
+        await until_async(lambda: _is(done == ["check", "ship"]), SOON)
+    events = await app.store.events(str(workflow))
+    assert {(one.data["key"], one.data["code"]) for one in events if one.type == "proof_failed"} == {
+        (order, "no-order")
+    }
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+async def test_a_pause_that_was_ordered_is_obeyed(make, running, deployment):
+    """Until it is resumed; an order to pause from before that does not count again."""
+    deployment.rules["ops"] = {"order": ["pause", "resume"]}
+    deployment.write()
+    app, ops = make(), make("ops")
+    workflow = await app.dispatch(*declare(app))
+    steered = ops.workflow(str(workflow))
+    await steered.pause()
+    async with running(app):
+        await until_async(lambda: app.store.held(str(workflow)))
+        await steered.resume()
+        assert await workflow.result(timeout=SOON) == "shipped"
+    assert "proof_failed" not in {one.type for one in await app.store.events(str(workflow))}
+
+
+async def test_the_order_about_a_parent_cancels_its_children(make, running, deployment):
+    deployment.rules["ops"] = {"order": ["cancel"]}
+    deployment.write()
+    app, ops = make(), make("ops")
+
+    @app.activity
+    def outer(context: ActivityContext) -> str:
+        return context.dispatch(await_signal("word"))
+
+    async with running(app):
+        workflow = await app.dispatch(outer.step(), await_signal("never"))
+        [child] = await until_async(lambda: app.store.workflows(parent=str(workflow)))
+        await until_async(lambda: app.store.held(child.correlation_id))
+        await ops.workflow(str(workflow)).cancel()
+    found = await audit(app, workflow, has_family=True)
+    assert codes(found) == []
+    assert [one.status for one in found] == ["cancelled", "cancelled"]
+    assert codes(await audit(app, child.correlation_id)) == []
 
 
 @pytest.mark.parametrize(("place", "code"), [(0, "no-plan"), (1, "missing-link"), (2, "missing-link"), (3, "cut")])

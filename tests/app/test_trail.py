@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from signing import EVERYTHING, Deployment
 from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_signal
 from paigeant.decisions.audit import Audited
 from paigeant.errors import WorkflowError
+from paigeant.runner.ordered import Orders
 from paigeant.security.trail import gathered, read, verified
 from paigeant.security.verifying import verifier_of
 
@@ -220,6 +222,39 @@ async def test_a_cancellation_that_nobody_ordered_is_not_obeyed(make, running, c
 
 async def _is(value: bool) -> bool:
     return value
+
+
+async def test_a_running_step_stops_only_for_an_order(make, running, deployment, monkeypatch):
+    """A stranger writes a cancellation while the step runs: it runs on, and an operator's order stops it."""
+    deployment.rules["ops"] = {"order": ["cancel"]}
+    deployment.write()
+    app, ops = make(), make("ops")
+    begun, looked = asyncio.Event(), list[bool]()
+    believed = Orders.believed
+
+    async def counted(self: Orders, *args: Any, **options: Any) -> Any:
+        found = await believed(self, *args, **options)
+        if not options.get("is_noted", True):
+            looked.append(found.cancellation is not None)
+        return found
+
+    monkeypatch.setattr(Orders, "believed", counted)
+
+    @app.activity
+    async def slow() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with running(app):
+        workflow = await app.dispatch(slow.step())
+        await begun.wait()
+        forged = '{"at": 1.0, "compensate": true}'
+        sql(app, "UPDATE paigeant_workflow SET cancel = ? WHERE correlation_id = ?", forged, str(workflow))
+        await until_async(lambda: _is(looked == [False]), SOON)
+        await ops.workflow(str(workflow)).cancel(compensate=True)
+        with pytest.raises(WorkflowError, match="cancelled"):
+            await workflow.result(timeout=SOON)
+    assert looked[-1]
 
 
 async def test_a_pause_that_was_ordered_is_obeyed(make, running, deployment):

@@ -47,7 +47,7 @@ def test_random_deaths_set_nothing_aside(guilt: Fleet) -> None:
     assert_complete(guilt, workflows)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.parametrize(("broker", "store"), BROKERS)
 def test_a_killer_is_set_aside_after_five_starts_under_load(guilt: Fleet) -> None:
     """Its neighbours, which die with it, complete: it is started twice in company and three times alone."""
@@ -64,7 +64,7 @@ def test_a_killer_is_set_aside_after_five_starts_under_load(guilt: Fleet) -> Non
     assert_complete_besides(guilt, [*good, *more], deadly)
 
 
-@pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.parametrize(("broker", "store"), [("sqlite", None), lengthy("redis", None), lengthy("rabbitmq", "sqlite")])
 def test_stops_cut_short_are_no_evidence(guilt: Fleet) -> None:
     """``docker stop`` with too little patience, ten times: the long step was no killer and completes in the end."""

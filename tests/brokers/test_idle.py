@@ -26,7 +26,14 @@ MOST = 4.0
 """Percent of a core. On a quiet machine each role takes about one or less; here other tests take their share."""
 
 
-@pytest.fixture(params=["sqlite", "postgres", "redis and postgres", "rabbitmq and postgres", "redis", "rabbitmq"])
+@pytest.fixture(
+    params=[
+        "sqlite",
+        "redis",
+        "rabbitmq and postgres",
+        *(pytest.param(more, marks=pytest.mark.endurance) for more in ("postgres", "redis and postgres", "rabbitmq")),
+    ]
+)
 def urls(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, str]:
     """Broker and store, each a URL; the store is ``none`` where the broker is alone."""
     broker, _, store = str(request.param).partition(" and ")

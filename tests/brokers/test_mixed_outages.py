@@ -95,7 +95,8 @@ def servers(request: pytest.FixtureRequest, broker: str) -> tuple[Server, Postgr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broker", ["rabbitmq", lengthy("redis"), lengthy("postgres")])
+@pytest.mark.endurance
+@pytest.mark.parametrize("broker", ["rabbitmq", "redis", "postgres"])
 def test_broker_store_and_both_are_restarted(
     make_mixed: Callable[..., Fleet], servers: tuple[Server, PostgresServer], broker: str
 ) -> None:
@@ -156,7 +157,8 @@ def test_a_memory_alarm_costs_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("broker", [lengthy("redis"), "rabbitmq"])
+@pytest.mark.endurance
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
 def test_connections_are_cut_stalled_and_slow(
     make_mixed: Callable[..., Fleet],
     make_proxy: Callable[[str], Proxy],

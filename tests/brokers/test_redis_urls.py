@@ -231,6 +231,7 @@ def test_what_cannot_be_understood_is_said() -> None:
         connect("sentinel://a:1,:2/0?master_name=m")
 
 
+@pytest.mark.endurance
 def test_sentinels_that_do_not_answer_are_a_transport_error() -> None:
     """Told to whoever waits."""
     url = f"sentinel://127.0.0.1:{free_port()}/0?master_name=m"

@@ -173,6 +173,7 @@ async def test_a_result_waits_for_a_store_that_is_away(
     assert begun == [1]
 
 
+@pytest.mark.endurance
 async def test_steps_whose_records_are_often_not_answered_end_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

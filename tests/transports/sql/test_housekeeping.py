@@ -256,6 +256,7 @@ def plant_slowly(queue: SqlQueue, count: int) -> None:
 # --- readers ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.endurance
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_reader_needs_no_turn_to_write(make_queue: Callable[..., SqlQueue], monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite: counting, listing, an idle look and a ping succeed while somebody else writes."""

@@ -112,7 +112,7 @@ async def test_with_nothing_to_take_back_it_is_cancelled(app, running, note):
         workflow = await app.dispatch(sleep(3600))
         await parked(workflow)
         await workflow.cancel(compensate=True)
-        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled$"):
+        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled( by everybody)?$"):
             await workflow.result(20)
         assert await workflow.status() is Status.CANCELLED
 
@@ -322,7 +322,8 @@ async def test_a_slow_answer_is_asked_for_again(app, running, note, did, monkeyp
         answer = await standing(message_id, correlation_id, late_after)
         asked.append(correlation_id)
         if len(asked) == 1:
-            await app.store.cancel(correlation_id, cancellation)
+            order = app.notary.order(correlation_id, "cancel", 0.0) if app.notary is not None else None
+            await app.store.cancel(correlation_id, cancellation, order)
             begun = time.monotonic()
             await until_async(lambda: asyncio.sleep(0, time.monotonic() - begun > STEERING_TAKES))
         return answer

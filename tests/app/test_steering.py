@@ -383,6 +383,6 @@ async def test_a_cancel_meets_the_last_step(app, running):
         await begun.wait()
         await workflow.cancel(compensate=True, reason="too late")
         may_end.set()
-        with pytest.raises(WorkflowCancelled, match="was cancelled( by everybody)?: too late; compensated"):
+        with pytest.raises(WorkflowCancelled, match=r"was cancelled( by everybody)?: too late; compensated"):
             await workflow.result(20)
     assert log == ["charge", "refund 5"]

@@ -46,6 +46,8 @@ COMMANDS = {
     "Trust": {
         "keys": "Create, list, rotate and revoke signing keys.",
         "trust": "Check the trust policy, and explain its answers.",
+        "audit": "Export and verify the audit trail of a workflow.",
+        "slip": "Show, verify and compare messages.",
     },
     "Maintain": {
         "dlq": "List, redrive, edit or discard dead letters.",

@@ -51,6 +51,7 @@ from paigeant.runner.holding import Holding
 from paigeant.runner.locks import Locks, locks_of
 from paigeant.runner.memory import Memory
 from paigeant.runner.opening import Opening
+from paigeant.runner.ordered import Orders
 from paigeant.runner.refusals import Refusals
 from paigeant.runner.returns import copy_of, others_serve, others_take_back, pause_after, resent_after, returns_of
 from paigeant.runner.run import Run
@@ -112,6 +113,7 @@ class Runner:
     refusals: Refusals = field(init=False)
     opening: Opening = field(init=False)
     doubting: Doubting = field(init=False)
+    orders: Orders = field(init=False)
     destinations: Destinations = field(init=False)
 
     def __post_init__(
@@ -128,6 +130,7 @@ class Runner:
         self.conclusions = Conclusions(self.dispatcher, timers, self.locks, self.memory)
         self.opening = Opening(self.dispatcher.notary, self.dispatcher.decoded, self.clock)
         self.doubting = Doubting(self.dispatcher)
+        self.orders = Orders(self.dispatcher, self.worker, self.clock)
         self.refusals = Refusals(self.dispatcher, self.worker, self.clock)
         self.destinations = Destinations(self.dispatcher, self.publish_to)
 
@@ -406,8 +409,8 @@ class Runner:
             until = boot_time() + ACTED_ON_FOR
             standing = await self.dispatcher.reading.standing(message)
             if boot_time() <= until:
-                return standing, until
-        return standing, boot_time() + ACTED_ON_FOR
+                return await self.orders.believed(message, standing), until
+        return await self.orders.believed(message, standing), boot_time() + ACTED_ON_FOR
 
     async def _start(self, run: Run) -> None:
         activity = self._serves(run.message)

@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 
 from paigeant.events import Cancellation
+from paigeant.records.workflow import Standing
+from paigeant.runner.ordered import Orders
 from paigeant.runtime.outage import Outage
 from paigeant.store import Steering
 from paigeant.wire.message import PaigeantMessage
@@ -29,6 +31,7 @@ class Stop:
     """
 
     cancellation: Cancellation | None = None
+    message: PaigeantMessage | None = None
     _limit: asyncio.Timeout | None = None
 
     async def __aenter__(self) -> None:
@@ -53,12 +56,13 @@ class Stops:
 
     store: Steering | None = None
     grace: float = 0.0
+    orders: Orders | None = None
     _running: dict[str, set[Stop]] = field(default_factory=dict)
 
     @contextmanager
     def of(self, message: PaigeantMessage) -> Iterator[Stop]:
         """Register the step of this message while it runs. Compensations are not stopped: a cancellation runs them."""
-        stop = Stop()
+        stop = Stop(message=message)
         if message.routing_slip.is_back:
             yield stop
             return
@@ -84,7 +88,14 @@ class Stops:
         if self.store is None or not self._running:
             return
         for correlation_id, cancellation in (await self.store.cancellations([*self._running])).items():
-            for stop in self._running.get(correlation_id, ()):
-                if stop.cancellation is None:
+            for stop in tuple(self._running.get(correlation_id, ())):
+                if stop.cancellation is None and await self._is_ordered(stop, cancellation):
                     log.info("telling a step to stop", correlation_id=correlation_id, grace=self.grace)
                     stop.tell(cancellation, self.grace)
+
+    async def _is_ordered(self, stop: Stop, cancellation: Cancellation) -> bool:
+        """Whether the cancellation is believed. If it is not, the workflow's next message records that."""
+        if self.orders is None or stop.message is None:
+            return True
+        said = Standing(cancellation=cancellation)
+        return (await self.orders.believed(stop.message, said, is_noted=False)).cancellation is not None

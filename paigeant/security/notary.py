@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from paigeant.decisions.attest import Order, Verified, carried, link_of, plan_of
+from paigeant.decisions.attest import Order as MessageOrder
+from paigeant.decisions.attest import Verified, carried, link_of, plan_of
 from paigeant.decisions.evidence import entry_of, judge_unit
 from paigeant.decisions.judge import course, origin, steps_of
+from paigeant.decisions.orders import judge_order
 from paigeant.decisions.plan import Settle
 from paigeant.decisions.received import TOO_MUCH, Item, Opened, is_end, judge_shown, nothing_came, received
 from paigeant.errors import KeysUnavailable, MalformedMessage, Untrusted
@@ -25,19 +27,20 @@ from paigeant.records.journal import Turn, Unit
 from paigeant.records.offer import Offer
 from paigeant.records.trust import Doubt, Policy, Right
 from paigeant.records.workflow import Held
-from paigeant.security.jws import BadSignature, Signer, is_of, kid_of, sign, verify
+from paigeant.security.jws import BadSignature, Signer, is_of, kid_of, sign, unchecked, verify
 from paigeant.security.keyring import Keyring
 from paigeant.wire import codec, strict_json
 from paigeant.wire.canonical import canonical, digest, digest_of
 from paigeant.wire.frame import Frame, cut, is_frame
 from paigeant.wire.message import PaigeantMessage
-from paigeant.wire.proof import Announced, Answer, Chain, JournalEntry, Kind, Link, Plan, Signed, Statement
+from paigeant.wire.proof import Announced, Answer, Chain, JournalEntry, Kind, Link, Order, Plan, Signed, Statement
 
 _REMEMBERED = 10_000
 """Number of verified statements that are remembered."""
 
 _LARGEST_CLAIMS = 65_536
 _LARGEST_SHOWN = 4_096
+_LONGEST_REASON = 500
 
 S = TypeVar("S", bound=Statement)
 
@@ -139,7 +142,7 @@ class Notary:
         after: PaigeantMessage,
         body: bytes,
         begun: Mapping[str, str],
-        order: Order | None = None,
+        order: MessageOrder | None = None,
     ) -> Frame:
         """Return the message that follows another one, with the link that says why."""
         link = link_of(by.message, by.chain, settle, at=at, after=after, body=digest(body), begun=begun, order=order)
@@ -147,7 +150,7 @@ class Notary:
         return frame_of(chain, body)
 
     def close(
-        self, by: Verified, settle: Settle, at: float, begun: Mapping[str, str], order: Order | None = None
+        self, by: Verified, settle: Settle, at: float, begun: Mapping[str, str], order: MessageOrder | None = None
     ) -> str:
         """Return the link of a message that no other follows."""
         link = link_of(by.message, by.chain, settle, at=at, begun=begun, order=order)
@@ -201,6 +204,32 @@ class Notary:
         said = signed.statement
         is_this = (said.aud, said.act, said.offer) == (self.policy.audience, offer.name, digest_of(offer.said()))
         return is_this and self.policy.allows(signed.key, Right.RUN, offer.name)
+
+    def order(self, workflow: str, what: str, at: float, *, reason: str = "", compensate: bool = False) -> str:
+        """Return the proof that this App gave an order about a workflow; ``what`` is the right that it needs.
+
+        Raises:
+            Untrusted: the key of this App has no such right.
+        """
+        about: dict[str, Any] = {"aud": self.policy.audience, "wf": workflow, "what": what, "by": self.name, "at": at}
+        order = Order(iat=int(at), reason=reason[:_LONGEST_REASON], compensate=compensate, **about)
+        if self.is_strict:
+            judge_order(order, self.name, self.policy)
+        return self._sign(Kind.ORDER, order).token
+
+    def order_in(self, token: str) -> Signed[Order] | None:
+        """Return the order about a workflow; None for another statement.
+
+        Raises:
+            Untrusted: it is not right.
+            UnknownKey: it is signed with a key that is not known here (yet).
+        """
+        try:
+            kind, _, claims = unchecked(token)
+        except BadSignature as error:
+            raise Untrusted(error.code, str(error)) from None
+        is_order = kind is Kind.ORDER and "what" in claims
+        return self.verified(token, Order, Kind.ORDER) if is_order else None
 
     def check_answer(self, waiting: Held, now: float) -> None:
         """Check that an answer of this App to a waiting message would be believed, and that it is shown as asked.
@@ -321,7 +350,9 @@ def _parsed(claims: bytes, kind: Kind, shape: type[S]) -> S:
         Untrusted: they have another shape.
     """
     try:
-        statement = shape.from_dict(strict_json.loads(claims, limit=_LARGEST_CLAIMS))
+        read = strict_json.loads(claims, limit=_LARGEST_CLAIMS)
+        _refuse_other_order(read, shape)
+        statement = shape.from_dict(read)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -331,3 +362,14 @@ def _parsed(claims: bytes, kind: Kind, shape: type[S]) -> S:
     if isinstance(statement, Link) and statement.kind is not kind:
         raise Untrusted("type", f"a {statement.kind} was signed as a {kind}")
     return statement
+
+
+def _refuse_other_order(claims: Any, shape: type[Statement]) -> None:
+    """Refuse an order about a message where one about a workflow belongs, and the other way round.
+
+    Raises:
+        Untrusted: nothing may be read as both.
+    """
+    foreign = {Link: "what", Order: "plan"}.get(shape)
+    if foreign is not None and isinstance(claims, dict) and foreign in claims:
+        raise Untrusted("type", f"an order has the claim {foreign!r}, which belongs to another kind of order")

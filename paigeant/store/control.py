@@ -75,20 +75,20 @@ class Steering(Shared, Protocol):
     """Cancels, pauses and resumes workflows."""
 
     @abstractmethod
-    async def cancel(self, correlation_id: str, cancellation: Cancellation) -> Steered | None:
+    async def cancel(self, correlation_id: str, cancellation: Cancellation, proof: str | None = None) -> Steered | None:
         """Cancel an open workflow and the workflows it dispatched, in one transaction. Returns None if it is unknown.
 
         With ``compensate``, each workflow is marked and its waiting messages become due now; its next message starts
         the compensation. Without ``compensate``, each workflow ends at once, its waiting messages are deleted, and no
-        later end is recorded.
+        later end is recorded. ``proof`` is the signed order: it is recorded with the event of this workflow.
         """
 
     @abstractmethod
-    async def pause(self, correlation_id: str, by: str | None = None) -> Steered | None:
+    async def pause(self, correlation_id: str, by: str | None = None, proof: str | None = None) -> Steered | None:
         """Start no more steps of a running workflow and of its present and future children. Returns None if unknown."""
 
     @abstractmethod
-    async def resume(self, correlation_id: str, by: str | None = None) -> Steered | None:
+    async def resume(self, correlation_id: str, by: str | None = None, proof: str | None = None) -> Steered | None:
         """Resume a paused workflow and its children: their paused messages become due now. Returns None if unknown."""
 
     @abstractmethod

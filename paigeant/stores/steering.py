@@ -146,7 +146,9 @@ def _must_go_on(event: MessageHeld, row: WorkflowRow | None) -> bool:
 # --- what callers ask for ---------------------------------------------------------------------------------------------
 
 
-def cancel(connection: Connection, note: Note, correlation_id: str, cancellation: Cancellation) -> Steered | None:
+def cancel(
+    connection: Connection, note: Note, correlation_id: str, cancellation: Cancellation, proof: str | None = None
+) -> Steered | None:
     """See :meth:`paigeant.store.Steering.cancel`."""
     row = lock(connection, [correlation_id]).get(correlation_id)
     if row is None:
@@ -154,18 +156,24 @@ def cancel(connection: Connection, note: Note, correlation_id: str, cancellation
     status = rows.status_of(row.status)
     if status not in _OPEN:
         return Steered(status=status)
-    return Steered(status=status, recorded=stop(connection, note, [correlation_id], cancellation))
+    return Steered(status=status, recorded=stop(connection, note, [correlation_id], cancellation, proof))
 
 
-def stop(connection: Connection, note: Note, ids: Collection[str], cancellation: Cancellation) -> Sequence[Event]:
-    """Cancel these workflows, and those they dispatched, unless they have ended."""
-    family = _family(connection, ids)
+def stop(
+    connection: Connection, note: Note, ids: Collection[str], cancellation: Cancellation, proof: str | None = None
+) -> Sequence[Event]:
+    """Cancel these workflows, and those they dispatched, unless they have ended.
+
+    ``proof`` is the signed order about the first of them.
+    """
+    family, first = _family(connection, ids), next(iter(ids), None)
     still_open = [row for row in family.values() if rows.status_of(row.status) in _OPEN]
     ids = [row.correlation_id for row in still_open]
     marked = update(workflows).where(one_of(workflows.c.correlation_id, ids))
     connection.execute(marked.values(cancel=asdict(cancellation)))
     places = {} if cancellation.compensate else _branches(connection, ids)
     events = [_cancelled(row, cancellation, places.get(row.correlation_id)) for row in still_open]
+    events = [replace(one, proof=proof) if one.correlation_id == first else one for one in events]
     note(connection, events)
     if cancellation.compensate:
         connection.execute(_due(ids, cancellation.at))
@@ -205,7 +213,9 @@ def _due(ids: Collection[str], now: float) -> Any:
     return waiting.values(due_at=now)
 
 
-def pause(connection: Connection, note: Note, correlation_id: str, by: str | None, now: float) -> Steered | None:
+def pause(
+    connection: Connection, note: Note, correlation_id: str, by: str | None, now: float, proof: str | None = None
+) -> Steered | None:
     """See :meth:`paigeant.store.Steering.pause`."""
     row = lock(connection, [correlation_id]).get(correlation_id)
     if row is None:
@@ -214,7 +224,9 @@ def pause(connection: Connection, note: Note, correlation_id: str, by: str | Non
     if not _goes_on(row):
         return Steered(status=status)
     family = [one for one in _family(connection, [correlation_id]).values() if _goes_on(one)]
-    events = [WorkflowPaused(correlation_id=one.correlation_id, at=now, by=by) for one in family]
+    proofs = {correlation_id: proof}
+    ids = [one.correlation_id for one in family]
+    events = [WorkflowPaused(correlation_id=one, at=now, by=by, proof=proofs.get(one)) for one in ids]
     return _moved(connection, note, status, Status.PAUSED, events)
 
 
@@ -223,7 +235,9 @@ def _goes_on(row: WorkflowRow) -> bool:
     return rows.status_of(row.status) is Status.RUNNING and row.cancel is None
 
 
-def resume(connection: Connection, note: Note, correlation_id: str, by: str | None, now: float) -> Steered | None:
+def resume(
+    connection: Connection, note: Note, correlation_id: str, by: str | None, now: float, proof: str | None = None
+) -> Steered | None:
     """See :meth:`paigeant.store.Steering.resume`."""
     row = lock(connection, [correlation_id]).get(correlation_id)
     if row is None:
@@ -234,7 +248,8 @@ def resume(connection: Connection, note: Note, correlation_id: str, by: str | No
     family = _family(connection, [correlation_id]).values()
     paused = [one.correlation_id for one in family if rows.status_of(one.status) is Status.PAUSED]
     connection.execute(_due(paused, now).where(waits.c.key == PAUSE))
-    events = [WorkflowResumed(correlation_id=one, at=now, by=by) for one in paused]
+    proofs = {correlation_id: proof}
+    events = [WorkflowResumed(correlation_id=one, at=now, by=by, proof=proofs.get(one)) for one in paused]
     return _moved(connection, note, status, Status.RUNNING, events)
 
 

@@ -244,6 +244,24 @@ class Announced(Statement):
     offer: Digest
 
 
+class Order(Statement):
+    """What an operator did to a whole workflow and its children: cancel, pause or resume it; signed by the operator.
+
+    An order about one message is a :class:`Link`. Both are signed as the same kind, so each reader refuses the claims
+    of the other. ``what`` is the right that it needs, ``by`` the name of the key, ``at`` epoch seconds.
+    """
+
+    KIND: ClassVar = Kind.ORDER
+
+    aud: Label
+    wf: Label
+    what: Annotated[Label, Field(min_length=1)]
+    by: Annotated[Label, Field(min_length=1)]
+    at: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    reason: Annotated[str, Field(max_length=500)] = ""
+    compensate: bool = False
+
+
 S = TypeVar("S", bound=Statement, covariant=True)
 
 

@@ -28,6 +28,7 @@ from paigeant.runner import Runner
 from paigeant.runner.breakers import Breakers
 from paigeant.runner.holding import Holding
 from paigeant.runner.locks import Locks
+from paigeant.runner.ordered import Orders
 from paigeant.runner.returns import LONGEST_PAUSE
 from paigeant.runner.stops import Stops
 from paigeant.runtime.code_version import code_version
@@ -150,7 +151,8 @@ class Worker:
             log.warning(text, worker=self.name)
         threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="paigeant-activity")
         timers = self.app.timers
-        stops = Stops(self.app.store, self.app.settings.cancel_grace)
+        orders = Orders(self.app.dispatcher, self.name, self.app.clock)
+        stops = Stops(self.app.store, self.app.settings.cancel_grace, orders)
         locks = self._locks(timers)
         if (store := self.app.store) is not None and is_needed(self.app.dispatcher):
             self._holding = Holding(store, self.name, self.app.settings.recovery_grace)

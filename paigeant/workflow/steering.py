@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import structlog
 
 from paigeant import store as roles
+from paigeant.decisions.orders import CANCEL, PAUSE, RESUME
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.dispatch.timers import Timers
-from paigeant.errors import PaigeantError, WorkflowError, WorkflowNotFound
+from paigeant.errors import PaigeantError, Untrusted, WorkflowError, WorkflowNotFound
 from paigeant.events import Cancellation
 from paigeant.records.workflow import STEERING_TAKES, Status, Steered
 
@@ -32,8 +33,10 @@ class Steering:
             WorkflowNotFound, WorkflowError: there is no such workflow, it has ended, or it is being compensated.
             StoreError: it is unknown whether it was cancelled.
         """
+        proof = self._order(correlation_id, CANCEL, reason=reason, compensate=compensate)
+        by = self.timers.named(by)
         wish = Cancellation(at=self.timers.clock.now(), reason=reason, by=by, compensate=compensate)
-        found = self._found(correlation_id, await self.store.cancel(correlation_id, wish))
+        found = self._found(correlation_id, await self.store.cancel(correlation_id, wish, proof))
         if not found.recorded and found.status is not Status.CANCELLED:
             raise _wrong(correlation_id, found.status, "cancelled")
         await self._take_effect(found)
@@ -44,7 +47,8 @@ class Steering:
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it is not running.
         """
-        found = self._found(correlation_id, await self.store.pause(correlation_id, by))
+        proof = self._order(correlation_id, PAUSE)
+        found = self._found(correlation_id, await self.store.pause(correlation_id, self.timers.named(by), proof))
         if not found.recorded and found.status is not Status.PAUSED:
             raise _wrong(correlation_id, _MARKED if found.status is Status.RUNNING else found.status, "paused")
         await self._take_effect(found)
@@ -55,11 +59,28 @@ class Steering:
         Raises:
             WorkflowNotFound, WorkflowError: there is no such workflow, or it is not paused.
         """
-        found = self._found(correlation_id, await self.store.resume(correlation_id, by))
+        proof = self._order(correlation_id, RESUME)
+        found = self._found(correlation_id, await self.store.resume(correlation_id, self.timers.named(by), proof))
         if not found.recorded:
             raise _wrong(correlation_id, found.status, "resumed")
         self.dispatcher.announce(found.recorded)
         await self._send_on()
+
+    def _order(self, correlation_id: str, what: str, *, reason: str = "", compensate: bool = False) -> str | None:
+        """Return the signed order; None for an App that does not sign.
+
+        Raises:
+            WorkflowError: the key of this App may not give it.
+        """
+        if (notary := self.dispatcher.notary) is None:
+            return None
+        now = self.timers.clock.now()
+        try:
+            return notary.order(correlation_id, what, now, reason=reason, compensate=compensate)
+        except Untrusted as error:
+            text = f"workflow {correlation_id} cannot be changed: {error}"
+            hint = f'add to the rule of the key in the trust policy (PAIGEANT_TRUST): order = ["{what}"]'
+            raise WorkflowError(text, correlation_id=correlation_id, hint=hint) from error
 
     def _found(self, correlation_id: str, found: Steered | None) -> Steered:
         if found is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers import until_async
+from signing import signer
 
 from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_signal, scatter, sleep
 from paigeant.errors import StoreRequired, WorkflowCancelled, WorkflowError, WorkflowFailed, WorkflowNotFound
@@ -76,14 +77,14 @@ async def test_a_workflow_that_waits_is_cancelled_at_once(app, running, note, di
         workflow = await app.dispatch("note", await_signal("go"), "note")
         await parked(workflow)
         await workflow.cancel(reason="changed my mind", by="ada")
-        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled by ada: changed my mind$"):
+        with pytest.raises(WorkflowCancelled, match=rf"(?m)was cancelled by {signer('ada')}: changed my mind$"):
             await workflow.result(20)
         with pytest.raises(WorkflowError, match="is cancelled: none of its steps waits"):
             await workflow.signal("go")
         record = await workflow.record()
         assert (record.status, record.cancellation.by, record.cancellation.compensate) == (
             Status.CANCELLED,
-            "ada",
+            signer("ada"),
             False,
         )
         assert await app.store.held(workflow.correlation_id) == []
@@ -97,7 +98,7 @@ async def test_cancelling_can_take_back_what_was_done(app, running, note, did):
         workflow = await app.dispatch("note", "note", sleep(3600), "note")
         await parked(workflow)
         await workflow.cancel(compensate=True, reason="too late")
-        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled: too late; compensated$"):
+        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled( by everybody)?: too late; compensated$"):
             await workflow.result(20)
         assert did == ["a", "a", "-a", "-a"]
         assert await workflow.status() is Status.COMPENSATED
@@ -111,7 +112,7 @@ async def test_with_nothing_to_take_back_it_is_cancelled(app, running, note):
         workflow = await app.dispatch(sleep(3600))
         await parked(workflow)
         await workflow.cancel(compensate=True)
-        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled$"):
+        with pytest.raises(WorkflowCancelled, match=r"(?m)was cancelled( by everybody)?$"):
             await workflow.result(20)
         assert await workflow.status() is Status.CANCELLED
 
@@ -321,7 +322,8 @@ async def test_a_slow_answer_is_asked_for_again(app, running, note, did, monkeyp
         answer = await standing(message_id, correlation_id, late_after)
         asked.append(correlation_id)
         if len(asked) == 1:
-            await app.store.cancel(correlation_id, cancellation)
+            order = app.notary.order(correlation_id, "cancel", 0.0) if app.notary is not None else None
+            await app.store.cancel(correlation_id, cancellation, order)
             begun = time.monotonic()
             await until_async(lambda: asyncio.sleep(0, time.monotonic() - begun > STEERING_TAKES))
         return answer
@@ -381,6 +383,6 @@ async def test_a_cancel_meets_the_last_step(app, running):
         await begun.wait()
         await workflow.cancel(compensate=True, reason="too late")
         may_end.set()
-        with pytest.raises(WorkflowCancelled, match="was cancelled: too late; compensated"):
+        with pytest.raises(WorkflowCancelled, match=r"was cancelled( by everybody)?: too late; compensated"):
             await workflow.result(20)
     assert log == ["charge", "refund 5"]

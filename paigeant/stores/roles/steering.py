@@ -17,19 +17,19 @@ from paigeant.stores.access import Role
 class SqlSteering(Role, Steering):
     """Cancels, pauses and resumes, each in one transaction, and then wakes the callers that wait for it."""
 
-    async def cancel(self, correlation_id: str, cancellation: Cancellation) -> Steered | None:
+    async def cancel(self, correlation_id: str, cancellation: Cancellation, proof: str | None = None) -> Steered | None:
         note = self.access.ledger.note
         return await self._steer(
-            lambda writer, now: steering.cancel(writer, note, correlation_id, replace(cancellation, at=now))
+            lambda writer, now: steering.cancel(writer, note, correlation_id, replace(cancellation, at=now), proof)
         )
 
-    async def pause(self, correlation_id: str, by: str | None = None) -> Steered | None:
+    async def pause(self, correlation_id: str, by: str | None = None, proof: str | None = None) -> Steered | None:
         note = self.access.ledger.note
-        return await self._steer(lambda writer, now: steering.pause(writer, note, correlation_id, by, now))
+        return await self._steer(lambda writer, now: steering.pause(writer, note, correlation_id, by, now, proof))
 
-    async def resume(self, correlation_id: str, by: str | None = None) -> Steered | None:
+    async def resume(self, correlation_id: str, by: str | None = None, proof: str | None = None) -> Steered | None:
         note = self.access.ledger.note
-        return await self._steer(lambda writer, now: steering.resume(writer, note, correlation_id, by, now))
+        return await self._steer(lambda writer, now: steering.resume(writer, note, correlation_id, by, now, proof))
 
     async def _steer(self, call: Callable[[Connection, float], Steered | None]) -> Steered | None:
         found = await self.access.in_transaction(call)

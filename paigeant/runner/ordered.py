@@ -1,0 +1,81 @@
+"""Obeys a cancellation or a pause in the store only if an operator with the right to it has signed the order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from paigeant.decisions.orders import CANCEL, PAUSE, Ordered, unordered
+from paigeant.dispatch.dispatcher import Dispatcher
+from paigeant.errors import KeysUnavailable, Untrusted
+from paigeant.records.trust import ProofFailed, StatementRecord
+from paigeant.records.workflow import Standing, Status
+from paigeant.runtime.clock import Clock
+from paigeant.wire.message import PaigeantMessage
+
+if TYPE_CHECKING:  # it brings cryptography, which an App that does not sign need not load
+    from paigeant.security.notary import Notary
+
+log = structlog.stdlib.get_logger("paigeant.runner")
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Checks the orders for one worker.
+
+    The cancellation or pause of a child is believed without an order: its parent or a join may have caused it.
+    """
+
+    dispatcher: Dispatcher
+    worker: str
+    clock: Clock
+
+    async def believed(self, message: PaigeantMessage, standing: Standing, *, is_noted: bool = True) -> Standing:
+        """Return the standing without the cancellation and the pause that nobody has ordered.
+
+        ``is_noted``: each of them is an event ``ProofFailed``.
+        """
+        notary, store = self.dispatcher.notary, self.dispatcher.store
+        is_steered = standing.cancellation is not None or standing.status in (Status.PAUSED, Status.CANCELLED)
+        if notary is None or store is None or not notary.is_strict or not is_steered or message.parent is not None:
+            return standing
+        workflow = message.correlation_id
+        found = await self.dispatcher.patiently(partial(store.statements, [workflow]))
+        missing = unordered(standing, [*_orders(notary, found.get(workflow, ()))], workflow, notary.policy)
+        for what in missing if is_noted else ():
+            await self._note(message, what)
+        if CANCEL in missing:
+            is_open = standing.status is not Status.CANCELLED
+            standing = replace(standing, cancellation=None, status=standing.status if is_open else Status.RUNNING)
+        return replace(standing, status=Status.RUNNING) if PAUSE in missing else standing
+
+    async def _note(self, message: PaigeantMessage, what: str) -> None:
+        text = f"nobody with the right to it has signed an order to {what} the workflow"
+        log.warning("an order in the store is not trusted", order=what, correlation_id=message.correlation_id)
+        failed = ProofFailed(
+            correlation_id=message.correlation_id,
+            message_id=message.id,
+            step_id=message.step.id,
+            activity=message.step.name,
+            attempt=message.attempt,
+            worker=self.worker,
+            at=self.clock.now(),
+            key=what,
+            code="no-order",
+            reason=text,
+        )
+        await self.dispatcher.patiently(lambda: self.dispatcher.note([failed]))
+
+
+def _orders(notary: Notary, records: Sequence[StatementRecord]) -> Iterator[Ordered]:
+    """Yield the orders about a workflow among these statements whose signatures are right."""
+    for record in records:
+        try:
+            if (order := notary.order_in(record.token)) is not None:
+                yield Ordered(order.statement, order.key)
+        except (Untrusted, KeysUnavailable) as error:
+            log.warning("a statement in the store is not trusted", reason=str(error))

@@ -133,8 +133,12 @@ def judge_result(output: Any, proven: Proven) -> None:
         raise Untrusted("other-output", "the signature belongs to another output of the workflow")
 
 
-def judge_child(end: Mapping[str, Any] | None, proven: Proven, parent: Signed[Plan], step: str) -> None:
+def judge_child(
+    end: Mapping[str, Any] | None, proven: Proven, parent: Signed[Plan], step: str, *, is_cancelled: bool = False
+) -> None:
     """Judge how a child is said to have ended that the step of the workflow with this plan waits for.
+
+    The end of a cancelled child has no link: an operator has ordered it (``is_cancelled``).
 
     ``end`` is None if it is too large to be told.
 
@@ -142,6 +146,8 @@ def judge_child(end: Mapping[str, Any] | None, proven: Proven, parent: Signed[Pl
         Untrusted: the child's statements do not prove it.
     """
     _judge_origin(proven, parent, step)
+    if is_cancelled and end is not None and _is_left(end, proven):
+        return
     if end is not None:
         _judge_end(end, proven)
     elif proven.status is None:
@@ -156,13 +162,14 @@ def judge_join(
     parent: Signed[Plan],
     step: str,
     is_due: bool,
+    cancelled: Collection[str] = (),
 ) -> None:
     """Judge how the branches of a join are said to have ended. ``branches`` are their statements, by place.
 
     ``ends`` is None if they are too large to be told.
 
     A branch that still ran when the join was decided is said to be cancelled. That is believed if the ends of the
-    others decide the join, or if its time is up (``is_due``).
+    others decide the join, or if its time is up (``is_due``), or if it is one of the ``cancelled`` workflows.
 
     Raises:
         Untrusted: the statements of the branches do not prove it.
@@ -175,7 +182,9 @@ def judge_join(
         if ends is not None and not _is_left(ends[at], proven):
             _judge_end(ends[at], proven)
         completed += proven.status is Status.COMPLETED
-        failed += proven.status not in (None, Status.COMPLETED)
+        failed += proven.status not in (None, Status.COMPLETED) or (
+            proven.status is None and proven.plan.statement.wf in cancelled
+        )
     if not (is_due or Join(join.total, join.needed).is_decided(completed, failed)):
         raise Untrusted("undecided", "the ends of the branches that are proved do not decide the join")
 

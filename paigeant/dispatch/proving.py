@@ -170,8 +170,10 @@ class Proving:
             if key.startswith(JOIN):
                 await self._join(message, message.chain, key, value, now)
             else:
-                [proven] = await self._proven(message.chain, [key.removeprefix(CHILD)])
-                judge_child(value, proven, message.chain.plan, message.step.id)
+                child = key.removeprefix(CHILD)
+                [proven] = await self._proven(message.chain, [child])
+                is_cancelled = child in await self.store.cancellations([child])
+                judge_child(value, proven, message.chain.plan, message.step.id, is_cancelled=is_cancelled)
         except Untrusted as error:
             if self._counts(error):
                 raise
@@ -184,7 +186,16 @@ class Proving:
         workflows = [derive_child_id(message.correlation_id, key, place) for place in places]
         branches = dict(zip(places, await self._proven(chain, workflows), strict=True))
         is_due = link.due is not None and link.due <= now
-        judge_join(value, link.join, branches, parent=chain.plan, step=message.step.id, is_due=is_due)
+        assert self.store is not None, "the caller has looked"
+        open_ = [one.plan.statement.wf for one in branches.values() if one.status is None]
+        cancelled = await self.store.cancellations(open_) if open_ else {}
+        told: dict[str, Any] = {
+            "parent": chain.plan,
+            "step": message.step.id,
+            "is_due": is_due,
+            "cancelled": cancelled.keys(),
+        }
+        judge_join(value, link.join, branches, **told)
 
     async def _proven(self, chain: Chain, workflows: Sequence[str]) -> list[Proven]:
         """Return what the statements of these children prove, in their order, with one question to the store."""

@@ -18,7 +18,12 @@ from paigeant.runner.run import Run
 
 log = structlog.stdlib.get_logger("paigeant.runner")
 
-_OPEN = (Status.RUNNING, Status.PAUSED)
+
+def _would_drop(status: Status, *, is_back: bool) -> bool:
+    """Whether a message would not run for this status, which no order has caused."""
+    if status is Status.COMPENSATING:
+        return not is_back
+    return status.is_terminal and status is not Status.CANCELLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Doubting:
             except Untrusted as error:
                 await self._run_again(run, Doubt("done", error.code, str(error)))
                 return None
-        elif standing.status not in (*_OPEN, Status.CANCELLED) and standing.cancellation is None:
+        elif standing.cancellation is None and _would_drop(standing.status, is_back=message.routing_slip.is_back):
             now = await self.dispatcher.patiently(partial(proving.status, message, standing.status))
             if now is not standing.status:
                 text = f"the store says that the workflow is {standing.status.value}, and its statements do not"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from paigeant.decisions.deeds import Deed, deeds_of
 from paigeant.decisions.history import Proven, proven
 from paigeant.decisions.judge import judge_right
-from paigeant.decisions.orders import CANCEL, judge_order
+from paigeant.decisions.orders import judge_order
 from paigeant.decisions.received import judge_right as judge_answerer
 from paigeant.errors import Untrusted
-from paigeant.records.trust import Policy
+from paigeant.records.trust import CANCEL, Policy
 from paigeant.records.workflow import Status
 from paigeant.wire.proof import Answer, Link, Order, Plan, Signed
 

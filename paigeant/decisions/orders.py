@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paigeant.errors import Untrusted
-from paigeant.records.trust import Policy, Right
+from paigeant.records.trust import CANCEL, PAUSE, RESUME, Policy, Right
 from paigeant.records.workflow import Standing, Status
 from paigeant.wire.proof import Order
-
-CANCEL, PAUSE, RESUME = "cancel", "pause", "resume"
-"""The orders about a workflow, by the rights that they need."""
 
 
 def judge_order(order: Order, key: str, policy: Policy) -> None:

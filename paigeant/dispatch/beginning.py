@@ -107,4 +107,5 @@ class Beginning:
         """
         body = codec.encode(aside.stripped(message), sys.maxsize)
         fact = self.packing.dispatched(message, body, at)
-        await self.posting.note([replace(fact, parent=None, branch=None, introduced=True)])
+        plan = message.chain.plan.token if message.chain is not None else None
+        await self.posting.note([replace(fact, parent=None, branch=None, introduced=True, proof=plan)])

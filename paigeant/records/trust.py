@@ -17,6 +17,12 @@ BUILT_IN = "paigeant."
 
 ANYTHING = "*"
 
+CANCEL, PAUSE, RESUME = "cancel", "pause", "resume"
+"""The orders about a workflow, by the rights that they need."""
+
+NO_ORDER = "no-order"
+"""The code of a cancellation or a pause that nobody with the right to it has ordered."""
+
 END = "end"
 """The key of a doubt about the end of a workflow. Its ``given`` has the status that the store ``said``,
 and the status that it ``is``."""

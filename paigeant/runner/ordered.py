@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from paigeant.decisions.orders import CANCEL, PAUSE, Ordered, unordered
+from paigeant.decisions.orders import Ordered, unordered
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import KeysUnavailable, Untrusted
-from paigeant.records.trust import ProofFailed, StatementRecord
+from paigeant.records.trust import CANCEL, NO_ORDER, PAUSE, ProofFailed, StatementRecord
 from paigeant.records.workflow import Standing, Status
 from paigeant.runtime.clock import Clock
 from paigeant.wire.message import PaigeantMessage
@@ -46,14 +46,14 @@ class Orders:
         workflow = message.correlation_id
         found = await self.dispatcher.patiently(partial(store.statements, [workflow]))
         missing = unordered(standing, [*_orders(notary, found.get(workflow, ()))], workflow, notary.policy)
+        if not missing:
+            return standing
+        believed = _without(standing, missing, is_back=message.routing_slip.is_back)
         for what in missing if is_noted else ():
-            await self._note(message, what)
-        if CANCEL in missing:
-            is_open = standing.status is not Status.CANCELLED
-            standing = replace(standing, cancellation=None, status=standing.status if is_open else Status.RUNNING)
-        return replace(standing, status=Status.RUNNING) if PAUSE in missing else standing
+            await self._note(message, what, _difference(standing, believed))
+        return believed
 
-    async def _note(self, message: PaigeantMessage, what: str) -> None:
+    async def _note(self, message: PaigeantMessage, what: str, difference: Mapping[str, Any]) -> None:
         text = f"nobody with the right to it has signed an order to {what} the workflow"
         log.warning("an order in the store is not trusted", order=what, correlation_id=message.correlation_id)
         failed = ProofFailed(
@@ -65,10 +65,26 @@ class Orders:
             worker=self.worker,
             at=self.clock.now(),
             key=what,
-            code="no-order",
+            code=NO_ORDER,
             reason=text,
+            given=difference,
         )
         await self.dispatcher.patiently(lambda: self.dispatcher.note([failed]))
+
+
+def _without(standing: Standing, missing: Sequence[str], *, is_back: bool) -> Standing:
+    """Return the standing without what nobody has ordered."""
+    steered = {Status.CANCELLED: CANCEL, Status.PAUSED: PAUSE}
+    status = standing.status
+    if steered.get(status) in missing:
+        status = Status.COMPENSATING if is_back else Status.RUNNING
+    return replace(standing, status=status, cancellation=None if CANCEL in missing else standing.cancellation)
+
+
+def _difference(said: Standing, believed: Standing) -> Mapping[str, Any]:
+    """Return what the store has and what is believed: the store puts it right if nobody has changed it since."""
+    cancelled_at = said.cancellation.at if said.cancellation is not None else None
+    return {"said": said.status.value, "is": believed.status.value, "cancelled_at": cancelled_at}
 
 
 def _orders(notary: Notary, records: Sequence[StatementRecord]) -> Iterator[Ordered]:

@@ -33,7 +33,7 @@ from paigeant.records.trust import END, ProofFailed
 from paigeant.records.workflow import TERMINAL, Status
 from paigeant.stores import joins as join_rows
 from paigeant.stores.ends import end_of, told
-from paigeant.stores.steering import reconcile
+from paigeant.stores.steering import reconcile, refute
 from paigeant.stores.tables import (
     JsonText,
     branches,
@@ -118,6 +118,7 @@ class SqlLedger:
             all_of_it, batch = batch, _without_repetitions(batch, _begun(connection, begun))
             kept = set(map(id, batch))
             _keep_plans(connection, [one for one in all_of_it if id(one) not in kept])
+        refute(connection, batch)
         # Every transaction locks a join first, and then the workflows of its branches.
         join_rows.lock(connection, [event for event in batch if isinstance(event, WorkflowEnded)])
         batch = reconcile(connection, batch)

@@ -27,6 +27,7 @@ from paigeant.events import (
     WorkflowPaused,
     WorkflowResumed,
 )
+from paigeant.records.trust import CANCEL, NO_ORDER, ProofFailed
 from paigeant.records.workflow import Status, Steered
 from paigeant.stores import rows
 from paigeant.stores.tables import branches, joins, signals, waits, workflows
@@ -60,6 +61,20 @@ _INHERIT = (
 def lock(connection: Connection, ids: Collection[str]) -> dict[str, WorkflowRow]:
     """Lock these workflows until the transaction ends. Returns their rows by id."""
     return {row.correlation_id: row for row in connection.execute(_STANDINGS, {"ids": ids})}
+
+
+def refute(connection: Connection, batch: Sequence[Event]) -> None:
+    """Take back each cancellation and pause that a worker has found without an order, if it is still there."""
+    failed = {one.correlation_id: one for one in batch if isinstance(one, ProofFailed) and one.code == NO_ORDER}
+    for id, row in lock(connection, failed).items() if failed else ():  # noqa: A001
+        event, mark = failed[id], rows.cancellation(row.cancel)
+        given = event.given if isinstance(event.given, dict) else {}
+        if given.get("said") != row.status or given.get("cancelled_at") != (mark.at if mark is not None else None):
+            continue
+        values = {"status": str(given["is"]), "finished_at": None, "output": None}
+        if event.key == CANCEL:
+            values["cancel"] = None
+        connection.execute(update(workflows).where(workflows.c.correlation_id == id).values(values))
 
 
 # --- what steps record ------------------------------------------------------------------------------------------------

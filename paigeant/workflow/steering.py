@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import structlog
 
 from paigeant import store as roles
-from paigeant.decisions.orders import CANCEL, PAUSE, RESUME
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.dispatch.timers import Timers
 from paigeant.errors import PaigeantError, Untrusted, WorkflowError, WorkflowNotFound
 from paigeant.events import Cancellation
+from paigeant.records.trust import CANCEL, PAUSE, RESUME
 from paigeant.records.workflow import STEERING_TAKES, Status, Steered
 
 log = structlog.stdlib.get_logger("paigeant.steering")

@@ -214,6 +214,7 @@ async def test_a_cancellation_that_nobody_ordered_is_not_obeyed(make, running, c
     sql(app, f"UPDATE paigeant_workflow SET {change} WHERE correlation_id = ?", str(workflow))
     async with running(app):
         await until_async(lambda: _is(done == ["check", "ship"]), SOON)
+        await workflow.result(timeout=SOON)
     events = await app.store.events(str(workflow))
     assert {(one.data["key"], one.data["code"]) for one in events if one.type == "proof_failed"} == {
         (order, "no-order")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paigeant.errors import Untrusted
-from paigeant.records.trust import Policy, Right
+from paigeant.records.trust import ANYTHING, Policy, Right
 from paigeant.wire.canonical import digest_of
 from paigeant.wire.grant import Grant
 from paigeant.wire.join import KEY as JOIN
@@ -21,6 +21,11 @@ from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.planned import PlannedStep, is_rest
 from paigeant.wire.proof import Chain, Did, Link, Plan, Signed
 from paigeant.wire.slip import ActivitySpec
+
+FORK = "fork"
+"""The order to begin a workflow as a fork of another one."""
+
+_ADD = "add to the rule of the key in the trust policy (PAIGEANT_TRUST): {}"
 
 MOST_ABOVE = 32
 """Maximum number of ancestors of a workflow whose plans travel with it."""
@@ -89,12 +94,26 @@ def judge_plan(plan: Signed[Plan], parent: Signed[Plan] | None, root: Signed[Pla
     if said.origin is None:
         if parent is not None:
             raise Untrusted("other-plan", "a plan that no step began has ancestors")
-        if not policy.allows(key, Right.DISPATCH, said.name):
-            raise Untrusted("dispatch", f"key {key!r} may not dispatch workflow {said.name!r}")
-        if beyond := policy.beyond(key, said.scopes):
-            raise Untrusted("scopes", f"key {key!r} may not give scope {beyond[0]!r}")
+        judge_beginning(said, key, policy)
     else:
         _judge_begun(plan, parent, root, policy)
+
+
+def judge_beginning(said: Plan, key: str, policy: Policy) -> None:
+    """Judge whether this key may begin a workflow with this plan. A fork is an order.
+
+    Raises:
+        Untrusted: it may not.
+    """
+    if said.forked is not None:
+        if not policy.allows(key, Right.ORDER, FORK):
+            raise Untrusted("order", f"key {key!r} may not fork workflows", hint=_ADD.format(f'order = ["{FORK}"]'))
+    elif not policy.allows(key, Right.DISPATCH, said.name):
+        hint = _ADD.format(f'dispatch = ["{said.name or ANYTHING}"]')
+        raise Untrusted("dispatch", f"key {key!r} may not dispatch workflow {said.name!r}", hint=hint)
+    if beyond := policy.beyond(key, said.scopes):
+        hint = _ADD.format(f'scopes = ["{beyond[0]}"]')
+        raise Untrusted("scopes", f"key {key!r} may not give scope {beyond[0]!r}", hint=hint)
 
 
 def _judge_begun(plan: Signed[Plan], parent: Signed[Plan] | None, root: Signed[Plan], policy: Policy) -> None:

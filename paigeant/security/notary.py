@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from paigeant.decisions.attest import Order as MessageOrder
 from paigeant.decisions.attest import Verified, carried, link_of, plan_of
 from paigeant.decisions.evidence import entry_of, judge_unit
-from paigeant.decisions.judge import course, origin, steps_of
+from paigeant.decisions.judge import course, judge_beginning, origin, steps_of
 from paigeant.decisions.orders import judge_order
 from paigeant.decisions.plan import Settle
 from paigeant.decisions.received import TOO_MUCH, Item, Opened, is_end, judge_shown, nothing_came, received
@@ -117,7 +117,11 @@ class Notary:
         scopes: Any = (),
         forked: str | None = None,
     ) -> Frame:
-        """Return the first message of a workflow with its plan. ``by`` is the step that begins it, if one does."""
+        """Return the first message of a workflow with its plan. ``by`` is the step that begins it, if one does.
+
+        Raises:
+            Untrusted: the key of this App may not begin such a workflow.
+        """
         plan = plan_of(
             message,
             digest(body),
@@ -130,6 +134,8 @@ class Notary:
             by=by,
             forked=forked,
         )
+        if by is None and self.is_strict:
+            judge_beginning(plan, self.name, self.policy)
         signed = self._sign(Kind.PLAN, plan)
         above = (*by.chain.above, by.chain.plan) if by is not None else ()
         return Frame(signed.token, (), body, above=tuple(one.token for one in above))

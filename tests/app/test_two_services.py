@@ -12,7 +12,7 @@ from signing import Deployment
 
 from paigeant import ActivityContext, ActivitySpec, App, PaigeantMessage, RetryPolicy, RoutingSlip, Workflow, scatter
 from paigeant.decisions.plan import Send
-from paigeant.errors import WorkflowFailed
+from paigeant.errors import Untrusted, WorkflowFailed
 from paigeant.records.workflow import Letters
 from paigeant.transport import Outgoing
 
@@ -29,14 +29,22 @@ def make(request: pytest.FixtureRequest, make_app: Callable[..., App], tmp_path:
     deployment = Deployment(tmp_path)
     for name, rights in {"shop": SHOP, "bank": BANK, "thief": {}}.items():
         deployment.add(name, rights)
+    own = tmp_path / "own.toml"
+    rules = "".join(f'[[key]]\nname = "{name}"\ndispatch = ["*"]\n' for name in deployment.rules)
+    own.write_text(f'audience = "{deployment.audience}"\nkeys = "keys"\n{rules}')
     urls = [f"sqlite:///{tmp_path / 'paigeant.db'}", None]
     if request.param != "joined":
         urls = [request.getfixturevalue("rabbitmq_url"), request.getfixturevalue("postgres_url")]
 
-    def made(name: str, signing: str = "required") -> App:
+    def made(name: str, signing: str = "required", *, trusts_itself: bool = False) -> App:
         if signing == "off":
-            return make_app(*urls)
-        return make_app(*urls, signing=signing, signing_key=deployment.key(name), trust=deployment.trust)
+            return make_app(*urls, signing="off")
+        return make_app(
+            *urls,
+            signing=signing,
+            signing_key=deployment.key(name),
+            trust=str(own) if trusts_itself else deployment.trust,
+        )
 
     return made
 
@@ -139,12 +147,13 @@ def begun(app: App, *steps: ActivitySpec) -> tuple[PaigeantMessage, Outgoing]:
 
 async def test_what_a_stranger_publishes_runs_nothing(make: Any, running: Any, ran: list[str]) -> None:
     """Unsigned, signed by a key without rights, or changed on its way; the worker goes on."""
-    shop, thief, unsigned = make("shop"), make("thief"), make("", "off")
+    shop, unsigned = make("shop"), make("", "off")
+    thief, greedy = make("thief", trusts_itself=True), make("bank", trusts_itself=True)
     stock(shop, ran)
     step = ActivitySpec(name="check")
     _, plain = begun(unsigned, step)
     _, stolen = begun(thief, step)
-    _, bank = begun(make("bank"), step)
+    _, bank = begun(greedy, step)
     _, honest = begun(shop, ActivitySpec(name="ship", arguments={"fails": False}))
     changed = honest.body.replace(b'"fails":false', b'"fails":true ')
     assert changed != honest.body
@@ -158,6 +167,15 @@ async def test_what_a_stranger_publishes_runs_nothing(make: Any, running: Any, r
     expected = ["dispatch", "dispatch", "other-message", "unreadable", "unsigned", "unsigned"]
     assert sorted(code or "none" for code in codes) == expected
     assert await shop.store.counts() == {"completed": 1}
+
+
+async def test_a_service_without_the_right_cannot_dispatch(make: Any) -> None:
+    """It is told at once, and what to add to the policy."""
+    bank = make("bank")
+    with pytest.raises(Untrusted, match="key 'bank' may not dispatch") as refused:
+        await bank.dispatch("check")
+    assert 'dispatch = ["test"]' in str(refused.value.hint)
+    assert await bank.store.counts() == {}
 
 
 async def test_a_replay_of_a_finished_message_runs_nothing(make: Any, running: Any, ran: list[str]) -> None:

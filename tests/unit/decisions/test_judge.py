@@ -34,6 +34,10 @@ BANK = {"run": ["charge", "audit"], "insert": ["audit"]}
 RIGHTS = {"shop": SHOP, "bank": BANK, "ops": {"order": ["redrive", "edit"]}, "thief": {}}
 
 
+GREEDY = Deployment(dict.fromkeys(RIGHTS, ALL))
+"""The same keys, and a policy with which each service may do everything."""
+
+
 @pytest.fixture
 def deployment() -> Deployment:
     return Deployment(RIGHTS)
@@ -149,12 +153,27 @@ def test_every_byte_counts(shop: Service, bank: Service) -> None:
 
 
 def test_a_workflow_that_nobody_may_dispatch(bank: Service, shop: Service) -> None:
-    assert code_of(shop, bank.begin("check")) == "dispatch"
+    """It is refused where it is begun, and by everybody else if its service gives itself the right."""
+    with pytest.raises(Untrusted, match="may not dispatch") as refused:
+        bank.begin("check")
+    assert 'dispatch = ["*"]' in (refused.value.hint or "")
+    assert code_of(shop, GREEDY["bank"].begin("check")) == "dispatch"
 
 
-def test_an_unknown_key(deployment: Deployment) -> None:
+def test_a_fork_needs_the_right_to_it(deployment: Deployment, bank: Service) -> None:
+    """The right to dispatch is not enough, and not needed."""
+    message = begun("check")
+    ops = Deployment({**RIGHTS, "ops": {"order": ["fork"]}})
+    [forked] = [one.body for one in ops["ops"].packing.begun(Send(message), NOW, forked="other").outgoing]
+    assert ops["bank"].open(forked).step.name == "check"
+    assert code_of(bank, forked) == "order"
+    with pytest.raises(Untrusted, match="may not fork"):
+        Deployment({"bank": {"dispatch": ["*"]}})["bank"].packing.begun(Send(message), NOW, forked="other")
+
+
+def test_an_unknown_key() -> None:
     strangers = Deployment({"shop": SHOP})
-    body = deployment["bank"].begin("check")
+    body = GREEDY["bank"].begin("check")
     assert code_of(strangers["shop"], body) == "unknown-key"
 
 

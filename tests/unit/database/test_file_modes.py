@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -47,9 +48,11 @@ def test_where_nothing_is_written_nothing_is_created(tmp_path: Path, monkeypatch
     """Databases in memory, and files that are opened to read."""
     monkeypatch.chdir(tmp_path)
     for url in ("sqlite://", "sqlite:///:memory:", "sqlite:///file:name?mode=memory&uri=true"):
-        Database(url).reader().close()
-    with pytest.raises(Exception, match="unable to open"):
-        Database("sqlite:///file:name.db?mode=ro&uri=true").reader()
+        with closing(Database(url)) as database:
+            database.reader().close()
+    with closing(Database("sqlite:///file:name.db?mode=ro&uri=true")) as database:
+        with pytest.raises(Exception, match="unable to open"):
+            database.reader()
     assert [*tmp_path.iterdir()] == []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,6 +29,7 @@ def test_every_file_beside_the_database_is_its_owners(url: str, tmp_path: Path) 
     with database.writer() as connection, connection.begin():
         connection.execute(text("CREATE TABLE t (n)"))
         found = {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in tmp_path.iterdir()}
+    database.dispose()
     assert found == dict.fromkeys(("file.db", "file.db-wal", "file.db-shm"), "0o600")
 
 
@@ -41,6 +41,7 @@ def test_a_file_that_was_put_there_is_shared_as_its_owner_says(tmp_path: Path) -
     with database.writer() as connection, connection.begin():
         connection.execute(text("CREATE TABLE t (n)"))
         found = {oct(stat.S_IMODE(path.stat().st_mode)) for path in tmp_path.iterdir()}
+    database.dispose()
     assert found == {"0o660"}
 
 
@@ -48,11 +49,13 @@ def test_where_nothing_is_written_nothing_is_created(tmp_path: Path, monkeypatch
     """Databases in memory, and files that are opened to read."""
     monkeypatch.chdir(tmp_path)
     for url in ("sqlite://", "sqlite:///:memory:", "sqlite:///file:name?mode=memory&uri=true"):
-        with closing(Database(url)) as database:
-            database.reader().close()
-    with closing(Database("sqlite:///file:name.db?mode=ro&uri=true")) as database:
-        with pytest.raises(Exception, match="unable to open"):
-            database.reader()
+        database = Database(url)
+        database.reader().close()
+        database.dispose()
+    missing = Database("sqlite:///file:name.db?mode=ro&uri=true")
+    with pytest.raises(Exception, match="unable to open"):
+        missing.reader()
+    missing.dispose()
     assert [*tmp_path.iterdir()] == []
 
 

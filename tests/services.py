@@ -56,7 +56,7 @@ class Service:
         return self.notary.opened(body, now, decoded).message
 
     def packed(self, body: bytes, outcome: Outcome, now: float = NOW) -> Packed:
-        """What this service publishes, parks and records when the step of this message ends so."""
+        """Return the messages and facts of this service after the step of this message has ended so."""
         message = self.open(body, now)
         return self.settled(message, decide(message, outcome))
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from paigeant import App
 from paigeant.wire import base64url
 
 EVERYTHING: Mapping[str, Sequence[str]] = {
@@ -21,6 +25,16 @@ EVERYTHING: Mapping[str, Sequence[str]] = {
 def signer(name: str) -> str:
     """The name that an answer has: with PAIGEANT_TEST_SIGNED=1 that of the key that signs."""
     return "everybody" if os.environ.get("PAIGEANT_TEST_SIGNED") else name
+
+
+def sql(app: App, statement: str, *values: Any) -> int:
+    """Write to the database of the store, as a stranger could; parameters are written as ``?``. The number of rows."""
+    url = app.settings.store_url or app.settings.broker_url
+    if url.startswith("sqlite:///"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)) as rows, rows:
+            return rows.execute(statement, values).rowcount
+    with psycopg.connect(url) as rows:
+        return rows.execute(statement.replace("?", "%s"), values).rowcount
 
 
 class Deployment:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paigeant.cli.connect import ask_store, full_id, settings_in_force
-from paigeant.cli.errors import FAILED, USAGE, WrongUsage, warn
-from paigeant.cli.group import Subcommands
+from paigeant.cli.errors import FAILED, WrongUsage, warn
+from paigeant.cli.files import write_lines
+from paigeant.cli.group import Subcommands, help_alone
 from paigeant.cli.keys import DEFAULT, policy_path
 from paigeant.cli.options import as_json, connections
 from paigeant.cli.output import iso, json_text, print_json, print_json_line, print_table, readable
@@ -35,9 +36,7 @@ def audit(context: click.Context) -> None:
     The trail consists of the signed statements in the store. It shows who dispatched the workflow, ran its steps,
     answered its questions and gave orders.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        context.exit(USAGE)
+    help_alone(context)
 
 
 @audit.command()
@@ -56,7 +55,7 @@ def export(id: str, family: bool, output: str | None) -> None:  # noqa: A002 - t
         for one in trails.lines():
             print_json_line(one)
     else:
-        _write(output, [json_text(one, only_ascii=True) for one in trails.lines()])
+        write_lines(output, [json_text(one, only_ascii=True) for one in trails.lines()])
         say(f"exported {counted(sum(map(len, trails.statements.values())), 'statement')} to {output}", err=True)
 
 
@@ -64,16 +63,6 @@ async def _gathered(store: Store, beginning: str, *, family: bool) -> Trails:
     from paigeant.security.trail import gathered
 
     return await gathered(store, await full_id(store, beginning), has_family=family)
-
-
-def _write(path: str, lines: list[str]) -> None:
-    from paigeant.runtime import private
-
-    try:
-        with private.create(path) as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except OSError as error:
-        raise WrongUsage(f"cannot write {path!r}: {error.strerror}", hint="name another file: -o FILE") from error
 
 
 @audit.command()

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from paigeant.cli import letters as shown
-from paigeant.cli.errors import USAGE, WrongUsage
+from paigeant.cli.errors import WrongUsage
+from paigeant.cli.files import write_lines
 from paigeant.cli.given import json_object
-from paigeant.cli.group import Subcommands
+from paigeant.cli.group import Subcommands, help_alone
 from paigeant.cli.letters import ask_about_letters
 from paigeant.cli.options import as_json, connections, fresh
 from paigeant.cli.output import json_text, print_facts, print_json, print_table, readable, took
 from paigeant.cli.text import counted, say
-from paigeant.runtime import private
 
 if TYPE_CHECKING:
     from paigeant.app import App
@@ -30,9 +30,7 @@ def dlq(context: click.Context) -> None:
     A message becomes a dead letter when its step has failed finally, when it kills its worker repeatedly, when a
     worker refuses it, or when it is unreadable.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        context.exit(USAGE)
+    help_alone(context)
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -143,16 +141,8 @@ def export(ids: tuple[str, ...], output: str | None, **given: Any) -> None:
         for line in lines:
             click.echo(line)
     else:
-        _write(output, lines)
+        write_lines(output, lines)
         say(f"exported {counted(len(lines), 'dead letter')} to {output}", err=True)
-
-
-def _write(path: str, lines: list[str]) -> None:
-    try:
-        with private.create(path) as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except OSError as error:
-        raise WrongUsage(f"cannot write {path!r}: {error.strerror}", hint="name another file: -o FILE") from error
 
 
 # --- doing -----------------------------------------------------------------------------------------------------------

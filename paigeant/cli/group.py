@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from paigeant.cli.errors import explain
+from paigeant.cli.errors import USAGE, explain
 from paigeant.cli.options import common
 from paigeant.cli.streams import write_what_is_possible
 from paigeant.runtime.nearest import suggestion
@@ -75,6 +75,13 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             ctx.exit(READER_GONE)
+
+
+def help_alone(context: click.Context) -> None:
+    """Print the help of a group that was called without a command, and exit."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        context.exit(USAGE)
 
 
 class Subcommands(click.Group):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paigeant.cli.connect import named_app, settings_in_force
-from paigeant.cli.errors import USAGE, warn
-from paigeant.cli.group import Subcommands
+from paigeant.cli.errors import warn
+from paigeant.cli.group import Subcommands, help_alone
 from paigeant.cli.options import age, as_json
 from paigeant.cli.output import iso, print_json, print_table, readable
 from paigeant.cli.text import say
@@ -45,9 +45,7 @@ def keys(context: click.Context) -> None:
     A private key signs the messages of one service or person. Its public key is in the folder that the trust policy
     names, where all workers read it.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        context.exit(USAGE)
+    help_alone(context)
 
 
 # --- making ----------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paigeant.cli.connect import settings_in_force
-from paigeant.cli.errors import FAILED, USAGE, WrongUsage, warn
-from paigeant.cli.group import Subcommands
+from paigeant.cli.errors import FAILED, WrongUsage, warn
+from paigeant.cli.group import Subcommands, help_alone
 from paigeant.cli.keys import DEFAULT, policy_path
 from paigeant.cli.options import as_json
 from paigeant.cli.output import brief, print_facts, print_json, print_table, readable
@@ -28,9 +28,7 @@ def slip(context: click.Context) -> None:
 
     FILE has the bytes of one message, or one line of `paigeant dlq export`; - is standard input.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        context.exit(USAGE)
+    help_alone(context)
 
 
 def _body(file: str) -> bytes:

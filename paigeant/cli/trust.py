@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from paigeant.cli.connect import named_app, settings_in_force
-from paigeant.cli.errors import CONFIGURATION, FAILED, USAGE, WrongUsage, warn
-from paigeant.cli.group import Subcommands
+from paigeant.cli.errors import CONFIGURATION, FAILED, WrongUsage, warn
+from paigeant.cli.group import Subcommands, help_alone
 from paigeant.cli.keys import DEFAULT, policy_path
 from paigeant.cli.options import as_json
 from paigeant.cli.output import print_json, print_table
@@ -30,9 +30,7 @@ def trust(context: click.Context) -> None:
 
     The policy says what each key may do. Workers refuse everything else.
     """
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        context.exit(USAGE)
+    help_alone(context)
 
 
 @trust.command()

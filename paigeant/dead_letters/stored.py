@@ -97,7 +97,7 @@ class StoredLetters(LetterBox):
         return left
 
     async def parked(self, plan: Settle, now: float, before: PaigeantMessage, order: Order) -> Sequence[Event]:
-        """What the plan records, and that its next messages are due, wherever their workers are.
+        """Return the record of the plan. It says that the next messages are due, wherever their workers are.
 
         ``before`` is the letter's message, and ``order`` is what somebody does to it.
         """

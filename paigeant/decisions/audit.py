@@ -10,16 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from paigeant.decisions.deeds import Deed, deeds_of
-from paigeant.decisions.history import Proven, proven
+from paigeant.decisions.history import Proven, above_of, proven
 from paigeant.decisions.judge import judge_right
-from paigeant.decisions.orders import judge_order
+from paigeant.decisions.orders import is_allowed, judge_order
 from paigeant.decisions.received import judge_right as judge_answerer
 from paigeant.errors import Untrusted
 from paigeant.records.trust import CANCEL, Policy
 from paigeant.records.workflow import Status
 from paigeant.wire.proof import Answer, Link, Order, Plan, Signed
-
-_MOST_ABOVE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """What was found of one workflow: its statements with right signatures, and ``faults``, one for each other one.
+    """The statements of one workflow whose signatures are right. ``faults`` has one fault for each other statement.
 
     ``status`` is the status that the store claims, if that is known. ``is_whole``: the trail should be complete; if
     not, only the plan is there, because the workflow is an ancestor.
@@ -102,22 +100,13 @@ def _plan_of(
     proofs = list[Proven]()
     for plan in mine:
         try:
-            proofs.append(proven(plan, trail.links, policy, _above(plan, plans)))
+            proofs.append(proven(plan, trail.links, policy, above_of(plan, plans)))
         except Untrusted as error:
             refusal = error
     if proofs:
         best = max(proofs, key=lambda one: len(one.links))
         return best.plan, best, None
     return mine[0] if mine else None, None, refusal
-
-
-def _above(plan: Signed[Plan], plans: Mapping[str, Signed[Plan]]) -> Sequence[Signed[Plan]]:
-    """Return the plans of the ancestors, the root first, as far as they are there."""
-    above = list[Signed[Plan]]()
-    while (origin := plan.statement.origin) is not None and origin.plan in plans and len(above) <= _MOST_ABOVE:
-        plan = plans[origin.plan]
-        above.insert(0, plan)
-    return above
 
 
 def _faults_of_links(trail: Trail, plan: Signed[Plan] | None, it: Proven | None, policy: Policy) -> Iterator[Fault]:
@@ -175,17 +164,9 @@ def _is_cancelled(
     plan: Signed[Plan], trails: Mapping[str, Trail], plans: Mapping[str, Signed[Plan]], policy: Policy
 ) -> bool:
     """Whether an operator with the right to it cancelled the workflow, or one above it."""
-    above = [one.statement.wf for one in (*_above(plan, plans), plan)]
+    above = [one.statement.wf for one in (*above_of(plan, plans), plan)]
     orders = [one for workflow in above if workflow in trails for one in trails[workflow].orders]
-    return any(one.statement.what == CANCEL and _is_allowed(one, above, policy) for one in orders)
-
-
-def _is_allowed(order: Signed[Order], workflows: Sequence[str], policy: Policy) -> bool:
-    try:
-        judge_order(order.statement, order.key, policy)
-    except Untrusted:
-        return False
-    return order.statement.wf in workflows
+    return any(one.statement.what == CANCEL and one.statement.wf in above and is_allowed(one, policy) for one in orders)
 
 
 def _wrong_status(claimed: str | None, proved: Status | None) -> tuple[str, str] | None:

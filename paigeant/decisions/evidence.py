@@ -15,7 +15,7 @@ from paigeant.decisions.history import Proven
 from paigeant.decisions.judge import judge_plan, judge_right
 from paigeant.errors import Untrusted
 from paigeant.records.journal import Turn, Unit
-from paigeant.records.trust import Policy, Right
+from paigeant.records.trust import NO_PROOF, Policy, Right
 from paigeant.records.workflow import Status
 from paigeant.wire.canonical import digest_of
 from paigeant.wire.join import Join
@@ -32,7 +32,7 @@ def judge_output(
     Raises:
         Untrusted: no link of a key that may run the step says that it completed with this output.
     """
-    refused = Untrusted("no-proof", f"no signed link says that step {entry.name!r} completed")
+    refused = Untrusted(NO_PROOF, f"no signed link says that step {entry.name!r} completed")
     for link in links:
         said = link.statement
         if said.did is not Did.COMPLETED or said.plan not in plans or (said.step, said.act) != (entry.id, entry.name):
@@ -68,7 +68,7 @@ def judge_done(
         if said.plan in same and (said.prev, said.step, said.act) == (latest, step.id, step.name):
             judge_right(link, policy)
             return
-    raise Untrusted("no-proof", f"no signed link says that step {step.name!r} has ended")
+    raise Untrusted(NO_PROOF, f"no signed link says that step {step.name!r} has ended")
 
 
 def entry_of(turn: Turn, unit: Unit, audience: str, at: float) -> JournalEntry:
@@ -96,7 +96,7 @@ def judge_unit(signed: Signed[JournalEntry] | None, turn: Turn, unit: Unit, act:
         Untrusted: no key that may run the step has signed it.
     """
     if signed is None:
-        raise Untrusted("no-proof", f"unit {unit.key!r} is not signed")
+        raise Untrusted(NO_PROOF, f"unit {unit.key!r} is not signed")
     said, is_copy = signed.statement, signed.statement.wf == turn.after
     of = replace(turn, correlation_id=turn.after or "") if is_copy else turn
     found = entry_of(of, unit, policy.audience, said.iat)
@@ -128,7 +128,7 @@ def judge_result(output: Any, proven: Proven) -> None:
     """
     if proven.status is not Status.COMPLETED:
         ended = "has not ended" if proven.status is None else f"ended as {proven.status.value}"
-        raise Untrusted("no-proof", f"the store says that the workflow completed, and its statements that it {ended}")
+        raise Untrusted(NO_PROOF, f"the store says that the workflow completed, and its statements that it {ended}")
     if proven.output != digest_of(output):
         raise Untrusted("other-output", "the signature belongs to another output of the workflow")
 
@@ -151,7 +151,7 @@ def judge_child(
     if end is not None:
         _judge_end(end, proven)
     elif proven.status is None:
-        raise Untrusted("no-proof", f"no statement proves that workflow {proven.plan.statement.wf} has ended")
+        raise Untrusted(NO_PROOF, f"no statement proves that workflow {proven.plan.statement.wf} has ended")
 
 
 def judge_join(
@@ -203,7 +203,7 @@ def _judge_origin(proven: Proven, parent: Signed[Plan], step: str) -> None:
 def _judge_end(end: Mapping[str, Any], proven: Proven) -> None:
     wf, status = proven.plan.statement.wf, end.get("status", Status.COMPLETED.value)
     if proven.status is None or status != proven.status.value:
-        raise Untrusted("no-proof", f"workflow {wf} is said to be {status}, and no statement proves it")
+        raise Untrusted(NO_PROOF, f"workflow {wf} is said to be {status}, and no statement proves it")
     if proven.status is Status.COMPLETED and digest_of(end.get("output")) != proven.output:
         raise Untrusted("other-output", f"the signature belongs to another output of workflow {wf}")
     for one in end.get("standing") or ():

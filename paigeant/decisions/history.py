@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paigeant.decisions.judge import (
+    MOST_ABOVE,
     amend,
     judge_back,
     judge_plan,
@@ -40,7 +41,7 @@ class ProvenStep:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """What the statements of a workflow prove. ``status`` is the status with which it ended; None if it has not.
+    """The proved facts of a workflow. ``status`` is the status with which it ended; None if it has not.
 
     ``output`` is the digest of its final output. ``steps`` are the completed steps and ``undo`` the digests of the
     compensations that they recorded, by step. ``begun`` has the digests of the plans that were signed for each
@@ -79,6 +80,15 @@ def proven(
         parent = one
     path = path_of(plan, links)
     return _walked(plan, path, policy)
+
+
+def above_of(plan: Signed[Plan], plans: Mapping[str, Signed[Plan]]) -> tuple[Signed[Plan], ...]:
+    """Return the plans of the ancestors, the root first, as far as they are among these plans, by their digests."""
+    above = list[Signed[Plan]]()
+    while (origin := plan.statement.origin) is not None and origin.plan in plans and len(above) <= MOST_ABOVE:
+        plan = plans[origin.plan]
+        above.append(plan)
+    return tuple(reversed(above))
 
 
 def path_of(plan: Signed[Plan], links: Iterable[Signed[Link]]) -> tuple[Signed[Link], ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from paigeant.errors import Untrusted
 from paigeant.records.trust import CANCEL, PAUSE, RESUME, Policy, Right
 from paigeant.records.workflow import Standing, Status
-from paigeant.wire.proof import Order
+from paigeant.wire.proof import Order, Signed
 
 
 def judge_order(order: Order, key: str, policy: Policy) -> None:
@@ -25,20 +24,12 @@ def judge_order(order: Order, key: str, policy: Policy) -> None:
         raise Untrusted("order", f"key {key!r} may not {order.what}: no rule gives it that right")
 
 
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """An order with a right signature: ``key`` is the name of the key."""
-
-    order: Order
-    key: str
-
-
-def unordered(standing: Standing, found: Sequence[Ordered], workflow: str, policy: Policy) -> Sequence[str]:
+def unordered(standing: Standing, found: Sequence[Signed[Order]], workflow: str, policy: Policy) -> Sequence[str]:
     """Return what a store claims about a workflow and nobody has ordered: ``cancel``, ``pause``, or both.
 
     The latest order to pause or resume counts. A cancellation is final.
     """
-    orders = [one.order for one in found if one.order.wf == workflow and _is_allowed(one, policy)]
+    orders = [one.statement for one in found if one.statement.wf == workflow and is_allowed(one, policy)]
     said = {one.what for one in orders}
     latest = max((one for one in orders if one.what in (PAUSE, RESUME)), key=lambda one: one.at, default=None)
     missing = list[str]()
@@ -49,9 +40,10 @@ def unordered(standing: Standing, found: Sequence[Ordered], workflow: str, polic
     return missing
 
 
-def _is_allowed(one: Ordered, policy: Policy) -> bool:
+def is_allowed(order: Signed[Order], policy: Policy) -> bool:
+    """Whether the key that signed the order may give it."""
     try:
-        judge_order(one.order, one.key, policy)
+        judge_order(order.statement, order.key, policy)
     except Untrusted:
         return False
     return True

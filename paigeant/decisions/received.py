@@ -15,7 +15,7 @@ from paigeant.decisions.lock_names import KEYS
 from paigeant.decisions.plan import TIMER
 from paigeant.decisions.redrive import REDRIVEN
 from paigeant.errors import Untrusted
-from paigeant.records.trust import Doubt, Policy, Right
+from paigeant.records.trust import NO_PROOF, Doubt, Policy, Right
 from paigeant.records.workflow import Held
 from paigeant.wire.approval import KEY as APPROVAL
 from paigeant.wire.approval import question_of
@@ -106,7 +106,7 @@ def waits_for_operator(chain: Chain | None, doubts: Sequence[Doubt]) -> str | No
 
 def _judge_due(due: Any, item: Item, policy: Policy, now: float) -> None:
     if item.entry != _TIMEOUT:
-        raise Untrusted("no-proof", f"what came for {item.key!r} is not signed")
+        raise Untrusted(NO_PROOF, f"what came for {item.key!r} is not signed")
     if not isinstance(due, int | float) or due > now + policy.leeway:
         raise Untrusted("not-due", f"the time of {item.key!r} is said to be up, and it is not")
 
@@ -115,7 +115,7 @@ def _judge_answer(chain: Chain, link: Link, item: Item, policy: Policy, now: flo
     if is_sleep(item.key):
         raise Untrusted("other-key", f"a value came for {item.key!r}, which is a time")
     if item.answer is None:
-        raise Untrusted("no-proof", f"what came for {item.key!r} is not signed")
+        raise Untrusted(NO_PROOF, f"what came for {item.key!r} is not signed")
     said, key = item.answer.statement, item.answer.key
     if (said.aud, said.wf, said.key) != (policy.audience, chain.plan.statement.wf, item.key):
         raise Untrusted("other-answer", f"the signature belongs to {said.key!r} of workflow {said.wf}")

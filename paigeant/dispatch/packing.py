@@ -19,7 +19,7 @@ from paigeant.records.workflow import Owner
 from paigeant.transport import Features, Outgoing
 from paigeant.wire import aside, codec
 from paigeant.wire.claim_check import Parcel
-from paigeant.wire.frame import message_of, plan_in
+from paigeant.wire.frame import parts_of
 from paigeant.wire.limits import refuse_too_large, refuse_too_many, refuse_too_many_begun
 from paigeant.wire.message import PaigeantMessage
 from paigeant.wire.slip import ActivitySpec
@@ -70,10 +70,10 @@ class Packed:
     instead: Sequence[Event] = ()
     link: str | None = None
 
-    def proven(self, record: Sequence[Event]) -> Sequence[Event]:
+    def proven(self, record: Sequence[Event]) -> list[Event]:
         """Return the events with the link: the end of a step has it, or the last event if no step ended."""
         if self.link is None or not record:
-            return record
+            return [*record]
         ends = (at for at, one in enumerate(record) if isinstance(one, StepEnded))
         at = max(ends, default=len(record) - 1)
         return [*record[:at], replace(record[at], proof=self.link), *record[at + 1 :]]
@@ -131,10 +131,8 @@ class Packing:
         instead = self._instead(plan, at, sealing.next)
         parcels = [parcel for _, encoded in (*parked, *instead) for parcel in encoded.parcels]
         facts += [_parking(hold, encoded, at, self.owner) for hold, encoded in parked]
-        followed = replace(Packed(), link=sealing.link).proven(
-            [_parking(hold, encoded, at, self.owner) for hold, encoded in instead]
-        )
-        return Packed(sends, facts, parcels, followed, link)
+        followed = [_parking(hold, encoded, at, self.owner) for hold, encoded in instead]
+        return Packed(sends, facts, parcels, Packed(link=sealing.link).proven(followed), link)
 
     def _instead(self, plan: Settle, at: float, seal: Seal) -> list[tuple[Hold, Outgoing]]:
         """Return the message to park instead of the workflow's end if the workflow was cancelled meanwhile."""
@@ -203,18 +201,18 @@ class Packing:
 
     def dispatched(self, message: PaigeantMessage, body: bytes, at: float) -> WorkflowDispatched:
         """Return the fact that this message, encoded as these bytes, starts a workflow."""
-        slip = message.routing_slip
+        slip, (plan, signed) = message.routing_slip, parts_of(body)
         user = None if message.obo_token is None else claimed_user(message.obo_token)
         return WorkflowDispatched(
             correlation_id=message.correlation_id,
             at=at,
-            proof=plan_in(body),
+            proof=plan,
             name=message.name,
             app=self.app,
             message_id=message.id,
             variables=slip.variables,
             itinerary=[{"id": step.id, "name": step.name, "queue": step.queue} for step in slip.itinerary],
-            slip=from_json(message_of(body))["routing_slip"] if self.has_store else None,
+            slip=from_json(signed)["routing_slip"] if self.has_store else None,
             parent=message.parent,
             branch=message.branch,
             user=None if user is None else {"issuer": user[0], "subject": user[1]},

@@ -14,6 +14,7 @@ from paigeant.decisions.evidence import judge_child, judge_done, judge_join, jud
 from paigeant.decisions.history import Proven
 from paigeant.decisions.judge import MOST_ABOVE
 from paigeant.errors import KeysUnavailable, MessageError, UnprovedOutput, Untrusted
+from paigeant.records.trust import NO_PROOF
 from paigeant.records.workflow import Status, WorkflowRecord
 from paigeant.store import Store
 from paigeant.wire.arrivals import CHILD
@@ -28,9 +29,6 @@ if TYPE_CHECKING:  # it brings cryptography, which an App that does not sign nee
     from paigeant.security.notary import Notary
 
 EVIDENCE = "somebody has written to the database of the store; the row is left there as evidence"
-
-NO_PROOF = "no-proof"
-"""The code of what nobody has signed: it is believed where unsigned messages are."""
 
 _AT_ONCE = 20
 """Number of workflows that are verified before other tasks of the event loop have their turn."""

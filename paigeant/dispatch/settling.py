@@ -47,7 +47,7 @@ class Settling:
         if isinstance(plan, Release):
             await self.release(delivery, plan.delay)
             return
-        record, outgoing = [*packed.proven([*_ends(plan, packed), *packed.facts])], packed.outgoing
+        record, outgoing = packed.proven([*_ends(plan, packed), *packed.facts]), packed.outgoing
         if plan.set_aside is not None:
             letter = _dead_letter(plan, plan.set_aside, delivery, worker, at)
             record.append(letter)

@@ -20,6 +20,9 @@ ANYTHING = "*"
 CANCEL, PAUSE, RESUME = "cancel", "pause", "resume"
 """The orders about a workflow, by the rights that they need."""
 
+NO_PROOF = "no-proof"
+"""The code of what nobody has signed. Where unsigned messages are believed, that is believed, too."""
+
 NO_ORDER = "no-order"
 """The code of a cancellation or a pause that nobody with the right to it has ordered."""
 

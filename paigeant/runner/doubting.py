@@ -8,11 +8,13 @@ from functools import partial
 
 import structlog
 
-from paigeant.decisions.plan import Send, Settle
+from paigeant.decisions.forward import decide
+from paigeant.decisions.outcome import Retrying
+from paigeant.decisions.plan import Settle
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import Untrusted
-from paigeant.events import ErrorInfo, StepRetried
-from paigeant.records.trust import END, Doubt
+from paigeant.events import ErrorInfo
+from paigeant.records.trust import END, NO_PROOF, Doubt
 from paigeant.records.workflow import Standing, Status
 from paigeant.runner.run import Run
 
@@ -59,7 +61,7 @@ class Doubting:
             if now is not standing.status:
                 text = f"the store says that the workflow is {standing.status.value}, and its statements do not"
                 said = {"said": standing.status.value, "is": now.value}
-                await self.note(run, [Doubt(END, "no-proof", text, said)])
+                await self.note(run, [Doubt(END, NO_PROOF, text, said)])
                 return replace(standing, status=now)
         return standing
 
@@ -67,8 +69,7 @@ class Doubting:
         """Settle a message whose step is said to have ended: its next attempt runs, because the row stays as it is."""
         now, message = run.clock.now(), run.message
         error = ErrorInfo(type="ProofFailed", message=doubt.reason)
-        tried = StepRetried(**run.execution().of(message), error=error, delay=0.0, counted=False)
-        plan = Settle(send=(Send(message.again(counted=False)),), record=(tried,))
+        plan = decide(message, Retrying(run.execution(), error, 0.0, counted=False))
         packed = self.dispatcher.packing.packed(plan, now, message)
         told = Settle(record=(run.doubted(doubt),))  # it has the link of the attempt, whose row is a stranger's
         log.error("the end of a step in the store is not trusted: the step runs", reason=doubt.reason)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from paigeant.decisions.orders import Ordered, unordered
+from paigeant.decisions.orders import unordered
 from paigeant.dispatch.dispatcher import Dispatcher
 from paigeant.errors import KeysUnavailable, Untrusted
 from paigeant.records.trust import CANCEL, NO_ORDER, PAUSE, ProofFailed, StatementRecord
 from paigeant.records.workflow import Standing, Status
 from paigeant.runtime.clock import Clock
 from paigeant.wire.message import PaigeantMessage
+from paigeant.wire.proof import Order, Signed
 
 if TYPE_CHECKING:  # it brings cryptography, which an App that does not sign need not load
     from paigeant.security.notary import Notary
@@ -87,11 +88,11 @@ def _difference(said: Standing, believed: Standing) -> Mapping[str, Any]:
     return {"said": said.status.value, "is": believed.status.value, "cancelled_at": cancelled_at}
 
 
-def _orders(notary: Notary, records: Sequence[StatementRecord]) -> Iterator[Ordered]:
+def _orders(notary: Notary, records: Sequence[StatementRecord]) -> Iterator[Signed[Order]]:
     """Yield the orders about a workflow among these statements whose signatures are right."""
     for record in records:
         try:
             if (order := notary.order_in(record.token)) is not None:
-                yield Ordered(order.statement, order.key)
+                yield order
         except (Untrusted, KeysUnavailable) as error:
             log.warning("a statement in the store is not trusted", reason=str(error))

@@ -25,7 +25,7 @@ from paigeant.decisions.received import TOO_MUCH, Item, Opened, is_end, judge_sh
 from paigeant.errors import KeysUnavailable, MalformedMessage, Untrusted
 from paigeant.records.journal import Turn, Unit
 from paigeant.records.offer import Offer
-from paigeant.records.trust import Doubt, Policy, Right
+from paigeant.records.trust import NO_PROOF, Doubt, Policy, Right
 from paigeant.records.workflow import Held
 from paigeant.security.jws import BadSignature, Signer, is_of, kid_of, sign, unchecked, verify
 from paigeant.security.keyring import Keyring
@@ -191,7 +191,7 @@ class Notary:
         try:
             judge_unit(signed, turn, unit, act, self.policy)
         except Untrusted as error:
-            if self.is_strict or error.code != "no-proof":
+            if self.is_strict or error.code != NO_PROOF:
                 raise
 
     def announced(self, offer: Offer, at: float) -> Offer:
@@ -287,7 +287,7 @@ class Notary:
         try:
             received(chain, Item(key, entry, answer), self.policy, now)
         except Untrusted as error:
-            if self.is_strict or error.code != "no-proof":
+            if self.is_strict or error.code != NO_PROOF:
                 raise
 
     def opened(self, data: bytes, now: float, decoded: Callable[[bytes], PaigeantMessage]) -> Opened:

@@ -9,9 +9,9 @@ from itertools import chain as joined
 from typing import Any, Protocol
 
 from paigeant.decisions.evidence import judge_output
-from paigeant.decisions.history import Proven, proven
+from paigeant.decisions.history import Proven, above_of, proven
 from paigeant.errors import KeysUnavailable, Untrusted
-from paigeant.records.trust import StatementRecord
+from paigeant.records.trust import NO_PROOF, StatementRecord
 from paigeant.security.jws import is_of
 from paigeant.security.notary import Notary
 from paigeant.wire.log import LogEntry
@@ -19,7 +19,7 @@ from paigeant.wire.proof import Chain, Kind, Link, Plan, Signed
 
 
 class Evidence(Protocol):
-    """What is read of a store while a step runs: see :class:`paigeant.store.Statements`."""
+    """Reads the statements of a store while a step runs: see :class:`paigeant.store.Statements`."""
 
     def evidence(self, message_id: str) -> Sequence[StatementRecord]:
         """Return the statements about the attempt of this message. Blocks."""
@@ -77,7 +77,7 @@ def history_of(
     """
     said = statements_in(notary, found.get(workflow, ()))
     plans = [one for one in said.plans if one.statement.wf == workflow]
-    refused, histories = Untrusted("no-proof", f"no plan of workflow {workflow} is recorded"), list[Proven]()
+    refused, histories = Untrusted(NO_PROOF, f"no plan of workflow {workflow} is recorded"), list[Proven]()
     for plan in plans:
         try:
             histories.append(proven(plan, said.links, notary.policy, tuple(above) or _above(notary, plan, found)))
@@ -138,10 +138,8 @@ def _forks(notary: Notary, family: Sequence[Signed[Plan]], store: Evidence) -> s
 def _above(
     notary: Notary, plan: Signed[Plan], found: Mapping[str, Sequence[StatementRecord]]
 ) -> tuple[Signed[Plan], ...]:
-    """Return the plans of the ancestors, the root first, as far as they are there."""
-    everyone = statements_in(notary, joined.from_iterable(found.values())).plans if plan.statement.origin else ()
-    by_digest, above = {one.digest: one for one in everyone}, list[Signed[Plan]]()
-    while (origin := plan.statement.origin) is not None and origin.plan in by_digest:
-        plan = by_digest.pop(origin.plan)
-        above.append(plan)
-    return tuple(reversed(above))
+    """Return the plans of the ancestors among these statements, the root first."""
+    if plan.statement.origin is None:
+        return ()
+    everyone = statements_in(notary, joined.from_iterable(found.values())).plans
+    return above_of(plan, {one.digest: one for one in everyone})

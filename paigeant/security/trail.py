@@ -6,8 +6,9 @@ compares it with the statements and believes only those.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from paigeant.decisions.audit import Audited, Fault, Trail, audited
@@ -17,7 +18,7 @@ from paigeant.records.workflow import Status, WorkflowRecord
 from paigeant.security.jws import LARGEST, BadSignature, unchecked
 from paigeant.security.notary import Notary
 from paigeant.wire import strict_json
-from paigeant.wire.proof import Answer, Kind, Link, Order, Plan
+from paigeant.wire.proof import Answer, Kind, Link, Order, Plan, Signed, Statement
 
 VERSION = 1
 """The version of the lines: a reader refuses a higher one."""
@@ -29,7 +30,7 @@ _LARGEST_LINE = LARGEST + 8_192
 
 
 class Reading(Protocol):
-    """What is read of a store."""
+    """Reads a store for an audit: statements, workflows and their children."""
 
     async def statements(self, correlation_ids: Sequence[str], /) -> Mapping[str, Sequence[StatementRecord]]: ...
 
@@ -201,23 +202,32 @@ def verified(trails: Trails, notary: Notary) -> Sequence[Audited]:
 
 
 def _trail(about: About, records: Sequence[StatementRecord], notary: Notary) -> Trail:
-    trail, faults = Trail(about.workflow, about.status, about.is_whole), list[Fault]()
+    found, faults = defaultdict[type[Statement], list[Any]](list), list[Fault]()
     for number, record in enumerate(records, start=1):
         try:
-            trail = _with(trail, record.token, notary)
+            signed = _verified(record.token, notary)
+            found[type(signed.statement)].append(signed)
         except (Untrusted, BadSignature, KeysUnavailable) as error:
             code = getattr(error, "code", "unknown-key")
             faults.append(Fault(about.workflow, code, f"statement {number} is not believed: {error}"))
-    return replace(trail, faults=tuple(faults))
+    return Trail(
+        about.workflow,
+        about.status,
+        about.is_whole,
+        plans=tuple(found[Plan]),
+        links=tuple(found[Link]),
+        answers=tuple(found[Answer]),
+        orders=tuple(found[Order]),
+        faults=tuple(faults),
+    )
 
 
-def _with(trail: Trail, token: str, notary: Notary) -> Trail:
-    """Verify a statement. Return the trail with it."""
+def _verified(token: str, notary: Notary) -> Signed[Statement]:
     kind, _, claims = unchecked(token)
     if kind is Kind.PLAN:
-        return replace(trail, plans=(*trail.plans, notary.verified(token, Plan, kind)))
+        return notary.verified(token, Plan, kind)
     if kind is Kind.ANSWER:
-        return replace(trail, answers=(*trail.answers, notary.verified(token, Answer, kind)))
+        return notary.verified(token, Answer, kind)
     if kind is Kind.ORDER and "what" in claims:
-        return replace(trail, orders=(*trail.orders, notary.verified(token, Order, kind)))
-    return replace(trail, links=(*trail.links, notary.verified(token, Link, Kind.LINK, Kind.ORDER)))
+        return notary.verified(token, Order, kind)
+    return notary.verified(token, Link, Kind.LINK, Kind.ORDER)

@@ -70,9 +70,12 @@ def is_frame(body: bytes) -> bool:
     return body.startswith(START)
 
 
-def plan_in(body: bytes) -> str | None:
-    """Return the plan of a signed message; None for an unsigned one."""
-    return cut(body, len(body)).plan if is_frame(body) else None
+def parts_of(body: bytes) -> tuple[str | None, bytes]:
+    """Return the plan and the bytes of the message itself. An unsigned message has no plan."""
+    if not is_frame(body):
+        return None, body
+    frame = cut(body, len(body))
+    return frame.plan, frame.message
 
 
 def link_in(body: bytes) -> str | None:
@@ -83,7 +86,7 @@ def link_in(body: bytes) -> str | None:
 
 def message_of(body: bytes) -> bytes:
     """Return the bytes of the message itself, of a signed and of an unsigned one."""
-    return cut(body, len(body)).message if is_frame(body) else body
+    return parts_of(body)[1]
 
 
 def cut(body: bytes, limit: int) -> Frame:

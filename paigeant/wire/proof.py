@@ -235,7 +235,7 @@ class JournalEntry(Statement):
 
 
 class Announced(Statement):
-    """What a worker announces: that it serves this activity. ``offer`` is the digest of all that it says about it."""
+    """A worker serves this activity. ``offer`` is the digest of the whole announcement."""
 
     KIND: ClassVar = Kind.OFFER
 
@@ -245,7 +245,7 @@ class Announced(Statement):
 
 
 class Order(Statement):
-    """What an operator did to a whole workflow and its children: cancel, pause or resume it; signed by the operator.
+    """An operator cancels, pauses or resumes a workflow and its children; signed by the operator.
 
     An order about one message is a :class:`Link`. Both are signed as the same kind, so each reader refuses the claims
     of the other. ``what`` is the right that it needs, ``by`` the name of the key, ``at`` epoch seconds.

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from typing import Any
 
-import psycopg
 import pytest
 from helpers import until_async
 from planned_models import Model
 from pydantic_ai import Agent
-from signing import EVERYTHING, Deployment
+from signing import EVERYTHING, Deployment, sql
 
 from paigeant import ActivityContext, App, Workflow, WorkflowDispatcher, await_signal, scatter, scatter_map
 from paigeant.errors import DeadLetterError, WorkflowError, WorkflowFailed
@@ -40,18 +37,8 @@ def app(request: pytest.FixtureRequest, make_app: Callable[..., App], tmp_path: 
     return make_app(*urls)
 
 
-def sql(app: App, statement: str, *values: Any) -> int:
-    """Write to the database of the store, as a stranger could; parameters are written as ``?``."""
-    url = app.settings.store_url or app.settings.broker_url
-    if url.startswith("sqlite:///"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)) as rows, rows:
-            return rows.execute(statement, values).rowcount
-    with psycopg.connect(url) as rows:
-        return rows.execute(statement.replace("?", "%s"), values).rowcount
-
-
 async def doubted(app: App, workflow: Workflow[Any], count: int = 1) -> list[tuple[str, str]]:
-    """What was not believed: keys and codes."""
+    """The keys and codes of all that was not believed."""
 
     async def found() -> Any:
         events = await app.store.events(workflow.correlation_id)
@@ -200,7 +187,7 @@ async def test_the_ends_of_branches_are_what_they_signed(app: App, running: Any)
             await until_async(lambda: app.store.held(workflow.correlation_id))
         codes = [code for _, code in await doubted(app, workflow, 4)]
         assert codes == ["no-proof", "other-output", "undecided", "branches"]
-        [child] = await app.store.held(key="signal:go")
+        [child] = await until_async(lambda: app.store.held(key="signal:go"), SOON)
         await app.workflow(child.correlation_id).signal("go", "b")
         assert [one.output for one in await workflow.result(SOON)] == ["a", "b"]
 
@@ -220,7 +207,7 @@ async def test_a_changed_branch_row_does_not_count(app: App, running: Any) -> No
             return bool(sql(app, change))
 
         await until_async(forged)
-        [child] = await app.store.held(key="signal:go")
+        [child] = await until_async(lambda: app.store.held(key="signal:go"), SOON)
         await app.workflow(child.correlation_id).signal("go", "b")
         assert [code for _, code in await doubted(app, workflow)] == ["other-output"]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
-import psycopg
 import pytest
 from helpers import until_async
-from signing import EVERYTHING, Deployment
+from signing import EVERYTHING, Deployment, sql
 
 from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_approval, await_signal
 from paigeant.errors import WorkflowError
@@ -45,17 +42,6 @@ def make(request: pytest.FixtureRequest, make_app: Callable[..., App], tmp_path:
         return app
 
     return made
-
-
-def sql(app: App, statement: str, *values: Any) -> None:
-    """Write to the database of the store, as a stranger could; parameters are written as ``?``."""
-    url = app.settings.store_url or app.settings.broker_url
-    if url.startswith("sqlite:///"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)) as rows, rows:
-            rows.execute(statement, values)
-    else:
-        with psycopg.connect(url) as rows:
-            rows.execute(statement.replace("?", "%s"), values)
 
 
 def insert(app: App, workflow: Workflow, key: str, value: Any, proof: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What an App signs is recorded with what it proves: one chain of statements for each workflow."""
+"""The store records each signed statement with the event that it proves: one chain for each workflow."""
 
 from __future__ import annotations
 

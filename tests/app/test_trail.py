@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from helpers import until_async
-from signing import EVERYTHING, Deployment
+from signing import EVERYTHING, Deployment, sql
 
 from paigeant import ActivityContext, App, RetryPolicy, Workflow, await_signal
 from paigeant.decisions.audit import Audited
@@ -49,17 +46,6 @@ def make(
         return make_app(*urls)
 
     return made
-
-
-def sql(app: App, statement: str, *values: Any) -> None:
-    """Write to the database of the store, as a stranger could; parameters are written as ``?``."""
-    url = app.settings.store_url or app.settings.broker_url
-    if url.startswith("sqlite:///"):
-        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=30)) as rows, rows:
-            rows.execute(statement, values)
-    else:
-        with psycopg.connect(url) as rows:
-            rows.execute(statement.replace("?", "%s"), values)
 
 
 def declare(app: App) -> Any:

@@ -51,7 +51,7 @@ def make(request: pytest.FixtureRequest, make_app: Callable[..., App], tmp_path:
 
 @pytest.fixture
 def ran() -> list[str]:
-    """What has run, in order."""
+    """The names of the steps that have run, in order."""
     return []
 
 

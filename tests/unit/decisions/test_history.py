@@ -1,4 +1,4 @@
-"""What the signed statements of a workflow prove, whoever wrote to the store beside them."""
+"""The signed statements of a workflow prove its history, whoever writes to the store beside them."""
 
 from __future__ import annotations
 
